@@ -1,0 +1,93 @@
+"""Every topic, consumer group and transactional id of Hongyan, spelled once.
+
+A :class:`Topics` is made per installation; its prefix keeps several installations (or tests) apart on one cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DAY_MS = 24 * 60 * 60 * 1000
+THREE_YEARS_MS = 3 * 366 * DAY_MS
+EVENT_PARTITIONS = 12
+"""Partition count of every event topic and of ``ledger.routed``: the router's state is partitioned like its input."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """How a topic is created: its partition count, cleanup policy and retention (milliseconds, -1 for ever)."""
+
+    name: str
+    partitions: int
+    retention_ms: int = THREE_YEARS_MS
+    compacted: bool = False
+
+    def config(self) -> dict[str, str]:
+        """Return the broker's topic configuration."""
+        policy = "compact" if self.compacted else "delete"
+        return {"cleanup.policy": policy, "retention.ms": str(self.retention_ms)}
+
+
+class Topics:
+    """Names and specifications of the topics of one installation."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.receipts = f"{prefix}receipts"
+        self.ledger_routed = f"{prefix}ledger.routed"
+        self.control_subscriptions = f"{prefix}control.subscriptions"
+        self.control_identities = f"{prefix}control.identities"
+        self.control_schemas = f"{prefix}control.schemas"
+        self.control_requests = f"{prefix}control.requests"
+
+    def events(self, domain: str) -> str:
+        """Return the topic of a domain's events, e.g. ``events.health.v1``."""
+        return f"{self.prefix}events.{domain}.v1"
+
+    def feed(self, agency: str) -> str:
+        """Return an agency's feed: one partition, whose offset is the agency's cursor."""
+        return f"{self.prefix}feed.{agency}"
+
+    def parked(self, agency: str) -> str:
+        """Return the topic of events that an agency refused for good."""
+        return f"{self.prefix}parked.{agency}"
+
+    def deadletter(self, stage: str) -> str:
+        """Return the dead-letter topic of a stage (``router``, ``pusher``, ``statistics``)."""
+        return f"{self.prefix}deadletter.{stage}"
+
+    def group(self, process: str) -> str:
+        """Return the consumer group of a process."""
+        return f"{self.prefix}{process}"
+
+    def transactional_id(self, process: str, slot: str) -> str:
+        """Return the transactional id of one slot of a process: stable over restarts, so a zombie is fenced."""
+        return f"{self.prefix}{process}-{slot}"
+
+    def agency_of(self, feed: str) -> str:
+        """Return the agency that a feed belongs to; raises ValueError for another topic."""
+        start = f"{self.prefix}feed."
+        if not feed.startswith(start):
+            raise ValueError(f"{feed} is not a feed")
+        return feed.removeprefix(start)
+
+    def event_spec(self, domain: str) -> TopicSpec:
+        """Return the specification of a domain's event topic."""
+        return TopicSpec(self.events(domain), EVENT_PARTITIONS)
+
+    def agency_specs(self, agency: str) -> list[TopicSpec]:
+        """Return the topics that an agency needs: its feed and its parking place."""
+        return [TopicSpec(self.feed(agency), 1), TopicSpec(self.parked(agency), 1)]
+
+    def base_specs(self, domains: list[str]) -> list[TopicSpec]:
+        """Return every topic that exists before the first agency does."""
+        return [
+            *(self.event_spec(domain) for domain in domains),
+            TopicSpec(self.receipts, 6),
+            TopicSpec(self.ledger_routed, EVENT_PARTITIONS),
+            TopicSpec(self.control_subscriptions, 1, retention_ms=-1, compacted=True),
+            TopicSpec(self.control_identities, 1, retention_ms=-1, compacted=True),
+            TopicSpec(self.control_schemas, 1, retention_ms=-1),
+            TopicSpec(self.control_requests, 1),
+            *(TopicSpec(self.deadletter(stage), 1) for stage in ("router", "pusher", "statistics")),
+        ]

@@ -1,0 +1,74 @@
+"""The error tree. A caller retries by type: ``retriable`` is a class attribute, and the docstring is the message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class HongyanError(Exception):
+    """Hongyan could not do what was asked."""
+
+    retriable: ClassVar[bool] = False
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.__doc__)
+
+
+class UnavailableError(HongyanError):
+    """A server that is needed is away; the same call may work later."""
+
+    retriable = True
+
+
+class KafkaUnavailableError(UnavailableError):
+    """Kafka does not answer."""
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """PostgreSQL does not answer."""
+
+
+class RegistryUnavailableError(UnavailableError):
+    """The schema registry does not answer, and the schema was not seen before."""
+
+
+class TransactionFailedError(UnavailableError):
+    """The Kafka transaction did not commit; nothing of it is visible, and its input is read again."""
+
+
+class ProducerLostError(UnavailableError):
+    """The Kafka producer was fenced or broke; it must be closed and built anew."""
+
+
+class UndecodableError(HongyanError):
+    """The record is not an event in a known schema."""
+
+
+class NotFoundError(HongyanError):
+    """There is no such thing."""
+
+
+class ConflictError(HongyanError):
+    """The thing exists already, or has changed since it was read."""
+
+
+class ForbiddenError(HongyanError):
+    """The credential is unknown or lacks the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One bad field: a JSON pointer into the request, and what is wrong with it."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidError(HongyanError):
+    """What was sent is not valid; every bad field is named."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{p.pointer}: {p.detail}" for p in problems))
+        self.problems = tuple(problems)

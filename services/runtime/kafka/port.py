@@ -1,0 +1,227 @@
+"""The port to Kafka: what the rest of Hongyan may expect of any adapter, in prose. No client library is named above it.
+
+**Order.** ``poll`` gives the records of one partition in offset order, each once per assignment, aborted transactions
+left out (read committed). There is no order between partitions.
+
+**Blocking.** ``poll`` blocks up to its time-out and is also what keeps membership alive: a caller that works longer than
+``max_poll_interval`` between polls loses its partitions. ``send`` may block while buffers are full or metadata is
+unknown. Everything else blocks until the broker has answered or raises :class:`UnavailableError`.
+
+**Who commits.** Nobody but the caller: nothing is committed on ``poll``, on rebalance or on ``close``. A consumer's own
+``commit`` is for at-least-once work; a transaction commits offsets with ``send_offsets`` and only so.
+
+**Rebalance.** The assignment changes only inside ``poll``. ``on_revoked`` is called before partitions are given away and
+``on_assigned`` before any record of a new partition is returned, so that state can be restored in it; positions are then
+what the group has committed, or the beginning. Partitions may also be lost without ``on_revoked`` (a stalled process):
+the commit that follows fails, and the work is another member's.
+
+**Transactions.** ``begin`` … ``send`` … ``send_offsets`` … ``commit``. ``commit`` returns only when all of it is on the log,
+or raises :class:`TransactionFailedError` (aborted: nothing is visible, seek back and go on) or
+:class:`ProducerLostError` (fenced or unknown: close both clients and build them anew; building ends what was open).
+Two producers with one ``transactional_id``: the newer wins and the older is lost.
+
+**Called twice.** ``close``, ``abort``, ``pause`` and ``resume`` may be called any number of times. ``begin`` may not be
+called inside a transaction.
+
+**Threads.** A consumer belongs to one thread. A plain producer may be shared; a transactional one may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from schemas.topics import TopicSpec
+
+HeaderList = Sequence[tuple[str, bytes]]
+
+
+class Partition(NamedTuple):
+    """A topic's partition."""
+
+    topic: str
+    partition: int
+
+
+class Record(Protocol):
+    """One record of a log. ``timestamp`` is in milliseconds since the epoch."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> HeaderList: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a record came to stand."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A group's committed position in one partition, with the note stored beside it."""
+
+    offset: int
+    note: str = ""
+
+
+class Sent(Protocol):
+    """The outcome of one ``send``, to come."""
+
+    def result(self, timeout_s: float) -> Placed:
+        """Wait for the broker's acknowledgement; raises UnavailableError when there was none."""
+        ...
+
+    def then(self, on_done: Callable[[Placed | None, Exception | None], None]) -> None:
+        """Call back once with the place or the error, from the producer's own thread."""
+        ...
+
+
+Rebalanced = Callable[[Collection[Partition]], None]
+
+
+class Consumer(Protocol):
+    """A member of a consumer group, or a reader of partitions that it names itself (see the module's contract)."""
+
+    def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
+        """Join the group for these topics; called again, it replaces them."""
+        ...
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Read exactly these partitions, outside any group's balance."""
+        ...
+
+    def poll(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return what has come, by partition; raises UnavailableError."""
+        ...
+
+    def assignment(self) -> set[Partition]:
+        """Return the partitions that are read now."""
+        ...
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Return no records of these until ``resume``; other partitions are not slowed."""
+        ...
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Return records of these again."""
+        ...
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read on from this offset."""
+        ...
+
+    def position(self, partition: Partition) -> int:
+        """Return the offset that will be read next."""
+        ...
+
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        """Return what the group has committed; a partition without any is left out."""
+        ...
+
+    def commit(self, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit these positions; raises UnavailableError (also when the partition is another member's by now)."""
+        ...
+
+    def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the first offset still kept of each."""
+        ...
+
+    def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the offset after the last committed record of each."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group."""
+        ...
+
+
+class Producer(Protocol):
+    """An idempotent producer (acks=all)."""
+
+    def send(  # noqa: D102  (the module's contract says it)
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Sent: ...
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything sent is acknowledged; raises UnavailableError."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is not acknowledged, and close."""
+        ...
+
+
+class TransactionalProducer(Producer, Protocol):
+    """A producer whose records and consumed offsets become visible together or not at all."""
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        ...
+
+    def send_offsets(self, offsets: Mapping[Partition, int], consumer: Consumer) -> None:
+        """Add the consumer's positions to the transaction, in its group and under its membership."""
+        ...
+
+    def commit(self) -> None:
+        """Make it all visible; raises TransactionFailedError or ProducerLostError."""
+        ...
+
+    def abort(self) -> None:
+        """Make nothing of it visible; raises ProducerLostError."""
+        ...
+
+    def learn(self, topics: Iterable[str]) -> None:
+        """Fetch the metadata of these topics at once, so that no first send to one waits."""
+        ...
+
+
+class Admin(Protocol):
+    """Creates topics and tells about groups."""
+
+    def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
+        """Create those that are missing; existing ones are left as they are."""
+        ...
+
+    def list_topics(self) -> set[str]:
+        """Return the names of all topics."""
+        ...
+
+    def group_offsets(self, group: str) -> dict[Partition, Committed]:
+        """Return what a group has committed, with notes."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Kafka(Protocol):
+    """Makes clients of one cluster. Composition roots hold one and hand out what each part needs."""
+
+    def consumer(self, group: str | None, *, client_id: str = "hongyan", from_end: bool = False) -> Consumer: ...  # noqa: D102
+    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> Producer: ...  # noqa: D102
+    def transactional_producer(self, transactional_id: str) -> TransactionalProducer: ...  # noqa: D102
+    def admin(self) -> Admin: ...  # noqa: D102

@@ -1,0 +1,111 @@
+"""Every setting, typed in one place. The environment is read here and nowhere else.
+
+``HONGYAN_KAFKA__BOOTSTRAP_SERVERS=…`` sets ``kafka.bootstrap_servers``; ``hongyan settings`` prints them all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseModel):
+    """Where Kafka is and how it is used."""
+
+    bootstrap_servers: str | None = Field(None, description="host:port[,host:port…]; unset: `hongyan up` starts one")
+    topic_prefix: str = Field("", description="put before every topic, group and transactional id")
+    replication_factor: int | None = Field(None, description="unset: 3 where the cluster has three brokers, else 1")
+
+
+class DatabaseSettings(BaseModel):
+    """Where PostgreSQL is."""
+
+    dsn: SecretStr | None = Field(None, description="postgresql://…; unset: `hongyan up` starts one")
+    pool_size: int = Field(4, ge=1, description="connections a process holds at most")
+
+
+class RegistrySettings(BaseModel):
+    """Where the schema registry (Confluent REST API) is."""
+
+    url: str = Field("http://127.0.0.1:8081", description="base address; an external registry may be named here")
+    timeout_s: float = Field(5.0, gt=0, description="seconds to wait for its answer")
+
+
+class HttpSettings(BaseModel):
+    """Where a process listens."""
+
+    host: str = Field("127.0.0.1", description="address on which every process listens")
+
+
+class GatewaySettings(BaseModel):
+    """Limits of the HTTP gateway."""
+
+    url: str = Field("http://127.0.0.1:8080", description="its address, as other processes and commands see it")
+    max_body_bytes: int = Field(1024 * 1024, description="a larger body is refused")
+    max_batch: int = Field(1000, description="a larger batch is refused")
+    acknowledge_timeout_s: float = Field(5.0, gt=0, description="seconds to wait for Kafka's acknowledgement")
+    reject_bad_uscc: bool = Field(False, description="refuse a USCC whose check character is wrong; else mark it")
+    future_skew_s: float = Field(300.0, ge=0, description="an event time further ahead than this is refused")
+
+
+class RouterSettings(BaseModel):
+    """The router's batch."""
+
+    batch: int = Field(500, ge=1, description="records a transaction at most")
+    slot: str = Field("0", description="name of this router among its siblings; names its transactional id and state")
+
+
+class DeliverySettings(BaseModel):
+    """How the pusher delivers."""
+
+    allowed_networks: list[str] = Field(
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"],
+        description="networks that a webhook may go to, checked after name resolution",
+    )
+    window: int = Field(64, ge=1, description="events of one agency between its cursor and the newest in flight")
+    concurrency: int = Field(16, ge=1, description="requests of one agency at once")
+    timeout_s: float = Field(10.0, gt=0, description="seconds for one delivery")
+    retry_base_s: float = Field(0.5, gt=0, description="first delay; doubled at every further attempt, with jitter")
+    retry_cap_s: float = Field(60.0, gt=0, description="longest delay")
+    hold_after: int = Field(3, ge=1, description="failures in a row after which the line is held and only probed")
+
+
+class SecuritySettings(BaseModel):
+    """Keys."""
+
+    master_key: SecretStr | None = Field(None, description="Fernet key that seals webhook secrets; `up` makes one")
+    admin_key: SecretStr | None = Field(None, description="bearer key of the administration API; `up` makes one")
+
+
+class LogSettings(BaseModel):
+    """How processes log."""
+
+    level: str = Field("INFO", description="lowest level written")
+    json_lines: bool = Field(True, description="one JSON object a line; else coloured text")
+
+
+class PortalSettings(BaseModel):
+    """The administration API."""
+
+    url: str = Field("http://127.0.0.1:8082", description="its address, as commands see it")
+
+
+class Settings(BaseSettings):
+    """All settings of an installation."""
+
+    model_config = SettingsConfigDict(env_prefix="HONGYAN_", env_nested_delimiter="__", extra="forbid")
+
+    data_dir: Path = Field(Path(".hongyan"), description="where embedded servers and local state live")
+    language: str = Field("zh", pattern="^(zh|en)$", description="language of what people read: zh or en")
+    kafka: KafkaSettings = KafkaSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    registry: RegistrySettings = RegistrySettings()
+    http: HttpSettings = HttpSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    portal: PortalSettings = PortalSettings()
+    router: RouterSettings = RouterSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    security: SecuritySettings = SecuritySettings()
+    log: LogSettings = LogSettings()
