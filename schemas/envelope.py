@@ -23,8 +23,8 @@ class Envelope:
     """The context attributes of one event. Times are RFC 3339 text with an offset.
 
     ``(source, id)`` is the identity; ``subject`` is the business key and the record key; ``division`` is a GB/T 2260
-    code; ``recordedtime`` is when Hongyan accepted the event (publication); ``follows`` is the id of the event that this
-    one corrects, recalls, revokes or removes. ``extensions`` holds any other attribute.
+    code; ``recordedtime`` is when Hongyan accepted the event (publication); ``follows`` is the id of the event that
+    this one corrects, recalls, revokes or removes. ``extensions`` holds any other attribute.
     """
 
     id: str

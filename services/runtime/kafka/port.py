@@ -3,20 +3,20 @@
 **Order.** ``poll`` gives the records of one partition in offset order, each once per assignment, aborted transactions
 left out (read committed). There is no order between partitions.
 
-**Blocking.** ``poll`` blocks up to its time-out and is also what keeps membership alive: a caller that works longer than
-``max_poll_interval`` between polls loses its partitions. ``send`` may block while buffers are full or metadata is
+**Blocking.** ``poll`` blocks up to its time-out and is also what keeps membership alive: a caller that works longer
+than ``max_poll_interval`` between polls loses its partitions. ``send`` may block while buffers are full or metadata is
 unknown. Everything else blocks until the broker has answered or raises :class:`UnavailableError`.
 
 **Who commits.** Nobody but the caller: nothing is committed on ``poll``, on rebalance or on ``close``. A consumer's own
 ``commit`` is for at-least-once work; a transaction commits offsets with ``send_offsets`` and only so.
 
-**Rebalance.** The assignment changes only inside ``poll``. ``on_revoked`` is called before partitions are given away and
-``on_assigned`` before any record of a new partition is returned, so that state can be restored in it; positions are then
-what the group has committed, or the beginning. Partitions may also be lost without ``on_revoked`` (a stalled process):
-the commit that follows fails, and the work is another member's.
+**Rebalance.** The assignment changes only inside ``poll``. ``on_revoked`` is called before partitions are given away
+and ``on_assigned`` before any record of a new partition is returned, so that state can be restored in it; positions
+are then what the group has committed, or the beginning. Partitions may also be lost without ``on_revoked`` (a stalled
+process): the commit that follows fails, and the work is another member's.
 
-**Transactions.** ``begin`` … ``send`` … ``send_offsets`` … ``commit``. ``commit`` returns only when all of it is on the log,
-or raises :class:`TransactionFailedError` (aborted: nothing is visible, seek back and go on) or
+**Transactions.** ``begin`` … ``send`` … ``send_offsets`` … ``commit``. ``commit`` returns only when all of it is on the
+log, or raises :class:`TransactionFailedError` (abort, then seek back: nothing is visible) or
 :class:`ProducerLostError` (fenced or unknown: close both clients and build them anew; building ends what was open).
 Two producers with one ``transactional_id``: the newer wins and the older is lost.
 
@@ -154,7 +154,7 @@ class Consumer(Protocol):
 class Producer(Protocol):
     """An idempotent producer (acks=all)."""
 
-    def send(  # noqa: D102  (the module's contract says it)
+    def send(
         self,
         topic: str,
         *,
@@ -163,7 +163,9 @@ class Producer(Protocol):
         headers: HeaderList = (),
         partition: int | None = None,
         timestamp_ms: int | None = None,
-    ) -> Sent: ...
+    ) -> Sent:
+        """Append one record; its outcome comes with the returned object. Raises UnavailableError."""
+        ...
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything sent is acknowledged; raises UnavailableError."""
@@ -209,6 +211,10 @@ class Admin(Protocol):
         """Return the names of all topics."""
         ...
 
+    def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete topics; a missing one is no error."""
+        ...
+
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""
         ...
@@ -221,7 +227,20 @@ class Admin(Protocol):
 class Kafka(Protocol):
     """Makes clients of one cluster. Composition roots hold one and hand out what each part needs."""
 
-    def consumer(self, group: str | None, *, client_id: str = "hongyan", from_end: bool = False) -> Consumer: ...  # noqa: D102
-    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> Producer: ...  # noqa: D102
-    def transactional_producer(self, transactional_id: str) -> TransactionalProducer: ...  # noqa: D102
-    def admin(self) -> Admin: ...  # noqa: D102
+    def consumer(
+        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+    ) -> Consumer:
+        """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
+        ...
+
+    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> Producer:
+        """Make an idempotent producer that gives a record up after the time-out (seconds)."""
+        ...
+
+    def transactional_producer(self, transactional_id: str) -> TransactionalProducer:
+        """Make a transactional producer and end what its predecessor left open."""
+        ...
+
+    def admin(self) -> Admin:
+        """Make an admin client."""
+        ...

@@ -1,0 +1,64 @@
+"""PostgreSQL: one pool a process, migrations from plain SQL files, the driver's error wrapped once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+from yoyo import get_backend, read_migrations
+
+from services.runtime.errors import ConflictError, DatabaseUnavailableError
+from services.runtime.settings import DatabaseSettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+CONNECT_TIMEOUT_S = 3.0
+
+
+def dsn_of(settings: DatabaseSettings) -> str:
+    """Return the DSN; raises DatabaseUnavailableError when none is set."""
+    if settings.dsn is None:
+        raise DatabaseUnavailableError("database.dsn is not set; start PostgreSQL with `hongyan up`")
+    return settings.dsn.get_secret_value()
+
+
+def open_pool(settings: DatabaseSettings) -> ConnectionPool:
+    """Return a pool that connects in the background and by itself again after an outage."""
+    return ConnectionPool(
+        dsn_of(settings),
+        min_size=1,
+        max_size=settings.pool_size,
+        timeout=CONNECT_TIMEOUT_S,
+        reconnect_timeout=CONNECT_TIMEOUT_S,
+        check=ConnectionPool.check_connection,
+        kwargs={"connect_timeout": int(CONNECT_TIMEOUT_S)},
+        open=True,
+    )
+
+
+@contextmanager
+def transaction(pool: ConnectionPool) -> Iterator[psycopg.Connection]:
+    """Yield a connection inside one transaction; raises DatabaseUnavailableError or ConflictError (unique key)."""
+    try:
+        with pool.connection() as connection, connection.transaction():
+            yield connection
+    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
+    except psycopg.errors.UniqueViolation as error:
+        raise ConflictError(str(error)) from error
+
+
+def migrate(dsn: str) -> None:
+    """Apply the migrations that are missing; safe to call from several processes at once."""
+    try:
+        backend = get_backend(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
+    try:
+        migrations = read_migrations(str(MIGRATIONS))
+        with backend.lock():
+            backend.apply_migrations(backend.to_apply(migrations))
+    finally:
+        backend.connection.close()

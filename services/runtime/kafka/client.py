@@ -1,0 +1,415 @@
+"""The kafka-python adapter of the Kafka port (see :mod:`services.runtime.kafka.port` for the contract)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    InvalidProducerEpochError,
+    InvalidProducerIdMappingError,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFencedError,
+    RebalanceInProgressError,
+    TopicAlreadyExistsError,
+    UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from schemas.topics import TopicSpec
+from services.runtime.errors import KafkaUnavailableError, ProducerLostError, TransactionFailedError
+from services.runtime.kafka.port import (
+    Committed,
+    Consumer,
+    HeaderList,
+    Kafka,
+    Partition,
+    Placed,
+    Rebalanced,
+    Record,
+    Sent,
+)
+from services.runtime.settings import KafkaSettings
+
+CALL_TIMEOUT_MS = 10_000
+SESSION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 30_000
+# Bounds what one poll may hold in memory, whatever the backlog.
+FETCH_MAX_BYTES = 4 * 1024 * 1024
+PARTITION_FETCH_BYTES = 512 * 1024
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+
+_STALE_MEMBER = (
+    CommitFailedError,
+    IllegalGenerationError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+_LOST = (ProducerFencedError, InvalidProducerEpochError, InvalidProducerIdMappingError, FencedInstanceIdError)
+
+# The library reports every retry at ERROR; what matters is raised, wrapped and logged by the caller.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _wrapped(what: str) -> Iterator[None]:
+    """Turn the library's error into ours, once, with the cause kept."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise KafkaUnavailableError(f"{what}: {type(error).__name__} {error}".strip()) from error
+
+
+def _tp(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.partition)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
+        self._assigned = on_assigned
+        self._revoked = on_revoked
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._assigned([Partition(*tp) for tp in assigned])
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._revoked([Partition(*tp) for tp in revoked])
+
+
+class KafkaPythonConsumer:
+    """A consumer of kafka-python."""
+
+    def __init__(self, client: KafkaConsumer) -> None:
+        self.client = client
+
+    def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
+        """Join the group for these topics; called again, it replaces them."""
+        self.client.subscribe(sorted(topics), listener=_Listener(on_assigned, on_revoked))
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Read exactly these partitions, outside any group's balance."""
+        self.client.assign([_tp(p) for p in partitions])
+
+    def poll(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return what has come, by partition; raises KafkaUnavailableError."""
+        with _wrapped("poll"):
+            found: dict[TopicPartition, list[Record]] = self.client.poll(
+                timeout_ms=int(timeout_s * 1000), max_records=max_records
+            )
+        return {Partition(*tp): records for tp, records in found.items()}
+
+    def assignment(self) -> set[Partition]:
+        """Return the partitions that are read now."""
+        return {Partition(*tp) for tp in self.client.assignment()}
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Return no records of these until ``resume``."""
+        self.client.pause(*(_tp(p) for p in partitions))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Return records of these again."""
+        self.client.resume(*(_tp(p) for p in partitions))
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read on from this offset."""
+        self.client.seek(_tp(partition), offset)
+
+    def position(self, partition: Partition) -> int:
+        """Return the offset that will be read next."""
+        with _wrapped("position"):
+            position: int | None = self.client.position(_tp(partition), timeout_ms=CALL_TIMEOUT_MS)
+        if position is None:
+            raise KafkaUnavailableError(f"position of {partition} is not known yet")
+        return position
+
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        """Return what the group has committed; a partition without any is left out."""
+        found: dict[Partition, Committed] = {}
+        with _wrapped("committed"):
+            for partition in partitions:
+                held = self.client.committed(_tp(partition), metadata=True, timeout_ms=CALL_TIMEOUT_MS)
+                if held is not None and held.offset >= 0:
+                    found[partition] = Committed(held.offset, held.metadata or "")
+        return found
+
+    def commit(self, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit these positions; raises KafkaUnavailableError, also when they are another member's by now."""
+        with _wrapped("commit"):
+            self.client.commit(
+                {_tp(p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()},
+                timeout_ms=CALL_TIMEOUT_MS,
+            )
+
+    def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the first offset still kept of each."""
+        with _wrapped("beginning_offsets"):
+            found = self.client.beginning_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
+        return {Partition(*tp): offset for tp, offset in found.items()}
+
+    def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the offset after the last committed record of each (read committed)."""
+        with _wrapped("end_offsets"):
+            found = self.client.end_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
+        return {Partition(*tp): offset for tp, offset in found.items()}
+
+    def close(self) -> None:
+        """Leave the group."""
+        with _wrapped("close"):
+            self.client.close(autocommit=False, timeout_ms=CALL_TIMEOUT_MS)
+
+
+class _KafkaPythonSent:
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Any) -> None:  # noqa: ANN401  (the library is untyped)
+        self._future = future
+
+    def result(self, timeout_s: float) -> Placed:
+        with _wrapped("send"):
+            meta = self._future.get(timeout=timeout_s)
+        return Placed(meta.topic, meta.partition, meta.offset)
+
+    def then(self, on_done: Callable[[Placed | None, Exception | None], None]) -> None:
+        def failed(error: BaseException) -> None:
+            wrapped = KafkaUnavailableError(f"send: {type(error).__name__} {error}")
+            wrapped.__cause__ = error
+            on_done(None, wrapped)
+
+        self._future.add_callback(lambda meta: on_done(Placed(meta.topic, meta.partition, meta.offset), None))
+        self._future.add_errback(failed)
+
+
+class KafkaPythonProducer:
+    """An idempotent producer of kafka-python."""
+
+    def __init__(self, client: KafkaProducer) -> None:
+        self.client = client
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Sent:
+        """Append one record; its outcome comes with the returned object."""
+        try:
+            future = self.client.send(
+                topic,
+                key=key,
+                value=value,
+                headers=headers if isinstance(headers, list) else list(headers),
+                partition=partition,
+                timestamp_ms=timestamp_ms,
+            )
+        except (KafkaError, OSError) as error:
+            raise KafkaUnavailableError(f"send to {topic}: {type(error).__name__} {error}") from error
+        return _KafkaPythonSent(future)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything sent is acknowledged or has failed; raises KafkaUnavailableError at the time limit."""
+        with _wrapped("flush"):
+            self.client.flush(timeout=timeout_s)
+
+    def close(self) -> None:
+        """Give up what is not acknowledged, and close."""
+        with _wrapped("close"):
+            self.client.close(timeout=2)
+
+
+class KafkaPythonTransactionalProducer(KafkaPythonProducer):
+    """A transactional producer of kafka-python."""
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        with self._verdict():
+            self.client.begin_transaction()
+
+    def send_offsets(self, offsets: Mapping[Partition, int], consumer: Consumer) -> None:
+        """Add the consumer's positions to the transaction, in its group and under its membership."""
+        if not isinstance(consumer, KafkaPythonConsumer):
+            raise TypeError("the consumer is another adapter's")
+        with self._verdict():
+            self.client.send_offsets_to_transaction(
+                {_tp(p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()},
+                consumer.client.group_metadata(),
+            )
+
+    def commit(self) -> None:
+        """Make it all visible; raises TransactionFailedError or ProducerLostError."""
+        with self._verdict():
+            self.client.commit_transaction()
+
+    def abort(self) -> None:
+        """Make nothing of it visible; raises ProducerLostError."""
+        try:
+            self.client.abort_transaction()
+        except (KafkaError, AssertionError) as error:
+            raise ProducerLostError(f"abort: {type(error).__name__} {error}") from error
+
+    def learn(self, topics: Iterable[str]) -> None:
+        """Fetch the metadata of these topics at once, so that no first send to one waits."""
+        wanted = [topic for topic in topics if self.client._metadata.partitions_for_topic(topic) is None]
+        with _wrapped("learn"):
+            self.client._metadata.add_topics(wanted) if wanted else None
+            for topic in wanted:
+                self.client.partitions_for(topic)
+
+    @contextmanager
+    def _verdict(self) -> Iterator[None]:
+        try:
+            yield
+        except _LOST as error:
+            raise ProducerLostError(f"{type(error).__name__} {error}") from error
+        except _STALE_MEMBER as error:
+            raise TransactionFailedError(f"{type(error).__name__} {error}") from error
+        except (KafkaError, AssertionError, OSError) as error:
+            raise ProducerLostError(f"{type(error).__name__} {error}") from error
+
+
+class KafkaPythonAdmin:
+    """An admin client of kafka-python."""
+
+    def __init__(self, client: KafkaAdminClient, replication_factor: int | None) -> None:
+        self.client = client
+        self._replication_factor = replication_factor
+
+    def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
+        """Create those that are missing; existing ones are left as they are."""
+        with _wrapped("ensure_topics"):
+            existing = set(self.client.list_topics())
+            missing = {spec.name: self._options(spec) for spec in specs if spec.name not in existing}
+            if not missing:
+                return
+            try:
+                self.client.create_topics(missing, wait_for_metadata=True)
+            except TopicAlreadyExistsError:
+                # Another process was quicker with one of them; the others were created all the same.
+                self.client.wait_for_topics(list(missing))
+
+    def _options(self, spec: TopicSpec) -> dict[str, Any]:
+        brokers = len(self.client.describe_cluster()["brokers"])
+        replicas = self._replication_factor or (3 if brokers >= 3 else 1)
+        config = spec.config() | ({"min.insync.replicas": "2"} if replicas >= 3 else {})
+        return {"num_partitions": spec.partitions, "replication_factor": replicas, "configs": config}
+
+    def list_topics(self) -> set[str]:
+        """Return the names of all topics."""
+        with _wrapped("list_topics"):
+            return set(self.client.list_topics())
+
+    def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete topics; a missing one is no error."""
+        with _wrapped("delete_topics"):
+            try:
+                self.client.delete_topics(sorted(topics))
+            except UnknownTopicOrPartitionError:
+                return
+
+    def group_offsets(self, group: str) -> dict[Partition, Committed]:
+        """Return what a group has committed, with notes."""
+        with _wrapped("group_offsets"):
+            found = self.client.list_group_offsets(group).get(group, {})
+        return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+
+class KafkaPython:
+    """Makes kafka-python clients with the settings that exactness needs."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        if not settings.bootstrap_servers:
+            raise KafkaUnavailableError("kafka.bootstrap_servers is not set; start one with `hongyan up`")
+        self._replication_factor = settings.replication_factor
+        self._base: dict[str, Any] = {
+            "bootstrap_servers": settings.bootstrap_servers.split(","),
+            "reconnect_backoff_ms": 50,
+            "reconnect_backoff_max_ms": 1000,
+            "bootstrap_timeout_ms": 5000,
+            "metrics_enabled": False,
+        }
+
+    def consumer(
+        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+    ) -> Consumer:
+        """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
+        with _wrapped("connect"):
+            return KafkaPythonConsumer(
+                KafkaConsumer(
+                    group_id=group,
+                    client_id=client_id,
+                    group_instance_id=instance if group else None,
+                    enable_auto_commit=False,
+                    auto_offset_reset="latest" if from_end else "earliest",
+                    isolation_level="read_committed",
+                    session_timeout_ms=SESSION_TIMEOUT_MS,
+                    fetch_max_bytes=FETCH_MAX_BYTES,
+                    max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+                    retry_backoff_ms=20,
+                    **self._base,
+                )
+            )
+
+    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> KafkaPythonProducer:
+        """Make an idempotent producer that gives a record up after the time-out (seconds)."""
+        timeout_ms = int(acknowledge_timeout_s * 1000)
+        with _wrapped("connect"):
+            return KafkaPythonProducer(
+                KafkaProducer(
+                    client_id=client_id,
+                    delivery_timeout_ms=timeout_ms,
+                    request_timeout_ms=max(1, timeout_ms - 1),
+                    max_block_ms=timeout_ms,
+                    linger_ms=0,
+                    retry_backoff_ms=20,
+                    max_request_size=MAX_REQUEST_BYTES,
+                    **self._base,
+                )
+            )
+
+    def transactional_producer(self, transactional_id: str) -> KafkaPythonTransactionalProducer:
+        """Make a transactional producer and end what its predecessor left open."""
+        with _wrapped("connect"):
+            client = KafkaProducer(
+                client_id=transactional_id,
+                transactional_id=transactional_id,
+                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+                max_block_ms=CALL_TIMEOUT_MS,
+                linger_ms=0,
+                retry_backoff_ms=5,
+                batch_size=131_072,
+                max_request_size=MAX_REQUEST_BYTES,
+                **self._base,
+            )
+            try:
+                client.init_transactions()
+            except KafkaTimeoutError:
+                client.close(timeout=0)
+                raise
+        return KafkaPythonTransactionalProducer(client)
+
+    def admin(self) -> KafkaPythonAdmin:
+        """Make an admin client."""
+        with _wrapped("connect"):
+            return KafkaPythonAdmin(KafkaAdminClient(**self._base), self._replication_factor)
+
+
+def connect(settings: KafkaSettings) -> Kafka:
+    """Return the factory of clients for the cluster that the settings name; nothing is connected yet."""
+    return KafkaPython(settings)
