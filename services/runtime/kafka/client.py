@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     IllegalGenerationError,
+    IllegalStateError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
+    KafkaConfigurationError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
@@ -24,6 +28,7 @@ from kafka.errors import (
     UnknownMemberIdError,
     UnknownTopicOrPartitionError,
 )
+from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
 from schemas.topics import TopicSpec
@@ -66,6 +71,8 @@ def _wrapped(what: str) -> Iterator[None]:
     """Turn the library's error into ours, once, with the cause kept."""
     try:
         yield
+    except (KafkaConfigurationError, IllegalStateError):
+        raise  # our own mistake: waiting does not mend it
     except (KafkaError, OSError) as error:
         raise KafkaUnavailableError(f"{what}: {type(error).__name__} {error}".strip()) from error
 
@@ -74,16 +81,45 @@ def _tp(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.partition)
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs the caller's callbacks beside the library's I/O thread, so that they may use the consumer themselves."""
+
+    def __init__(self, net: Any, on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:  # noqa: ANN401
+        self._net = net
         self._assigned = on_assigned
         self._revoked = on_revoked
+        self._idle = threading.Event()
+        self._idle.set()
+        self._error: BaseException | None = None
 
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        self._assigned([Partition(*tp) for tp in assigned])
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._call(self._assigned, assigned)
 
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        self._revoked([Partition(*tp) for tp in revoked])
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._call(self._revoked, revoked)
+
+    def settle(self) -> None:
+        """Wait for a callback that is still running, and raise what one has raised."""
+        self._idle.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _call(self, callback: Rebalanced, partitions: Collection[TopicPartition]) -> Future:
+        done = Future()
+        self._idle.clear()
+
+        def work() -> None:
+            try:
+                callback([Partition(*tp) for tp in partitions])
+            except BaseException as error:  # noqa: BLE001  (carried over to the polling thread, which raises it)
+                self._error = error
+            finally:
+                self._idle.set()
+                self._net.call_soon_threadsafe(lambda: done.success(None))
+
+        threading.Thread(target=work, name="rebalance", daemon=True).start()
+        return done
 
 
 class KafkaPythonConsumer:
@@ -91,10 +127,12 @@ class KafkaPythonConsumer:
 
     def __init__(self, client: KafkaConsumer) -> None:
         self.client = client
+        self._listener: _Listener | None = None
 
     def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
         """Join the group for these topics; called again, it replaces them."""
-        self.client.subscribe(sorted(topics), listener=_Listener(on_assigned, on_revoked))
+        self._listener = _Listener(self.client._net, on_assigned, on_revoked)
+        self.client.subscribe(sorted(topics), listener=self._listener)
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """Read exactly these partitions, outside any group's balance."""
@@ -106,6 +144,8 @@ class KafkaPythonConsumer:
             found: dict[TopicPartition, list[Record]] = self.client.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=max_records
             )
+        if self._listener is not None:
+            self._listener.settle()
         return {Partition(*tp): records for tp, records in found.items()}
 
     def assignment(self) -> set[Partition]:
@@ -233,10 +273,15 @@ class KafkaPythonProducer:
 class KafkaPythonTransactionalProducer(KafkaPythonProducer):
     """A transactional producer of kafka-python."""
 
+    def __init__(self, client: KafkaProducer) -> None:
+        super().__init__(client)
+        self._open = False
+
     def begin(self) -> None:
         """Open a transaction."""
         with self._verdict():
             self.client.begin_transaction()
+        self._open = True
 
     def send_offsets(self, offsets: Mapping[Partition, int], consumer: Consumer) -> None:
         """Add the consumer's positions to the transaction, in its group and under its membership."""
@@ -252,9 +297,13 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         """Make it all visible; raises TransactionFailedError or ProducerLostError."""
         with self._verdict():
             self.client.commit_transaction()
+        self._open = False
 
     def abort(self) -> None:
         """Make nothing of it visible; raises ProducerLostError."""
+        if not self._open:
+            return
+        self._open = False
         try:
             self.client.abort_transaction()
         except (KafkaError, AssertionError) as error:
@@ -262,9 +311,11 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
 
     def learn(self, topics: Iterable[str]) -> None:
         """Fetch the metadata of these topics at once, so that no first send to one waits."""
-        wanted = [topic for topic in topics if self.client._metadata.partitions_for_topic(topic) is None]
+        metadata = self.client._metadata
+        wanted = [topic for topic in topics if metadata.partitions_for_topic(topic) is None]
         with _wrapped("learn"):
-            self.client._metadata.add_topics(wanted) if wanted else None
+            if wanted:
+                metadata.set_topics({*metadata._topics, *wanted})
             for topic in wanted:
                 self.client.partitions_for(topic)
 
@@ -319,6 +370,11 @@ class KafkaPythonAdmin:
             except UnknownTopicOrPartitionError:
                 return
 
+    def cluster_id(self) -> str:
+        """Return the cluster's id."""
+        with _wrapped("cluster_id"):
+            return str(self.client.describe_cluster()["cluster_id"])
+
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""
         with _wrapped("group_offsets"):
@@ -337,13 +393,13 @@ class KafkaPython:
         if not settings.bootstrap_servers:
             raise KafkaUnavailableError("kafka.bootstrap_servers is not set; start one with `hongyan up`")
         self._replication_factor = settings.replication_factor
-        self._base: dict[str, Any] = {
+        self._admin: dict[str, Any] = {
             "bootstrap_servers": settings.bootstrap_servers.split(","),
             "reconnect_backoff_ms": 50,
             "reconnect_backoff_max_ms": 1000,
             "bootstrap_timeout_ms": 5000,
-            "metrics_enabled": False,
         }
+        self._base = self._admin | {"metrics_enabled": False}
 
     def consumer(
         self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
@@ -358,6 +414,8 @@ class KafkaPython:
                     enable_auto_commit=False,
                     auto_offset_reset="latest" if from_end else "earliest",
                     isolation_level="read_committed",
+                    # Range gives partition p of every event topic to one member: the router's state relies on it.
+                    partition_assignment_strategy=(RangePartitionAssignor,),
                     session_timeout_ms=SESSION_TIMEOUT_MS,
                     fetch_max_bytes=FETCH_MAX_BYTES,
                     max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
@@ -407,7 +465,7 @@ class KafkaPython:
     def admin(self) -> KafkaPythonAdmin:
         """Make an admin client."""
         with _wrapped("connect"):
-            return KafkaPythonAdmin(KafkaAdminClient(**self._base), self._replication_factor)
+            return KafkaPythonAdmin(KafkaAdminClient(**self._admin), self._replication_factor)
 
 
 def connect(settings: KafkaSettings) -> Kafka:

@@ -215,6 +215,10 @@ class Admin(Protocol):
         """Delete topics; a missing one is no error."""
         ...
 
+    def cluster_id(self) -> str:
+        """Return the cluster's id: state kept beside a log must not outlive it."""
+        ...
+
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""
         ...

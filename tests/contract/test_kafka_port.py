@@ -1,0 +1,296 @@
+"""The Kafka port's contract, clause by clause, on the fake and on the real broker."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from schemas.topics import TopicSpec
+from services.runtime.errors import ProducerLostError, TransactionFailedError
+from services.runtime.kafka.client import connect
+from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
+from services.runtime.settings import KafkaSettings
+from tests.fakes.kafka import FakeKafka
+
+LIMIT_POLLS = 100
+
+
+@dataclass
+class Cluster:
+    """A cluster under test with two topics of its own."""
+
+    kafka: Kafka
+    source: str
+    target: str
+    name: str
+
+    def group(self) -> str:
+        """Return the name of a group that nobody else uses."""
+        return f"{self.name}-{secrets.token_hex(3)}"
+
+    def write(self, *values: str, partition: int = 0) -> None:
+        """Put values on the source topic."""
+        producer = self.kafka.producer()
+        for value in values:
+            producer.send(self.source, key=b"k", value=value.encode(), partition=partition).result(10)
+        producer.close()
+
+    def read_target(self) -> list[str]:
+        """Return every value that a read-committed reader sees on the target topic."""
+        reader = self.kafka.consumer(None)
+        reader.assign([Partition(self.target, 0)])
+        end = reader.end_offsets([Partition(self.target, 0)])[Partition(self.target, 0)]
+        values: list[str] = []
+        for _ in range(LIMIT_POLLS):
+            if reader.position(Partition(self.target, 0)) >= end:
+                break
+            values += [text(r) for records in reader.poll(0.2, 100).values() for r in records]
+        reader.close()
+        return values
+
+
+@dataclass
+class Member:
+    """A group member that notes its rebalances."""
+
+    consumer: Consumer
+    assigned: list[set[Partition]] = field(default_factory=list)
+    revoked: list[set[Partition]] = field(default_factory=list)
+
+    def join(self, *topics: str) -> Member:
+        """Subscribe."""
+        self.consumer.subscribe(
+            topics, lambda ps: self.assigned.append(set(ps)), lambda ps: self.revoked.append(set(ps))
+        )
+        return self
+
+    def read(self, count: int) -> list[Record]:
+        """Poll until so many records have come."""
+        records: list[Record] = []
+        poll_until(lambda: take_up(records, self.consumer) >= count)
+        return records
+
+
+def take_up(records: list[Record], consumer: Consumer) -> int:
+    """Add what one poll gives, and return how many there are."""
+    records += polled(consumer)
+    return len(records)
+
+
+def text(record: Record) -> str:
+    """Return a record's value."""
+    return (record.value or b"").decode()
+
+
+def polled(consumer: Consumer) -> list[Record]:
+    """Poll once."""
+    return [record for records in consumer.poll(0.2, 100).values() for record in records]
+
+
+def poll_until(condition: Callable[[], bool]) -> None:
+    """Call until true, with a limit."""
+    for _ in range(LIMIT_POLLS):
+        if condition():
+            return
+    pytest.fail("the condition did not come true")
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.servers)])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Run a test on the fake and on the real broker."""
+    if request.param == "fake":
+        kafka: Kafka = FakeKafka()
+    else:
+        kafka = connect(KafkaSettings(bootstrap_servers=request.getfixturevalue("kafka_address")))
+    name = f"port-{secrets.token_hex(4)}"
+    admin = kafka.admin()
+    found = Cluster(kafka, f"{name}.source", f"{name}.target", name)
+    admin.ensure_topics([TopicSpec(found.source, 2), TopicSpec(found.target, 1)])
+    yield found
+    admin.delete_topics([found.source, found.target])
+    admin.close()
+
+
+def test_records_of_a_partition_come_in_offset_order(cluster: Cluster) -> None:
+    """Order: one partition's records come once each, in offset order, with key and headers as they were sent."""
+    producer = cluster.kafka.producer()
+    for n in range(20):
+        producer.send(
+            cluster.source, key=b"k", value=str(n).encode(), headers=[("h", b"1")], partition=0, timestamp_ms=1000 + n
+        )
+    producer.flush(10)
+    records = Member(cluster.kafka.consumer(cluster.group())).join(cluster.source).read(20)
+    assert [(r.offset, text(r), r.timestamp) for r in records] == [(n, str(n), 1000 + n) for n in range(20)]
+    assert records[0].key == b"k"
+    assert list(records[0].headers) == [("h", b"1")]
+
+
+def test_polling_alone_commits_nothing(cluster: Cluster) -> None:
+    """Who commits: what was polled but not committed is read again by the next member."""
+    cluster.write("a", "b")
+    group = cluster.group()
+    first = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    assert len(first.read(2)) == 2
+    first.consumer.close()
+    second = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    assert [text(r) for r in second.read(2)] == ["a", "b"]
+    second.consumer.close()
+
+
+def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> None:
+    """Commit: the next member starts there, and the note is kept beside the offset, for the admin too."""
+    cluster.write("a", "b")
+    group = cluster.group()
+    place = Partition(cluster.source, 0)
+    first = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    first.read(2)
+    first.consumer.commit({place: Committed(1, "held")})
+    first.consumer.close()
+    second = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    assert [text(r) for r in second.read(1)] == ["b"]
+    assert second.consumer.committed([place, Partition(cluster.source, 1)]) == {place: Committed(1, "held")}
+    assert cluster.kafka.admin().group_offsets(group)[place] == Committed(1, "held")
+    second.consumer.close()
+
+
+def test_a_paused_partition_is_silent_and_others_are_not(cluster: Cluster) -> None:
+    """Pause: nothing of it comes until resume, twice is once, and the other partition flows."""
+    member = Member(cluster.kafka.consumer(cluster.group())).join(cluster.source)
+    poll_until(lambda: polled(member.consumer) == [] and len(member.consumer.assignment()) == 2)
+    member.consumer.pause([Partition(cluster.source, 0)])
+    member.consumer.pause([Partition(cluster.source, 0)])
+    cluster.write("paused", partition=0)
+    cluster.write("flows", partition=1)
+    assert [text(r) for r in member.read(1)] == ["flows"]
+    member.consumer.resume([Partition(cluster.source, 0)])
+    assert [text(r) for r in member.read(1)] == ["paused"]
+    member.consumer.close()
+
+
+def test_state_can_be_restored_before_the_first_record(cluster: Cluster) -> None:
+    """Rebalance: on_assigned comes before any record of the partition, and the position is known in it."""
+    cluster.write("a")
+    seen: list[int] = []
+    consumer = cluster.kafka.consumer(cluster.group())
+
+    def restore(given: Collection[Partition]) -> None:
+        seen.extend(consumer.position(partition) for partition in given)
+
+    consumer.subscribe([cluster.source], restore, lambda _: None)
+    poll_until(lambda: bool(polled(consumer)))
+    assert seen == [0, 0]
+    consumer.close()
+
+
+def test_a_second_member_takes_over_part_of_the_partitions(cluster: Cluster) -> None:
+    """Rebalance: partitions are given away only after on_revoked, and each is one member's."""
+    group = cluster.group()
+    first = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    poll_until(lambda: polled(first.consumer) == [] and len(first.consumer.assignment()) == 2)
+    second = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    poll_until(
+        lambda: (
+            polled(first.consumer) == polled(second.consumer) == []
+            and len(first.consumer.assignment()) == len(second.consumer.assignment()) == 1
+        )
+    )
+    assert first.revoked
+    assert first.consumer.assignment().isdisjoint(second.consumer.assignment())
+    first.consumer.close()
+    second.consumer.close()
+
+
+def test_a_transaction_is_visible_as_a_whole(cluster: Cluster) -> None:
+    """Transactions: before the commit nothing is seen; after it the records and the offsets are."""
+    cluster.write("a", "b")
+    group = cluster.group()
+    member = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    member.read(2)
+    producer = cluster.kafka.transactional_producer(f"{cluster.name}-tx")
+    producer.begin()
+    sent = producer.send(cluster.target, key=b"k", value=b"A")
+    producer.send_offsets({Partition(cluster.source, 0): 2}, member.consumer)
+    assert cluster.read_target() == []
+    producer.commit()
+    assert sent.result(5).offset == 0
+    assert cluster.read_target() == ["A"]
+    assert member.consumer.committed([Partition(cluster.source, 0)])[Partition(cluster.source, 0)].offset == 2
+    member.consumer.close()
+    producer.close()
+
+
+def test_an_aborted_transaction_leaves_nothing(cluster: Cluster) -> None:
+    """Transactions: after an abort neither records nor offsets are there, and the next transaction works."""
+    cluster.write("a")
+    member = Member(cluster.kafka.consumer(cluster.group())).join(cluster.source)
+    member.read(1)
+    producer = cluster.kafka.transactional_producer(f"{cluster.name}-tx")
+    producer.begin()
+    producer.send(cluster.target, key=b"k", value=b"lost")
+    producer.send_offsets({Partition(cluster.source, 0): 1}, member.consumer)
+    producer.abort()
+    producer.abort()
+    assert member.consumer.committed([Partition(cluster.source, 0)]) == {}
+    producer.begin()
+    producer.send(cluster.target, key=b"k", value=b"kept")
+    producer.commit()
+    assert cluster.read_target() == ["kept"]
+    member.consumer.close()
+    producer.close()
+
+
+def test_the_newer_producer_of_one_transactional_id_wins(cluster: Cluster) -> None:
+    """Fencing: the older producer is lost for good, and what it had open is not seen."""
+    older = cluster.kafka.transactional_producer(f"{cluster.name}-tx")
+    older.begin()
+    older.send(cluster.target, key=b"k", value=b"zombie")
+    newer = cluster.kafka.transactional_producer(f"{cluster.name}-tx")
+    with pytest.raises(ProducerLostError):
+        older.commit()
+    newer.begin()
+    newer.send(cluster.target, key=b"k", value=b"alive")
+    newer.commit()
+    assert cluster.read_target() == ["alive"]
+    older.close()
+    newer.close()
+
+
+def test_a_member_whose_instance_was_taken_over_cannot_commit_in_a_transaction(cluster: Cluster) -> None:
+    """Rebalance: a stalled process that was replaced can't commit offsets any more, so nothing is doubled."""
+    cluster.write("a")
+    group = cluster.group()
+    stalled = Member(cluster.kafka.consumer(group, instance="slot")).join(cluster.source)
+    stalled.read(1)
+    successor = Member(cluster.kafka.consumer(group, instance="slot")).join(cluster.source)
+    assert [text(r) for r in successor.read(1)] == ["a"]
+    producer = cluster.kafka.transactional_producer(f"{cluster.name}-tx")
+    producer.begin()
+    producer.send(cluster.target, key=b"k", value=b"doubled")
+    with pytest.raises((TransactionFailedError, ProducerLostError)):
+        producer.send_offsets({Partition(cluster.source, 0): 1}, stalled.consumer)
+        producer.commit()
+    producer.close()
+    assert cluster.kafka.transactional_producer(f"{cluster.name}-tx") is not None
+    assert cluster.read_target() == []
+    successor.consumer.close()
+
+
+def test_closing_twice_is_closing_once(cluster: Cluster) -> None:
+    """Called twice: close may be called any number of times."""
+    consumer = cluster.kafka.consumer(cluster.group())
+    consumer.close()
+    consumer.close()
+    producer = cluster.kafka.producer()
+    producer.close()
+    producer.close()
+
+
+def test_ensuring_a_topic_twice_leaves_it_as_it_is(cluster: Cluster) -> None:
+    """Admin: an existing topic is left alone."""
+    admin = cluster.kafka.admin()
+    admin.ensure_topics([TopicSpec(cluster.source, 2)])
+    assert cluster.source in admin.list_topics()
+    admin.close()

@@ -1,0 +1,397 @@
+"""An in-memory Kafka that keeps the port's contract; the same suite runs on it and on the real broker."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from schemas.topics import TopicSpec
+from services.runtime.errors import KafkaUnavailableError, ProducerLostError, TransactionFailedError
+from services.runtime.kafka.port import Committed, Consumer, HeaderList, Partition, Placed, Rebalanced
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRecord:
+    """A record of the fake log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: HeaderList
+
+
+@dataclass(slots=True)
+class Group:
+    """A consumer group: its members in the order they joined, its generation and what it has committed."""
+
+    members: dict[int, FakeConsumer] = field(default_factory=dict)
+    generation: int = 0
+    committed: dict[Partition, Committed] = field(default_factory=dict)
+
+
+class FakeKafka:
+    """A cluster in memory. ``away`` makes every call raise until it is set back."""
+
+    def __init__(self) -> None:
+        self.logs: dict[Partition, list[FakeRecord]] = {}
+        self.partitions: dict[str, int] = {}
+        self.groups: dict[str, Group] = {}
+        self.epochs: dict[str, int] = {}
+        self.away = False
+        self._ids = itertools.count()
+
+    def check(self) -> None:
+        """Raise when the cluster is away."""
+        if self.away:
+            raise KafkaUnavailableError("the fake cluster is away")
+
+    def append(self, draft: Draft) -> Placed:
+        """Put a record on the log."""
+        topic, partition, timestamp, key, value, headers = draft
+        log = self.logs[Partition(topic, partition)]
+        log.append(FakeRecord(topic, partition, len(log), timestamp, key, value, headers))
+        return Placed(topic, partition, len(log) - 1)
+
+    def consumer(
+        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+    ) -> FakeConsumer:
+        """Make a consumer."""
+        self.check()
+        return FakeConsumer(self, group, next(self._ids), instance, from_end=from_end)
+
+    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> FakeProducer:
+        """Make a producer."""
+        self.check()
+        return FakeProducer(self)
+
+    def transactional_producer(self, transactional_id: str) -> FakeTransactionalProducer:
+        """Make a transactional producer; it fences the one before."""
+        self.check()
+        self.epochs[transactional_id] = self.epochs.get(transactional_id, 0) + 1
+        return FakeTransactionalProducer(self, transactional_id)
+
+    def admin(self) -> FakeAdmin:
+        """Make an admin client."""
+        return FakeAdmin(self)
+
+
+class FakeConsumer:
+    """A consumer of the fake."""
+
+    def __init__(
+        self, cluster: FakeKafka, group: str | None, member: int, instance: str | None, *, from_end: bool
+    ) -> None:
+        self._cluster = cluster
+        self._group = cluster.groups.setdefault(group, Group()) if group else None
+        self._member = member
+        self.instance = instance
+        self._from_end = from_end
+        self._topics: set[str] = set()
+        self._positions: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._generation = -1
+        self._assigned: Rebalanced = lambda _: None
+        self._revoked: Rebalanced = lambda _: None
+
+    def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
+        """Join the group."""
+        assert self._group is not None
+        self._topics = set(topics)
+        self._assigned, self._revoked = on_assigned, on_revoked
+        for number, member in list(self._group.members.items()):
+            if self.instance is not None and member.instance == self.instance and member is not self:
+                del self._group.members[number]
+        self._group.members[self._member] = self
+        self._group.generation += 1
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Read exactly these."""
+        self._positions = {p: self._start(p) for p in partitions}
+
+    def _start(self, partition: Partition) -> int:
+        held = self._group.committed.get(partition) if self._group else None
+        if held:
+            return held.offset
+        return len(self._cluster.logs[partition]) if self._from_end else 0
+
+    def _balance(self) -> None:
+        if self._group is None or self._generation == self._group.generation:
+            return
+        if self._member not in self._group.members:
+            raise KafkaUnavailableError("another member took this instance over")
+        if self._positions:
+            self._revoked(list(self._positions))
+        self._positions = {p: self._start(p) for p in self._share()}
+        self._paused.clear()
+        self._generation = self._group.generation
+        self._assigned(list(self._positions))
+
+    def _share(self) -> list[Partition]:
+        assert self._group is not None
+        shares: list[Partition] = []
+        for topic in sorted(self._topics):
+            members = [m for m, c in sorted(self._group.members.items()) if topic in c._topics]
+            mine = members.index(self._member)
+            count = self._cluster.partitions[topic]
+            shares += [Partition(topic, n) for n in range(count) if n * len(members) // count == mine]
+        return shares
+
+    def poll(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[FakeRecord]]:
+        """Return what has come."""
+        self._cluster.check()
+        self._balance()
+        found: dict[Partition, Sequence[FakeRecord]] = {}
+        left = max_records
+        for partition, position in self._positions.items():
+            if partition in self._paused or left <= 0:
+                continue
+            records = self._cluster.logs[partition][position : position + left]
+            if records:
+                found[partition] = records
+                self._positions[partition] += len(records)
+                left -= len(records)
+        return found
+
+    def assignment(self) -> set[Partition]:
+        """Return what is read now."""
+        return set(self._positions)
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Return nothing of these."""
+        self._paused |= set(partitions)
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Return them again."""
+        self._paused -= set(partitions)
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read on from here."""
+        self._positions[partition] = offset
+
+    def position(self, partition: Partition) -> int:
+        """Return the next offset."""
+        return self._positions[partition]
+
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        """Return what is committed."""
+        self._cluster.check()
+        held = self._group.committed if self._group else {}
+        return {p: held[p] for p in partitions if p in held}
+
+    def commit(self, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit; refused to a stale member."""
+        self._cluster.check()
+        self.check_membership(KafkaUnavailableError)
+        assert self._group is not None
+        self._group.committed.update(offsets)
+
+    def check_membership(self, error: type[KafkaUnavailableError] | type[TransactionFailedError]) -> None:
+        """Raise when the group has moved on since this member last polled."""
+        if self._group is not None and self._topics and self._generation != self._group.generation:
+            raise error("the member is stale")
+
+    def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return zero for each."""
+        return dict.fromkeys(partitions, 0)
+
+    def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the length of each."""
+        self._cluster.check()
+        return {p: len(self._cluster.logs[p]) for p in partitions}
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self._group is not None and self._member in self._group.members:
+            del self._group.members[self._member]
+            self._group.generation += 1
+
+
+Draft = tuple[str, int, int, bytes | None, bytes | None, HeaderList]
+
+
+@dataclass(slots=True)
+class FakeSent:
+    """An outcome that is there, or comes with the commit."""
+
+    place: Placed | None = None
+    error: Exception | None = None
+    waiting: list[Callable[[Placed | None, Exception | None], None]] = field(default_factory=list)
+
+    def settle(self, place: Placed | None, error: Exception | None = None) -> None:
+        """Tell the outcome."""
+        self.place, self.error = place, error
+        for on_done in self.waiting:
+            on_done(place, error)
+
+    def result(self, timeout_s: float) -> Placed:
+        """Return the place."""
+        if self.place is None:
+            raise self.error or KafkaUnavailableError("not acknowledged")
+        return self.place
+
+    def then(self, on_done: Callable[[Placed | None, Exception | None], None]) -> None:
+        """Call back with the outcome."""
+        if self.place or self.error:
+            on_done(self.place, self.error)
+        else:
+            self.waiting.append(on_done)
+
+
+class FakeProducer:
+    """A producer of the fake."""
+
+    def __init__(self, cluster: FakeKafka) -> None:
+        self._cluster = cluster
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> FakeSent:
+        """Append at once."""
+        self._cluster.check()
+        draft = self._draft(topic, key, value, headers, partition, timestamp_ms)
+        sent = FakeSent()
+        sent.settle(self._cluster.append(draft))
+        return sent
+
+    def _draft(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList,
+        partition: int | None,
+        timestamp_ms: int | None,
+    ) -> Draft:
+        if topic not in self._cluster.partitions:
+            raise KafkaUnavailableError(f"no topic {topic}")
+        if partition is None:
+            partition = zlib.crc32(key or b"") % self._cluster.partitions[topic]
+        stamp = timestamp_ms if timestamp_ms is not None else time.time_ns() // 1_000_000
+        return topic, partition, stamp, key, value, list(headers)
+
+    def flush(self, timeout_s: float) -> None:
+        """Nothing is ever outstanding."""
+        self._cluster.check()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class FakeTransactionalProducer(FakeProducer):
+    """A transactional producer of the fake: what is sent becomes visible at the commit."""
+
+    def __init__(self, cluster: FakeKafka, transactional_id: str) -> None:
+        super().__init__(cluster)
+        self._id = transactional_id
+        self._epoch = cluster.epochs[transactional_id]
+        self._open = False
+        self._drafts: list[tuple[Draft, FakeSent]] = []
+        self._offsets: list[tuple[FakeConsumer, dict[Partition, int]]] = []
+
+    def _check_fence(self) -> None:
+        self._cluster.check()
+        if self._cluster.epochs[self._id] != self._epoch:
+            raise ProducerLostError("fenced")
+
+    def begin(self) -> None:
+        """Open."""
+        self._check_fence()
+        if self._open:
+            raise ProducerLostError("a transaction is open already")
+        self._open = True
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> FakeSent:
+        """Keep until the commit."""
+        sent = FakeSent()
+        self._drafts.append((self._draft(topic, key, value, headers, partition, timestamp_ms), sent))
+        return sent
+
+    def send_offsets(self, offsets: Mapping[Partition, int], consumer: Consumer) -> None:
+        """Keep until the commit."""
+        assert isinstance(consumer, FakeConsumer)
+        self._check_fence()
+        consumer.check_membership(TransactionFailedError)
+        self._offsets.append((consumer, dict(offsets)))
+
+    def commit(self) -> None:
+        """Append everything and commit the offsets."""
+        self._check_fence()
+        for draft, sent in self._drafts:
+            sent.settle(self._cluster.append(draft))
+        for consumer, offsets in self._offsets:
+            assert consumer._group is not None
+            consumer._group.committed.update({p: Committed(o) for p, o in offsets.items()})
+        self._clear()
+
+    def abort(self) -> None:
+        """Drop everything."""
+        for _, sent in self._drafts:
+            sent.settle(None, TransactionFailedError("aborted"))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._open = False
+        self._drafts.clear()
+        self._offsets.clear()
+
+    def learn(self, topics: Iterable[str]) -> None:
+        """Nothing to learn."""
+
+
+class FakeAdmin:
+    """Topics and groups of the fake."""
+
+    def __init__(self, cluster: FakeKafka) -> None:
+        self._cluster = cluster
+
+    def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
+        """Create the missing ones."""
+        self._cluster.check()
+        for spec in specs:
+            if self._cluster.partitions.setdefault(spec.name, spec.partitions) == spec.partitions:
+                for number in range(spec.partitions):
+                    self._cluster.logs.setdefault(Partition(spec.name, number), [])
+
+    def list_topics(self) -> set[str]:
+        """Return the names."""
+        return set(self._cluster.partitions)
+
+    def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete; a missing one is no error."""
+        for topic in topics:
+            for number in range(self._cluster.partitions.pop(topic, 0)):
+                self._cluster.logs.pop(Partition(topic, number))
+
+    def cluster_id(self) -> str:
+        """Return the cluster's id."""
+        return "fake"
+
+    def group_offsets(self, group: str) -> dict[Partition, Committed]:
+        """Return what a group has committed."""
+        held = self._cluster.groups.get(group)
+        return dict(held.committed) if held else {}
+
+    def close(self) -> None:
+        """Nothing to close."""
