@@ -1,1 +1,73 @@
-"""The front door."""
+"""The front door: the ``hongyan`` command, which composes everything below it.
+
+Commands are imported when they are called: the help of one does not pay for the libraries of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="hongyan",
+    help="鸿雁：把审批结果即时、不漏地推送给有权的监管部门，并留下凭证。 (Pushes approval results between departments.)",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+PROCESSES = {
+    "registry": ("services.registry.process", 8081),
+    "gateway": ("producers.gateway.process", 8080),
+    "portal": ("services.portal.process", 8082),
+    "router": ("consumers.router.process", 8091),
+    "pusher": ("consumers.pusher.process", 8092),
+    "statistics": ("consumers.statistics.process", 8093),
+    "monitor": ("consumers.monitor.process", 8094),
+}
+"""Every process of an installation, with its module and default port."""
+SERVED = ("registry", "gateway", "portal")
+
+serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)
+run = typer.Typer(help="单独启动一个消费进程。 (Start one consumer process.)", no_args_is_help=True)
+app.add_typer(serve, name="serve")
+app.add_typer(run, name="run")
+
+
+def _starter(name: str) -> Callable[[int, str], None]:
+    module, default_port = PROCESSES[name]
+
+    def start(
+        port: Annotated[int, typer.Option(help="监听端口 (port)")] = default_port,
+        slot: Annotated[str, typer.Option(help="同类进程中的编号 (name among its siblings)")] = "0",
+    ) -> None:
+        from services.runtime.stack import settings_for_cli
+
+        settings = settings_for_cli()
+        settings.router.slot = slot
+        import_module(module).run(settings, port=port)
+
+    start.__doc__ = import_module_doc(module)
+    return start
+
+
+def import_module_doc(module: str) -> str:
+    """Return the first line of a module's docstring without importing the module."""
+    path = Path(__file__).parent / (module.replace(".", "/") + ".py")
+    return path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
+
+
+for _name in PROCESSES:
+    (serve if _name in SERVED else run).command(_name)(_starter(_name))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -200,6 +200,13 @@ class FakeConsumer:
         """Return zero for each."""
         return dict.fromkeys(partitions, 0)
 
+    def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
+        """Return the first offset that is not older."""
+        firsts = {
+            p: next((r.offset for r in self._cluster.logs[p] if r.timestamp >= timestamp_ms), None) for p in partitions
+        }
+        return {p: offset for p, offset in firsts.items() if offset is not None}
+
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the length of each."""
         self._cluster.check()

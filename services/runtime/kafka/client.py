@@ -196,6 +196,14 @@ class KafkaPythonConsumer:
             found = self.client.beginning_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
         return {Partition(*tp): offset for tp, offset in found.items()}
 
+    def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
+        """Return the first offset whose record is not older than this time; a partition without one is left out."""
+        with _wrapped("offsets_at"):
+            found = self.client.offsets_for_times(
+                {_tp(p): timestamp_ms for p in partitions}, timeout_ms=CALL_TIMEOUT_MS
+            )
+        return {Partition(*tp): at.offset for tp, at in found.items() if at is not None}
+
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset after the last committed record of each (read committed)."""
         with _wrapped("end_offsets"):

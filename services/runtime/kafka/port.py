@@ -142,6 +142,10 @@ class Consumer(Protocol):
         """Return the first offset still kept of each."""
         ...
 
+    def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
+        """Return the first offset whose record is not older than this time; a partition without one is left out."""
+        ...
+
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset after the last committed record of each."""
         ...
