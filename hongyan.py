@@ -14,7 +14,8 @@ import typer
 
 app = typer.Typer(
     name="hongyan",
-    help="鸿雁：把审批结果即时、不漏地推送给有权的监管部门，并留下凭证。 (Pushes approval results between departments.)",
+    help="鸿雁：把审批结果即时、不漏地推送给有权的监管部门，并留下凭证。 "
+    "(Pushes approval results between departments.)",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
