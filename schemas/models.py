@@ -1,0 +1,92 @@
+"""A pydantic model for each event type, derived from its Avro schema: one place says what a field is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model
+
+from schemas.contracts import ContractError, EventContract, Schema
+from schemas.formats import FORMATS
+from schemas.times import parse_time
+
+_PRIMITIVES: dict[str, type] = {"string": str, "int": int, "long": int, "double": float, "boolean": bool}
+_LOGICAL: dict[str, type] = {"date": date, "timestamp-millis": datetime}
+
+
+class EventData(BaseModel):
+    """What every event's data has in common: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+def model_for(contract: EventContract) -> type[EventData]:
+    """Return the model of what a publisher sends: the schema's fields without those that the platform derives.
+
+    Validating with ``context={"marks": [...], ...}`` collects quality marks there (see :mod:`schemas.validation`).
+    """
+    fields: dict[str, Any] = {}
+    for field in contract.fields():
+        if "derived" not in field:
+            fields[field["name"]] = (_annotation(contract, field), Field(**_constraints(field)))
+    return create_model(f"{contract.schema['name']}Data", __base__=EventData, **fields)
+
+
+def _constraints(field: Schema) -> dict[str, Any]:
+    names = {"minimum": "ge", "max_length": "max_length", "min_items": "min_length"}
+    found = {ours: field[theirs] for theirs, ours in names.items() if theirs in field}
+    return found | ({"default": field["default"]} if "default" in field else {})
+
+
+def _annotation(contract: EventContract, field: Schema) -> Any:  # noqa: ANN401  (an annotation has no narrower type)
+    kind = field["type"]
+    optional = isinstance(kind, list)
+    if optional:
+        kind = next(branch for branch in kind if branch != "null")
+    annotation = _of_kind(contract, field, kind)
+    return annotation | None if optional else annotation
+
+
+def _of_kind(contract: EventContract, field: Schema, kind: Any) -> Any:  # noqa: ANN401
+    if isinstance(kind, dict) and kind["type"] == "array":
+        return list[_of_kind(contract, field, kind["items"])]  # type: ignore[misc]
+    if isinstance(kind, dict):
+        logical = _LOGICAL.get(kind.get("logicalType", ""))
+        if logical is None:
+            raise ContractError(f"{contract.type}: field {field['name']} has a type that models don't know: {kind}")
+        return Annotated[logical, BeforeValidator(_read_time)] if logical is datetime else logical
+    if "symbols" in field:
+        return Literal[tuple(field["symbols"])]
+    if "format" in field:
+        return Annotated[_PRIMITIVES[kind], AfterValidator(_checker(FORMATS[field["format"]]))]
+    if kind == "string":
+        return Annotated[str, Field(min_length=1)]
+    return _PRIMITIVES[kind]
+
+
+def _read_time(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    found, assumed = parse_time(value)
+    if assumed:
+        _mark(info, "offset-assumed")
+    return found
+
+
+def _checker(check: Callable[[str], tuple[str, str | None]]) -> Callable[[str, ValidationInfo], str]:
+    def checked(value: str, info: ValidationInfo) -> str:
+        kept, mark = check(value)
+        if mark is not None:
+            _mark(info, mark)
+        return kept
+
+    return checked
+
+
+def _mark(info: ValidationInfo, mark: str) -> None:
+    if info.context is not None:
+        if mark in info.context["refused_marks"]:
+            raise ValueError("校验码不符 (the check character is wrong)")
+        info.context["marks"].append(f"{info.field_name}:{mark}")

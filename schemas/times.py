@@ -1,0 +1,34 @@
+"""Times as events carry them: RFC 3339 with an offset; without one, Shanghai wall time is assumed and marked.
+
+Source: domain rule 10.4. Zone data is used and not a fixed +08:00, because 1986–1991 had summer time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+
+@lru_cache(maxsize=4096)
+def parse_time(text: str) -> tuple[datetime, bool]:
+    """Return the aware time and whether its offset was assumed; a date alone is that day's midnight in Shanghai.
+
+    Raises ValueError for text that is no time.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"不是时间 (not an ISO 8601 time): {text!r}") from None
+    if found.tzinfo is None:
+        return found.replace(tzinfo=SHANGHAI), True
+    return found, False
+
+
+def month_bounds(year: int, month: int) -> tuple[datetime, datetime]:
+    """Return a Shanghai calendar month as a closed-open pair of UTC times (domain rule 10.4)."""
+    start = datetime.combine(date(year, month, 1), time(), SHANGHAI)
+    following = date(year + month // 12, month % 12 + 1, 1)
+    return start.astimezone(UTC), datetime.combine(following, time(), SHANGHAI).astimezone(UTC)

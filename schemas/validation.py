@@ -1,0 +1,136 @@
+"""Validation of an event's data against its contract: every bad field at once, odd but acceptable ones marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import cel
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.contracts import EventContract
+from schemas.formats import normalise_certificate_no
+from schemas.models import model_for
+
+_MESSAGES = {
+    "missing": "缺少必填字段 (missing)",
+    "extra_forbidden": "没有这个字段 (unknown field)",
+    "string_type": "应为文字 (text is needed)",
+    "string_too_short": "不能为空 (empty)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One bad field: a JSON pointer into the data, and what is wrong with it."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidData(Exception):  # noqa: N818  (it carries problems, it is not one)
+    """The data breaks its contract; ``problems`` names every bad field."""
+
+    retriable = False
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{p.pointer}: {p.detail}" for p in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationRules:
+    """What is a matter of policy: refuse or mark a bad USCC; how far ahead of ``now`` a time may be."""
+
+    reject_bad_uscc: bool = False
+    future_skew: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidData:
+    """Data ready for the codec, derived fields and quality marks included."""
+
+    data: dict[str, Any]
+    quality: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    program: Any
+    pointer: str
+    message: str
+
+
+class Validator:
+    """Validates the data of one event type; made once and used for every event."""
+
+    def __init__(self, contract: EventContract, rules: ValidationRules) -> None:
+        self._contract = contract
+        self._rules = rules
+        self._model = model_for(contract)
+        self._refused = frozenset({"check-character"} if rules.reject_bad_uscc else ())
+        self._checks = [
+            _Check(cel.compile(check["cel"]), f"/{check['field']}", check["message"])
+            for check in contract.schema.get("checks", ())
+        ]
+        self._times = [f["name"] for f in contract.fields() if f.get("format") == "time"]
+        self._derived = [(f["name"], f["derived"]) for f in contract.fields() if "derived" in f]
+
+    def validate(self, data: Mapping[str, Any], now: datetime, marks: Sequence[str] = ()) -> ValidData:
+        """Return the data as the codec takes it; raises InvalidData. ``marks`` are quality marks already known."""
+        context = {"marks": list(marks), "refused_marks": self._refused}
+        try:
+            model = self._model.model_validate(data, context=context)
+        except ValidationError as error:
+            raise InvalidData([_problem(e) for e in error.errors(include_url=False)]) from error
+        valid = dict(model.__dict__)
+        problems = [*self._failed_checks(valid), *self._future_times(valid, now)]
+        if problems:
+            raise InvalidData(problems)
+        return self._complete(valid, context["marks"])  # type: ignore[arg-type]
+
+    def _complete(self, valid: dict[str, Any], marks: list[str]) -> ValidData:
+        for name, source in self._derived:
+            valid[name] = marks if source == "quality" else normalise_certificate_no(valid[source])
+        return ValidData(valid, marks)
+
+    def _failed_checks(self, valid: Mapping[str, Any]) -> list[Problem]:
+        if not self._checks:
+            return []
+        plain = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in valid.items()}
+        return [Problem(c.pointer, c.message) for c in self._checks if c.program.execute(plain) is not True]
+
+    def _future_times(self, valid: Mapping[str, Any], now: datetime) -> list[Problem]:
+        latest = now + self._rules.future_skew
+        return [
+            Problem(f"/{name}", f"时间在未来：{valid[name].isoformat()} (in the future)")
+            for name in self._times
+            if valid[name] is not None and valid[name] > latest
+        ]
+
+
+def validators(types: Mapping[str, EventContract], rules: ValidationRules) -> Mapping[str, Validator]:
+    """Return a validator for each type."""
+    return {name: Validator(contract, rules) for name, contract in types.items()}
+
+
+_Say = Callable[[ErrorDetails], str]
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error["loc"])
+    return Problem(pointer, _said(error))
+
+
+def _said(error: ErrorDetails) -> str:
+    kind = error["type"]
+    if kind in _MESSAGES:
+        return _MESSAGES[kind]
+    if kind == "literal_error":
+        return f"应为其中之一 (one of): {error['ctx']['expected']}"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    return str(error["msg"])
