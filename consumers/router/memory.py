@@ -58,8 +58,7 @@ class Memory:
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of these keys, None where there is none."""
-        found: list[bytes | None] = self._store.get(list(keys))
-        return found
+        return [value if isinstance(value, bytes) else None for value in self._store.get(list(keys)) or ()]
 
     def write(self, changes: dict[bytes, bytes], checkpoints: dict[Scope, int]) -> None:
         """Write changes and how far the ledger is known, together."""

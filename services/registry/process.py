@@ -1,0 +1,24 @@
+"""模式注册中心，兼容 Confluent REST 接口 (the schema registry)。"""
+
+from __future__ import annotations
+
+import threading
+
+from prometheus_client import CollectorRegistry
+
+from schemas.topics import Topics
+from services.registry.api import create_app
+from services.registry.log import RegistryLog
+from services.runtime import logging
+from services.runtime.kafka.client import connect
+from services.runtime.settings import Settings
+from services.runtime.web import serve
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Serve the registry until SIGTERM."""
+    logging.configure(settings.log, process="registry")
+    stop = threading.Event()
+    log = RegistryLog(connect(settings.kafka), Topics(settings.kafka.topic_prefix))
+    threading.Thread(target=log.run, args=(stop,), name="registry-log", daemon=True).start()
+    serve(create_app(log, CollectorRegistry()), settings.http.host, port, stop)

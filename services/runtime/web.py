@@ -1,0 +1,100 @@
+"""What every HTTP process shares: RFC 9457 problem documents, ``/health``, ``/metrics`` and a graceful end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from services.runtime.errors import (
+    ConflictError,
+    FieldProblem,
+    ForbiddenError,
+    HongyanError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
+from services.runtime.probes import Health
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+
+_TITLES = {
+    400: "请求不正确 (Bad request)",
+    401: "缺少凭证 (Credential missing)",
+    403: "无权 (Forbidden)",
+    404: "没有这一项 (Not found)",
+    409: "冲突 (Conflict)",
+    413: "超出上限 (Too large)",
+    415: "不支持的内容类型 (Unsupported media type)",
+    422: "内容不符合要求 (Invalid)",
+    500: "内部错误 (Internal error)",
+    503: "暂不可用，请稍后重试 (Unavailable, try again later)",
+}
+_STATUSES: Sequence[tuple[type[HongyanError], int]] = (
+    (InvalidError, 422),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (ForbiddenError, 403),
+    (UnavailableError, 503),
+)
+
+
+def problem(status: int, detail: str, fields: Sequence[FieldProblem] = (), **more: object) -> JSONResponse:
+    """Return a problem document (RFC 9457) that names each bad field."""
+    body: dict[str, object] = {"type": "about:blank", "title": _TITLES[status], "status": status, "detail": detail}
+    if fields:
+        body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in fields]
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    return JSONResponse(body | more, status, headers=headers, media_type=PROBLEM_TYPE)
+
+
+def problem_of(error: HongyanError) -> JSONResponse:
+    """Return the problem document of one of our errors."""
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return problem(status, str(error), error.problems if isinstance(error, InvalidError) else ())
+
+
+def new_app(title: str, health: Callable[[], Health], metrics: CollectorRegistry) -> FastAPI:
+    """Return an application with the pages that every process has, and our errors as problem documents."""
+    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+
+    @app.get("/health", include_in_schema=False)
+    def _health() -> JSONResponse:
+        status, body = health().answer()
+        return JSONResponse(body, status)
+
+    @app.get("/metrics", include_in_schema=False)
+    def _metrics() -> Response:
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(HongyanError)
+    def _ours(_request: Request, error: HongyanError) -> JSONResponse:
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        fields = [FieldProblem("/" + "/".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+        return problem(422, "; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)
+
+    return app
+
+
+def serve(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
+    """Serve until SIGTERM or SIGINT, finish what is under way, then set ``stop`` for the background threads."""
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, http="h11"
+    )
+    try:
+        uvicorn.Server(config).run()
+    except KeyboardInterrupt:
+        pass  # uvicorn has stopped gracefully by then and raises the signal again
+    finally:
+        stop.set()

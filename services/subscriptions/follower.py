@@ -1,0 +1,89 @@
+"""Follows the control topics, so that a change works within a second and without polling a database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+import structlog
+
+from services.runtime.errors import KafkaUnavailableError, UnavailableError
+from services.runtime.kafka.port import Consumer, Kafka, Partition
+from services.subscriptions.control import ControlView
+
+POLL_S = 0.5
+RETRY_S = 0.5
+BATCH = 500
+
+log = structlog.get_logger()
+
+
+class ControlFollower:
+    """Keeps a :class:`ControlView` current from a thread of its own.
+
+    The thread alone writes the view; readers look at its dictionaries, which change by whole entries, and compare
+    ``view.version`` to learn of a change.
+    """
+
+    def __init__(self, kafka: Kafka, topics: Collection[str], name: str) -> None:
+        self.view = ControlView()
+        self._kafka = kafka
+        self._partitions = [Partition(topic, 0) for topic in topics]
+        self._name = name
+        self._consumer: Consumer | None = None
+        self._positions: dict[Partition, int] = {}
+        self._caught_up = threading.Event()
+
+    def start(self, stop: threading.Event) -> None:
+        """Follow until ``stop``, in the background."""
+        threading.Thread(target=self.run, args=(stop,), name="control", daemon=True).start()
+
+    def caught_up(self, timeout_s: float) -> bool:
+        """Wait until everything that stood in the topics at the start is taken in."""
+        return self._caught_up.wait(timeout_s)
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until ``stop``; an absent Kafka is waited for, and what is known stays in force meanwhile."""
+        while not stop.is_set():
+            try:
+                self._follow(stop)
+            except UnavailableError as error:
+                log.warning("control_interrupted", error=str(error))
+                stop.wait(RETRY_S)
+        self._drop()
+
+    def _follow(self, stop: threading.Event) -> None:
+        consumer = self._connect()
+        try:
+            ends = consumer.end_offsets(self._partitions)
+            while not stop.is_set():
+                if not self._caught_up.is_set() and all(consumer.position(p) >= end for p, end in ends.items()):
+                    self._caught_up.set()
+                    log.info("control_caughtup", version=self.view.version)
+                self._take(consumer)
+        except KafkaUnavailableError:
+            self._drop()
+            raise
+
+    def _connect(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = self._kafka.consumer(None, client_id=f"{self._name}-control")
+            self._consumer.assign(self._partitions)
+            for partition, offset in self._positions.items():
+                self._consumer.seek(partition, offset)
+        return self._consumer
+
+    def _take(self, consumer: Consumer) -> None:
+        for partition, records in consumer.poll(POLL_S if self._caught_up.is_set() else 0.05, BATCH).items():
+            for record in records:
+                self.view.apply((record.key or b"").decode(errors="replace"), record.value)
+            self._positions[partition] = records[-1].offset + 1
+
+    def _drop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        try:
+            consumer.close()
+        except UnavailableError as error:
+            log.debug("control_close_failed", error=str(error))
