@@ -1,0 +1,1 @@
+INSERT INTO department (id, name, source, key_hash, types) VALUES (%s, %s, %s, %s, %s)

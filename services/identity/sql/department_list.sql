@@ -1,0 +1,1 @@
+SELECT id, name, source, key_hash, types FROM department ORDER BY id

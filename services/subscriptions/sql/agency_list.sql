@@ -1,0 +1,1 @@
+SELECT id, name, division, sink, secret, state, version FROM agency ORDER BY id

@@ -1,0 +1,1 @@
+INSERT INTO subscription_version (subscription, version, document) VALUES (%s, %s, %s)
