@@ -45,7 +45,7 @@ def _starter(name: str) -> Callable[[int, str], None]:
         port: Annotated[int, typer.Option(help="监听端口 (port)")] = default_port,
         slot: Annotated[str, typer.Option(help="同类进程中的编号 (name among its siblings)")] = "0",
     ) -> None:
-        from services.runtime.stack import settings_for_cli
+        from services.runtime.settings import settings_for_cli
 
         settings = settings_for_cli()
         settings.router.slot = slot
@@ -59,6 +59,21 @@ def import_module_doc(module: str) -> str:
     """Return the first line of a module's docstring without importing the module."""
     path = Path(__file__).parent / (module.replace(".", "/") + ".py")
     return path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
+
+
+@app.command()
+def up(
+    data: Annotated[Path | None, typer.Option(help="数据目录 (data folder)，默认 .hongyan")] = None,
+    port: Annotated[int | None, typer.Option(help="网关端口，其余进程依次加一；默认取空闲端口 (first port)")] = None,
+    kafka_port: Annotated[int | None, typer.Option(help="Kafka 端口 (port of Kafka)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="输出一行 JSON (print one JSON line)")] = False,
+) -> None:
+    """启动一套完整系统：Kafka、PostgreSQL 与全部进程 (start everything on this machine)."""
+    from services.runtime.commands import run_up
+    from services.runtime.stack import Process
+
+    order = sorted(PROCESSES, key=lambda name: PROCESSES[name][1])
+    run_up([Process(name, "serve" if name in SERVED else "run") for name in order], data, port, kafka_port, as_json)
 
 
 for _name in PROCESSES:

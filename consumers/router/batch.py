@@ -10,11 +10,14 @@ import orjson
 
 from consumers.router.memory import Memory, Scope, agencies_from_bytes, agencies_to_bytes
 from consumers.router.reading import Incoming, SchemaNames, Unreadable, read
+from schemas.codec import Decoded, UndecodableValue
+from schemas.registry_client import RegistryAway
 from schemas.topics import Topics
 from services.routing.matching import Matcher
+from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record, Sent, TransactionalProducer
 
-Decode = Callable[[bytes], dict[str, object]]
+Decode = Callable[[bytes], Decoded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,13 @@ class BatchRouter:
             self._repeat(scope, record, event, seen, plan, state)
             return
         body = record.value or b""
-        matched = plan.matcher.match(event.attributes, lambda: self._decode(body))
+        try:
+            matched = plan.matcher.match(event.attributes, lambda: self._decode(body).data)
+        except UndecodableValue as error:
+            self._dead_letter(scope, record, event, str(error), plan, state)
+            return
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
         held_at = scope.key(record.key or b"")
         got_before = agencies_from_bytes(known[held_at])
         follow_up = self._follow_up(event.attributes, got_before, matched, plan)

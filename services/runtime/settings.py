@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+STACK_FILE = "stack.json"
 
 
 class KafkaSettings(BaseModel):
@@ -109,3 +114,33 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
+
+
+class _RunningStack(EnvSettingsSource):
+    """What ``hongyan up`` wrote of itself into its data folder, in the form of environment variables."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        folder = Path(os.environ.get("HONGYAN_DATA_DIR", Settings.model_fields["data_dir"].default))
+        try:
+            held = json.loads((folder / STACK_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {name.lower(): value for name, value in held["environment"].items()}
+
+
+class _CommandSettings(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _RunningStack(settings_cls)
+
+
+def settings_for_cli() -> Settings:
+    """Return the settings of a command: the environment's, and below them those of the stack that runs here."""
+    return _CommandSettings()

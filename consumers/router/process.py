@@ -1,0 +1,114 @@
+"""路由：把事件恰好一次地送进有权单位的队列 (routes events to the agencies entitled to them, exactly once)。"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from consumers.router.batch import Plan
+from consumers.router.engine import Router
+from consumers.router.memory import Memory
+from consumers.router.metrics import RouterMetrics
+from consumers.router.schema_names import RegistrySchemaNames
+from schemas.codec import Codec
+from schemas.contracts import Contracts, load_contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.routing.matching import Matcher
+from services.runtime import logging
+from services.runtime.clock import SystemClock
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.client import connect
+from services.runtime.kafka.port import Kafka
+from services.runtime.lifecycle import stop_event
+from services.runtime.probes import Health, ProbeServer
+from services.runtime.settings import Settings
+from services.subscriptions.follower import ControlFollower
+
+RETRY_S = 0.3
+
+log = structlog.get_logger()
+
+
+class Planner:
+    """Gives the plan of the moment, made anew only when the configuration has changed."""
+
+    def __init__(self, follower: ControlFollower, contracts: Contracts, metrics: RouterMetrics) -> None:
+        self._follower = follower
+        self._follow_up_types = contracts.follow_up_types()
+        self._metrics = metrics
+        self._plan: Plan | None = None
+
+    def __call__(self) -> Plan:
+        """Return the plan of the moment."""
+        view = self._follower.view
+        # The version is read before the entries: a change in between makes the next call plan again.
+        version = view.version
+        if self._plan is None or self._plan.version != version:
+            matcher = Matcher(list(view.subscriptions.values()), SystemClock().now, self._metrics.filter_errors.inc)
+            self._plan = Plan(version, matcher, frozenset(view.agencies), self._follow_up_types)
+            log.info("plan_made", version=version, subscriptions=len(view.subscriptions))
+        return self._plan
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Route until SIGTERM."""
+    logging.configure(settings.log, process="router")
+    stop = stop_event()
+    kafka, topics, contracts = connect(settings.kafka), Topics(settings.kafka.topic_prefix), load_contracts()
+    registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
+    metrics_registry = CollectorRegistry()
+    metrics = RouterMetrics(metrics_registry)
+    follower = ControlFollower(kafka, [topics.control_subscriptions], "router")
+    state = _Working()
+    with ProbeServer(settings.http.host, port, state.health, metrics_registry):
+        follower.start(stop)
+        while not stop.is_set() and not follower.caught_up(RETRY_S):
+            pass
+        folder = _state_folder(kafka, settings, stop)
+        if folder is None:
+            return
+        memory = Memory(folder)
+        state.router = Router(
+            kafka,
+            topics,
+            contracts.domains(),
+            memory,
+            RegistrySchemaNames(registry),
+            Codec(registry).decode,
+            Planner(follower, contracts, metrics),
+            metrics,
+            slot=settings.router.slot,
+            batch=settings.router.batch,
+        )
+        state.router.run(stop)
+        memory.close()
+
+
+class _Working:
+    router: Router | None = None
+
+    def health(self) -> Health:
+        return Health(self.router is not None and self.router.working)
+
+
+def _state_folder(kafka: Kafka, settings: Settings, stop: threading.Event) -> Path | None:
+    """Return where this slot's state lies, named by the cluster: it must not outlive the log it was made of."""
+    while not stop.is_set():
+        try:
+            admin = kafka.admin()
+            try:
+                cluster = admin.cluster_id()
+            finally:
+                admin.close()
+        except UnavailableError as error:
+            log.info("router_waited", error=str(error))
+            stop.wait(RETRY_S)
+        else:
+            name = hashlib.sha256(f"{cluster}/{settings.kafka.topic_prefix}".encode()).hexdigest()[:16]
+            return settings.data_dir / "state" / f"router-{settings.router.slot}-{name}"
+    return None

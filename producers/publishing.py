@@ -1,0 +1,197 @@
+"""One way in for every event: check it against its contract, complete its envelope, encode it.
+
+The gateway, the Python client and the file import all publish through here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from schemas.codec import Codec, UndecodableValue
+from schemas.contracts import Contracts, EventContract
+from schemas.envelope import Envelope, Headers
+from schemas.formats import check_division
+from schemas.registry_client import RegistryAway, RegistryClient
+from schemas.times import SHANGHAI, parse_time
+from schemas.topics import Topics
+from schemas.validation import InvalidData, ValidationRules, Validator
+from services.runtime.clock import Clock
+from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError
+from services.runtime.settings import GatewaySettings
+
+_ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
+_OURS = {"recordedtime", "dataschema"}
+_MAX_TEXT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An event ready for Kafka: topic, key, value and headers, with its envelope and quality marks."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+    envelope: Envelope
+    quality: Sequence[str]
+
+
+class Publishing:
+    """Prepares events of all types."""
+
+    def __init__(
+        self,
+        contracts: Contracts,
+        registry: RegistryClient,
+        registry_url: str,
+        topics: Topics,
+        rules: GatewaySettings,
+        clock: Clock,
+    ) -> None:
+        self._contracts = contracts
+        self.types = contracts.types.keys()
+        self._codec = Codec(registry)
+        self._registry_url = registry_url.rstrip("/")
+        self._topics = topics
+        self._clock = clock
+        self._skew = timedelta(seconds=rules.future_skew_s)
+        policy = ValidationRules(rules.reject_bad_uscc, self._skew)
+        self._validators = {name: Validator(contract, policy) for name, contract in contracts.types.items()}
+
+    def register_all(self) -> None:
+        """Make every type's schema known to the registry; raises RegistryUnavailableError or SchemaRefused."""
+        try:
+            for contract in self._contracts.types.values():
+                self._codec.schema_id(contract.subject, contract.schema)
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
+
+    def decode_data(self, event_type: str, value: bytes) -> dict[str, Any]:
+        """Return the data of an Avro value, without the fields that the platform derives; raises InvalidError."""
+        contract = self._contracts.types.get(event_type)
+        if contract is None:
+            raise _unknown_type(event_type)
+        try:
+            data = self._codec.decode(value).data
+        except UndecodableValue as error:
+            raise InvalidError([FieldProblem("/data", f"不能按 Avro 解码 (no Avro): {error}")]) from error
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
+        derived = {field["name"] for field in contract.fields() if "derived" in field}
+        return {name: value for name, value in data.items() if name not in derived}
+
+    def prepare(self, attributes: Mapping[str, Any], data: object) -> Prepared:
+        """Return the event ready to send; raises InvalidError that names every bad field of envelope and data.
+
+        ``time`` may be left out: the catalogue names the field it is taken from. ``subject`` likewise; one that is
+        given must be the business key, since the order of a certificate's events hangs on it.
+        """
+        contract = self._contracts.types.get(str(attributes.get("type")))
+        if contract is None:
+            raise _unknown_type(attributes.get("type"))
+        now = self._clock.now()
+        problems = _attribute_problems(attributes)
+        if not isinstance(data, Mapping):
+            raise InvalidError([*problems, FieldProblem("/data", "应为对象 (an object is needed)")])
+        happened, marks = self._time(attributes, data, contract, now, problems)
+        try:
+            valid = self._validators[contract.type].validate(data, now, marks)
+        except InvalidData as error:
+            problems += [FieldProblem(f"/data{p.pointer}", p.detail) for p in error.problems]
+            raise InvalidError(problems) from error
+        key = contract.business_key(valid.data)
+        division = self._division(attributes, contract, valid.data, problems)
+        if attributes.get("subject", key) != key:
+            problems.append(FieldProblem("/subject", f"应为业务主键 {key}，或不填 (the business key, or left out)"))
+        if problems:
+            raise InvalidError(problems)
+        return self._encode(contract, attributes, valid.data, key, happened, division, now)
+
+    def _encode(
+        self,
+        contract: EventContract,
+        attributes: Mapping[str, Any],
+        data: Mapping[str, Any],
+        key: str,
+        happened: datetime,
+        division: str | None,
+        now: datetime,
+    ) -> Prepared:
+        try:
+            value = self._codec.encode(contract.subject, contract.schema, data)
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
+        completed = {name: str(text) for name, text in attributes.items() if text is not None} | {
+            "subject": key,
+            "time": happened.isoformat(),
+            "recordedtime": now.astimezone(UTC).isoformat(timespec="microseconds"),
+            "dataschema": f"{self._registry_url}/schemas/ids/{int.from_bytes(value[1:5], 'big')}",
+        }
+        if division is not None:
+            completed["division"] = division
+        envelope = Envelope.from_attributes(completed)
+        topic = self._topics.events(contract.domain)
+        return Prepared(topic, key.encode(), value, envelope.to_headers(), envelope, data.get("quality", ()))
+
+    def _time(
+        self,
+        attributes: Mapping[str, Any],
+        data: Mapping[str, Any],
+        contract: EventContract,
+        now: datetime,
+        problems: list[FieldProblem],
+    ) -> tuple[datetime, list[str]]:
+        given = attributes.get("time")
+        text = given if given is not None else data.get(contract.catalogue.time_field)
+        if isinstance(text, date) and not isinstance(text, datetime):
+            text = text.isoformat()
+        try:
+            happened, assumed = (text, False) if isinstance(text, datetime) else parse_time(str(text or ""))
+        except ValueError as error:
+            if given is not None:
+                problems.append(FieldProblem("/time", str(error)))
+            return now, []  # a bad or missing data field is named by the data's own validation
+        if happened > now + self._skew:
+            problems.append(FieldProblem("/time", f"时间在未来：{text} (in the future)"))
+        return happened.astimezone(SHANGHAI) if assumed else happened, ["time:offset-assumed"] if assumed else []
+
+    @staticmethod
+    def _division(
+        attributes: Mapping[str, Any],
+        contract: EventContract,
+        data: Mapping[str, Any],
+        problems: list[FieldProblem],
+    ) -> str | None:
+        given = attributes.get("division")
+        if given is None:
+            named = next((f["name"] for f in contract.fields() if f.get("format") == "division"), None)
+            return str(data[named]) if named else None
+        try:
+            return check_division(str(given))[0]
+        except ValueError as error:
+            problems.append(FieldProblem("/division", str(error)))
+            return None
+
+
+def _unknown_type(event_type: object) -> InvalidError:
+    return InvalidError([FieldProblem("/type", f"没有这个事件类型 (unknown event type): {event_type}")])
+
+
+def _attribute_problems(attributes: Mapping[str, Any]) -> list[FieldProblem]:
+    problems = [
+        FieldProblem(f"/{name}", "缺少必填属性 (missing)") for name in ("id", "source") if not attributes.get(name)
+    ]
+    for name, value in attributes.items():
+        if name in _OURS:
+            problems.append(FieldProblem(f"/{name}", "由平台填写，不能给出 (written by the platform)"))
+        elif not _ATTRIBUTE_NAME.match(name):
+            problems.append(FieldProblem(f"/{name}", "不是 CloudEvents 属性名 (no CloudEvents attribute name)"))
+        elif not isinstance(value, str | int | bool) or len(str(value)) > _MAX_TEXT:
+            problems.append(FieldProblem(f"/{name}", f"应为不超过 {_MAX_TEXT} 字的文字 (short text is needed)"))
+    if attributes.get("specversion", "1.0") != "1.0":
+        problems.append(FieldProblem("/specversion", "应为 1.0 (is 1.0)"))
+    return problems

@@ -1,0 +1,246 @@
+"""The administration API: departments, agencies, subscriptions. One bearer key in this first form."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Header
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from schemas.contracts import Contracts
+from schemas.formats import check_division
+from schemas.times import parse_time
+from schemas.topics import Topics
+from services.delivery.network import Network, check_destination
+from services.identity.repository import DepartmentRepository, DepartmentRow, key_digest, new_key
+from services.routing.filters import compile_filters
+from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
+from services.runtime.kafka.port import Kafka
+from services.subscriptions.repository import Decision, Grant, SubscriptionRepository, plain
+from services.subscriptions.sealing import Sealer, new_secret
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,39}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+ADMINISTRATOR = "administrator"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DepartmentBody(_Body):
+    """A publishing department to add."""
+
+    id: Identifier
+    name: Text
+    source: Text
+    types: list[str] = Field(min_length=1)
+
+
+class AgencyBody(_Body):
+    """A receiving agency to add."""
+
+    id: Identifier
+    name: Text
+    division: str = "510000"
+    sink: Text
+
+
+class SinkBody(_Body):
+    """A new place for an agency's feed."""
+
+    sink: Text
+    reason: Text
+
+
+class SubscriptionBody(_Body):
+    """A grant: CloudEvents Subscriptions' types and filters, and what the law adds."""
+
+    agency: str
+    types: list[str] = Field(min_length=1)
+    filters: list[dict[str, Any]] = []
+    basis: Text
+    scene: Text
+    scope: Text
+    method: Text = "webhook"
+    valid_until: str | None = None
+
+
+class ReasonBody(_Body):
+    """Why a decision was taken."""
+
+    reason: Text
+
+
+class Administration:
+    """What the API does, without HTTP."""
+
+    def __init__(
+        self,
+        departments: DepartmentRepository,
+        subscriptions: SubscriptionRepository,
+        contracts: Contracts,
+        kafka: Kafka,
+        topics: Topics,
+        sealer: Sealer,
+        networks: Sequence[Network],
+    ) -> None:
+        self.departments = departments
+        self.subscriptions = subscriptions
+        self._contracts = contracts
+        self._kafka = kafka
+        self._topics = topics
+        self._sealer = sealer
+        self._networks = networks
+
+    def add_department(self, body: DepartmentBody) -> dict[str, Any]:
+        """Add a department and return it with its key, which is shown this once."""
+        self._check_types(body.types)
+        key = new_key()
+        self.departments.add(DepartmentRow(body.id, body.name, body.source, key_digest(key), body.types))
+        return {"id": body.id, "name": body.name, "source": body.source, "types": body.types, "key": key}
+
+    def add_agency(self, body: AgencyBody) -> dict[str, Any]:
+        """Add an agency and return it with its signing secret, which is shown this once."""
+        self._check_agency(body)
+        secret = new_secret()
+        admin = self._kafka.admin()
+        try:
+            admin.ensure_topics(self._topics.agency_specs(body.id))
+        finally:
+            admin.close()
+        values = body.model_dump() | {"secret": self._sealer.seal(secret)}
+        row = self.subscriptions.add_agency(values, Decision(ADMINISTRATOR, "added"))
+        return _shown(row) | {"secret": secret}
+
+    def _check_agency(self, body: AgencyBody) -> None:
+        check_destination(body.sink, resolve, self._networks)
+        try:
+            check_division(body.division)
+        except ValueError as error:
+            raise InvalidError([FieldProblem("/division", str(error))]) from error
+
+    def set_sink(self, agency: str, body: SinkBody) -> dict[str, Any]:
+        """Change where an agency's feed goes."""
+        check_destination(body.sink, resolve, self._networks)
+        return _shown(self.subscriptions.set_agency(agency, Decision(ADMINISTRATOR, body.reason), sink=body.sink))
+
+    def set_agency_state(self, agency: str, state: Literal["active", "suspended"], reason: str) -> dict[str, Any]:
+        """Suspend an agency or take it up again; its line is held meanwhile and nothing is dropped."""
+        return _shown(self.subscriptions.set_agency(agency, Decision(ADMINISTRATOR, reason), state=state))
+
+    def add_subscription(self, body: SubscriptionBody) -> dict[str, Any]:
+        """Add a subscription, at once active; raises InvalidError that names each bad field."""
+        problems = [*self._type_problems(body.types), *_filter_problems(body.filters)]
+        valid_until = _time(body.valid_until, problems)
+        if problems:
+            raise InvalidError(problems)
+        values = body.model_dump() | {"valid_until": valid_until}
+        name = f"sub-{secrets.token_hex(6)}"
+        return plain(self.subscriptions.add(name, Grant(**values), Decision(ADMINISTRATOR, body.basis)))
+
+    def _check_types(self, types: Sequence[str]) -> None:
+        problems = self._type_problems(types)
+        if problems:
+            raise InvalidError(problems)
+
+    def _type_problems(self, types: Sequence[str]) -> list[FieldProblem]:
+        return [
+            FieldProblem(f"/types/{n}", f"没有这个事件类型 (unknown event type): {name}")
+            for n, name in enumerate(types)
+            if name not in self._contracts.types
+        ]
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Return the addresses of a host; raises OSError."""
+    return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+
+
+def _filter_problems(filters: list[dict[str, Any]]) -> Sequence[FieldProblem]:
+    try:
+        compile_filters(filters, lambda: None)
+    except InvalidError as error:
+        return error.problems
+    return ()
+
+
+def _time(text: str | None, problems: list[FieldProblem]) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return parse_time(text)[0]
+    except ValueError as error:
+        problems.append(FieldProblem("/valid_until", str(error)))
+        return None
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in plain(row).items() if name != "secret"}
+
+
+def add_routes(app: FastAPI, administration: Administration, admin_key: str) -> None:
+    """Put the administration's routes on an application."""
+
+    def authorised(authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization.encode(), f"Bearer {admin_key}".encode()):
+            raise ForbiddenError("需要管理密钥 (the administration key is needed: Authorization: Bearer …)")
+
+    router = APIRouter(prefix="/v1", dependencies=[Depends(authorised)])
+    _department_routes(router, administration)
+    _agency_routes(router, administration)
+    _subscription_routes(router, administration)
+    app.include_router(router)
+
+
+def _department_routes(router: APIRouter, administration: Administration) -> None:
+    @router.post("/departments", status_code=201)
+    def add(body: DepartmentBody) -> dict[str, Any]:
+        return administration.add_department(body)
+
+    @router.get("/departments")
+    def all_of_them() -> list[dict[str, Any]]:
+        rows = administration.departments.list()
+        return [{"id": r.id, "name": r.name, "source": r.source, "types": r.types} for r in rows]
+
+
+def _agency_routes(router: APIRouter, administration: Administration) -> None:
+    @router.post("/agencies", status_code=201)
+    def add(body: AgencyBody) -> dict[str, Any]:
+        return administration.add_agency(body)
+
+    @router.get("/agencies")
+    def all_of_them() -> list[dict[str, Any]]:
+        return [_shown(row) for row in administration.subscriptions.agencies()]
+
+    @router.patch("/agencies/{agency}")
+    def change(agency: str, body: SinkBody) -> dict[str, Any]:
+        return administration.set_sink(agency, body)
+
+    @router.post("/agencies/{agency}/suspend")
+    def suspend(agency: str, body: ReasonBody) -> dict[str, Any]:
+        return administration.set_agency_state(agency, "suspended", body.reason)
+
+    @router.post("/agencies/{agency}/resume")
+    def resume(agency: str, body: ReasonBody) -> dict[str, Any]:
+        return administration.set_agency_state(agency, "active", body.reason)
+
+
+def _subscription_routes(router: APIRouter, administration: Administration) -> None:
+    @router.post("/subscriptions", status_code=201)
+    def add(body: SubscriptionBody) -> dict[str, Any]:
+        return administration.add_subscription(body)
+
+    @router.get("/subscriptions")
+    def all_of_them() -> list[dict[str, Any]]:
+        return [plain(row) for row in administration.subscriptions.subscriptions()]
+
+    @router.post("/subscriptions/{subscription}/{action}")
+    def decide(subscription: str, action: Literal["suspend", "resume"], body: ReasonBody) -> dict[str, Any]:
+        decision = Decision(ADMINISTRATOR, body.reason)
+        return plain(administration.subscriptions.set_state(subscription, action, decision))

@@ -1,0 +1,166 @@
+"""``hongyan department | agency | subscription``: administration from the command line, over the REST API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.portal.client import CommandError, call, fail
+from services.runtime.settings import settings_for_cli
+
+department = typer.Typer(help="发布部门 (publishing departments)", no_args_is_help=True)
+agency = typer.Typer(help="接收单位 (receiving agencies)", no_args_is_help=True)
+subscription = typer.Typer(help="订阅 (subscriptions)", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")]
+Reason = Annotated[str, typer.Option(help="理由，记入决定记录 (reason, kept with the decision)")]
+
+
+def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401  (any JSON)
+    try:
+        return call(settings_for_cli(), method, path, body)
+    except CommandError as error:
+        raise fail(error) from error
+
+
+def _show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    table = Table(*columns.values())
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return "\n".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in value)
+    return "" if value is None else str(value)
+
+
+@department.command("add")
+def department_add(
+    id: Annotated[str, typer.Argument(help="编号，小写字母、数字和短横 (id)")],  # noqa: A002  (the option's name)
+    name: Annotated[str, typer.Option(help="名称 (name)")],
+    source: Annotated[str, typer.Option(help="CloudEvents source，例 urn:sc:health-commission")],
+    types: Annotated[list[str], typer.Option("--type", help="可发布的事件类型，可多次给出 (repeatable)")],
+) -> None:
+    """登记发布部门，显示一次性密钥 (add a department; its key is shown once)."""
+    added = _ask("POST", "/v1/departments", {"id": id, "name": name, "source": source, "types": types})
+    typer.echo(f"{added['id']} {added['name']}\n密钥，仅显示这一次 (key, shown once): {added['key']}")
+
+
+@department.command("list")
+def department_list(as_json: AsJson = False) -> None:
+    """列出发布部门 (list the departments)."""
+    columns = {"id": "编号", "name": "名称", "source": "source", "types": "事件类型"}
+    _show(_ask("GET", "/v1/departments"), columns, as_json)
+
+
+@agency.command("add")
+def agency_add(
+    id: Annotated[str, typer.Argument(help="编号，小写字母、数字和短横 (id)")],  # noqa: A002
+    name: Annotated[str, typer.Option(help="名称 (name)")],
+    webhook: Annotated[str, typer.Option(help="推送地址 (where events are posted)")],
+    division: Annotated[str, typer.Option(help="行政区划代码 (GB/T 2260)")] = "510000",
+) -> None:
+    """登记接收单位，显示一次签名密钥 (add an agency; its signing secret is shown once)."""
+    added = _ask("POST", "/v1/agencies", {"id": id, "name": name, "division": division, "sink": webhook})
+    typer.echo(f"{added['id']} {added['name']} → {added['sink']}")
+    typer.echo(f"签名密钥，仅显示这一次 (signing secret, shown once): {added['secret']}")
+
+
+@agency.command("list")
+def agency_list(as_json: AsJson = False) -> None:
+    """列出接收单位 (list the agencies)."""
+    columns = {"id": "编号", "name": "名称", "division": "区划", "sink": "推送地址", "state": "状态"}
+    _show(_ask("GET", "/v1/agencies"), columns, as_json)
+
+
+@agency.command("set-webhook")
+def agency_set_webhook(
+    id: str,  # noqa: A002
+    webhook: Annotated[str, typer.Argument(help="新的推送地址 (new address)")],
+    reason: Reason,
+) -> None:
+    """更换推送地址，下一次尝试即生效 (change where events are posted, from the next attempt on)."""
+    changed = _ask("PATCH", f"/v1/agencies/{id}", {"sink": webhook, "reason": reason})
+    typer.echo(f"{changed['id']} → {changed['sink']}")
+
+
+@agency.command("suspend")
+def agency_suspend(id: str, reason: Reason) -> None:  # noqa: A002
+    """暂停推送，事件留在队列中 (hold its line; nothing is dropped)."""
+    typer.echo(f"{id}: {_ask('POST', f'/v1/agencies/{id}/suspend', {'reason': reason})['state']}")
+
+
+@agency.command("resume")
+def agency_resume(id: str, reason: Reason) -> None:  # noqa: A002
+    """恢复推送 (take the line up again)."""
+    typer.echo(f"{id}: {_ask('POST', f'/v1/agencies/{id}/resume', {'reason': reason})['state']}")
+
+
+@subscription.command("add")
+def subscription_add(
+    agency: Annotated[str, typer.Option(help="接收单位编号 (agency)")],
+    types: Annotated[list[str], typer.Option("--type", help="事件类型，可多次给出 (repeatable)")],
+    basis: Annotated[str, typer.Option(help="使用依据 (legal basis)")],
+    scene: Annotated[str, typer.Option(help="使用场景 (scene)")],
+    scope: Annotated[str, typer.Option(help="使用范围 (scope)")],
+    method: Annotated[str, typer.Option(help="共享方式 (method)")] = "webhook",
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="""JSON 过滤器，可多次给出，例 '{"exact": {"division": "510100"}}'"""),
+    ] = None,
+    valid_until: Annotated[str | None, typer.Option(help="使用时限 (until when)")] = None,
+) -> None:
+    """增加订阅 (add a subscription)."""
+    try:
+        parsed = [json.loads(text) for text in filters or ()]
+    except ValueError as error:
+        raise fail(CommandError(f"--filter 不是 JSON (is no JSON): {error}")) from error
+    body = {
+        "agency": agency,
+        "types": types,
+        "filters": parsed,
+        "basis": basis,
+        "scene": scene,
+        "scope": scope,
+        "method": method,
+        "valid_until": valid_until,
+    }
+    added = _ask("POST", "/v1/subscriptions", body)
+    typer.echo(f"{added['id']} {added['agency']} {added['state']}")
+
+
+@subscription.command("list")
+def subscription_list(as_json: AsJson = False) -> None:
+    """列出订阅 (list the subscriptions)."""
+    columns = {
+        "id": "编号",
+        "agency": "接收单位",
+        "types": "事件类型",
+        "filters": "过滤器",
+        "basis": "使用依据",
+        "valid_until": "时限",
+        "state": "状态",
+    }
+    _show(_ask("GET", "/v1/subscriptions"), columns, as_json)
+
+
+@subscription.command("suspend")
+def subscription_suspend(id: str, reason: Reason) -> None:  # noqa: A002
+    """暂停订阅 (suspend)."""
+    typer.echo(f"{id}: {_ask('POST', f'/v1/subscriptions/{id}/suspend', {'reason': reason})['state']}")
+
+
+@subscription.command("resume")
+def subscription_resume(id: str, reason: Reason) -> None:  # noqa: A002
+    """恢复订阅 (resume)."""
+    typer.echo(f"{id}: {_ask('POST', f'/v1/subscriptions/{id}/resume', {'reason': reason})['state']}")

@@ -1,0 +1,53 @@
+"""管理接口，以及配置变更到控制主题的转发 (the administration API and the control relay)。"""
+
+from __future__ import annotations
+
+import threading
+
+from prometheus_client import CollectorRegistry
+
+from schemas.contracts import load_contracts
+from schemas.topics import Topics
+from services.delivery.network import parse_networks
+from services.identity.repository import DepartmentRepository
+from services.portal.api import Administration, add_routes
+from services.portal.relay import ControlRelay
+from services.portal.requests import RequestConsumer
+from services.runtime import logging
+from services.runtime.database import dsn_of, open_pool
+from services.runtime.errors import HongyanError
+from services.runtime.kafka.client import connect
+from services.runtime.probes import Health
+from services.runtime.settings import Settings
+from services.runtime.web import new_app, serve
+from services.subscriptions.repository import SubscriptionRepository
+from services.subscriptions.sealing import Sealer
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Serve the administration until SIGTERM."""
+    logging.configure(settings.log, process="portal")
+    if settings.security.admin_key is None:
+        raise HongyanError("security.admin_key is not set; `hongyan up` makes one in its data folder")
+    stop = threading.Event()
+    kafka = connect(settings.kafka)
+    topics = Topics(settings.kafka.topic_prefix)
+    pool = open_pool(settings.database)
+    repository = SubscriptionRepository(pool)
+    administration = Administration(
+        DepartmentRepository(pool),
+        repository,
+        load_contracts(),
+        kafka,
+        topics,
+        Sealer(settings.security),
+        parse_networks(settings.delivery.allowed_networks),
+    )
+    relay = ControlRelay(pool, dsn_of(settings.database), kafka, topics)
+    requests = RequestConsumer(kafka, topics, repository)
+    for worker in (relay.run, requests.run):
+        threading.Thread(target=worker, args=(stop,), daemon=True).start()
+    app = new_app("Hongyan administration", lambda: Health(True), CollectorRegistry())
+    add_routes(app, administration, settings.security.admin_key.get_secret_value())
+    serve(app, settings.http.host, port, stop)
+    pool.close()

@@ -1,0 +1,72 @@
+"""Carries configuration changes from the outbox to the control topics, in order, each before it is deleted."""
+
+from __future__ import annotations
+
+import threading
+
+import orjson
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from schemas.topics import Topics
+from services.runtime import control_outbox
+from services.runtime.database import transaction
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Kafka, Producer
+
+BATCH = 200
+RECHECK_S = 1.0
+ACKNOWLEDGE_S = 5.0
+
+log = structlog.get_logger()
+
+
+class ControlRelay:
+    """Publishes the outbox. Two relays don't double: an advisory lock lets one work at a time."""
+
+    def __init__(self, pool: ConnectionPool, dsn: str, kafka: Kafka, topics: Topics) -> None:
+        self._pool = pool
+        self._dsn = dsn
+        self._kafka = kafka
+        self._names = {"subscriptions": topics.control_subscriptions, "identities": topics.control_identities}
+
+    def run(self, stop: threading.Event) -> None:
+        """Relay until ``stop``; whatever is away is waited for."""
+        while not stop.is_set():
+            try:
+                self._session(stop)
+            except (UnavailableError, psycopg.OperationalError) as error:
+                log.warning("relay_interrupted", error=str(error))
+                stop.wait(RECHECK_S)
+
+    def _session(self, stop: threading.Event) -> None:
+        producer = self._kafka.producer(client_id="control-relay", acknowledge_timeout_s=ACKNOWLEDGE_S)
+        try:
+            with psycopg.connect(self._dsn, autocommit=True, connect_timeout=3) as listener:
+                listener.execute(f"LISTEN {control_outbox.CHANNEL}")
+                while not stop.is_set():
+                    while self.relay_once(producer):
+                        pass
+                    # A notification says when; the limit makes sure where one was missed.
+                    for _ in listener.notifies(timeout=RECHECK_S, stop_after=1):
+                        pass
+        finally:
+            producer.close()
+
+    def relay_once(self, producer: Producer) -> int:
+        """Publish the oldest changes and return how many there were; raises UnavailableError."""
+        with transaction(self._pool) as connection:
+            rows = control_outbox.next_rows(connection, BATCH)
+            sent = [
+                producer.send(
+                    self._names[topic], key=key.encode(), value=orjson.dumps(value) if value is not None else None
+                )
+                for _, topic, key, value in rows
+            ]
+            for outcome in sent:
+                outcome.result(ACKNOWLEDGE_S)
+            control_outbox.delete_rows(connection, [row[0] for row in rows])
+        for _, _, key, _ in rows:
+            log.info("control_change_published", key=key)
+        return len(rows)
