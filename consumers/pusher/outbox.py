@@ -1,0 +1,60 @@
+"""Records on their way from the event loop to the thread that owns the Kafka clients."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Placed, Producer
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to send."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+class Outbox:
+    """A queue that loses nothing: a record stays until Kafka has acknowledged it.
+
+    ``put`` is called in the event loop and ``flush`` in the Kafka thread; ``deliver`` carries callbacks back.
+    """
+
+    def __init__(self, call_in_loop: Callable[[Callable[[], None]], object]) -> None:
+        self._waiting: deque[tuple[Outgoing, Callable[[], None]]] = deque()
+        self._call_in_loop = call_in_loop
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, outgoing: Outgoing, on_acknowledged: Callable[[], None]) -> None:
+        """Queue a record; the callback runs in the event loop once it is on the log."""
+        self._waiting.append((outgoing, on_acknowledged))
+
+    def flush(self, producer: Producer) -> None:
+        """Send what waits; raises UnavailableError, with everything unsent still waiting."""
+        while self._waiting:
+            item = self._waiting.popleft()
+            try:
+                self._send(producer, item)
+            except UnavailableError:
+                self._waiting.appendleft(item)
+                raise
+
+    def _send(self, producer: Producer, item: tuple[Outgoing, Callable[[], None]]) -> None:
+        outgoing, on_acknowledged = item
+
+        def done(placed: Placed | None, _error: Exception | None) -> None:
+            if placed is None:
+                self._waiting.append(item)
+            else:
+                self._call_in_loop(on_acknowledged)
+
+        sent = producer.send(outgoing.topic, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
+        sent.then(done)

@@ -1,0 +1,69 @@
+"""推送：签名的 webhook，按单位独立排队 (pushes signed webhooks, each agency on a line of its own)。"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from prometheus_client import CollectorRegistry
+
+from consumers.pusher.engine import Pusher
+from consumers.pusher.metrics import PusherMetrics
+from consumers.pusher.office import PushOffice
+from consumers.pusher.outbox import Outbox
+from consumers.pusher.receivers import Receivers
+from consumers.pusher.sender import Sender
+from schemas.codec import Codec
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.delivery.network import parse_networks
+from services.runtime import logging
+from services.runtime.clock import SystemClock
+from services.runtime.kafka.client import connect
+from services.runtime.lifecycle import stop_event
+from services.runtime.probes import Health, ProbeServer
+from services.runtime.settings import Settings
+from services.subscriptions.follower import ControlFollower
+from services.subscriptions.sealing import Sealer
+
+WAIT_S = 0.2
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Push until SIGTERM."""
+    logging.configure(settings.log, process="pusher")
+    stop = stop_event()
+    asyncio.run(_push(settings, port, stop))
+
+
+async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
+    loop = asyncio.get_running_loop()
+    kafka, topics, clock = connect(settings.kafka), Topics(settings.kafka.topic_prefix), SystemClock()
+    metrics_registry = CollectorRegistry()
+    metrics = PusherMetrics(metrics_registry)
+    follower = ControlFollower(kafka, [topics.control_subscriptions], "pusher")
+    sender = Sender(parse_networks(settings.delivery.allowed_networks), settings.delivery.timeout_s)
+    outbox = Outbox(loop.call_soon_threadsafe)
+    codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+    pusher = Pusher(
+        kafka,
+        topics,
+        Receivers(follower, Sealer(settings.security)),
+        PushOffice(codec, sender, outbox, topics, clock, metrics),
+        outbox,
+        settings.delivery,
+        clock,
+        metrics,
+        loop,
+        f"pusher-{settings.router.slot}",
+    )
+    with ProbeServer(settings.http.host, port, lambda: Health(pusher.working), metrics_registry):
+        follower.start(stop)
+
+        def push() -> None:
+            while not stop.is_set() and not follower.caught_up(WAIT_S):
+                pass
+            pusher.run(stop)
+
+        await asyncio.to_thread(push)
+    await sender.close()
