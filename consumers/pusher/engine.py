@@ -7,11 +7,12 @@ import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 import structlog
 
-from consumers.pusher.line import Line, Office, Receiver
+from consumers.pusher.line import Line, Office
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.receivers import Receivers
@@ -29,10 +30,20 @@ IDLE_POLL_S = 0.02
 POLL_RECORDS = 64
 RETRY_S = 0.5
 LOOP_CALL_S = 10.0
+WIND_DOWN_S = 3.0
 
 log = structlog.get_logger()
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The lines at one moment: cursors that are not committed yet, lines without room, whether anything is going on."""
+
+    behind: dict[Partition, Committed]
+    full: set[Partition]
+    busy: bool
 
 
 class Pusher:
@@ -90,9 +101,8 @@ class Pusher:
             try:
                 self._push_until(stop, consumer, producer)
             finally:
-                # Closing gives the partitions up; what has ended is committed on the way (see _give_up).
                 consumer.close()
-                self._give_up_all()
+                self._in_loop(self._close_lines, list(self._lines))
         finally:
             producer.close()
 
@@ -102,27 +112,45 @@ class Pusher:
         while not stop.is_set():
             if seen != self._receivers.version():
                 seen = self._receivers.version()
-                self._follow(consumer)
+                self._follow(consumer, producer)
             if not self._subscribed:
                 self.working = True
                 stop.wait(IDLE_POLL_S)
                 continue
-            busy = bool(self._outbox) or bool(self._committed_behind())
-            found = consumer.poll(BUSY_POLL_S if busy else IDLE_POLL_S, POLL_RECORDS)
+            survey = self._round(consumer, producer)
+            found = consumer.poll(BUSY_POLL_S if survey.busy else IDLE_POLL_S, POLL_RECORDS)
             self.working = True
             if found:
                 self._in_loop(self._take, found)
-            self._outbox.flush(producer)
-            self._commit(consumer)
-            self._set_pauses(consumer)
-        self._drain(consumer, producer)
+        self._wind_down(consumer, producer, list(self._lines))
 
-    def _follow(self, consumer: Consumer) -> None:
+    def _round(self, consumer: Consumer, producer: Producer) -> Survey:
+        """Write what waits, commit what has ended, and read on where there is room."""
+        self._outbox.flush(producer)
+        survey = self._in_loop(self._survey)
+        if survey.behind:
+            consumer.commit(survey.behind)
+            self._committed.update(survey.behind)
+            self._in_loop(self._note_commits, survey.behind)
+        self._set_pauses(consumer, survey.full)
+        return survey
+
+    def _survey(self) -> Survey:
+        """Look at all lines, in the event loop."""
+        current = {partition: line.to_commit() for partition, line in self._lines.items()}
+        behind = {partition: held for partition, held in current.items() if self._committed.get(partition) != held}
+        full = {partition for partition, line in self._lines.items() if not line.wants_more()}
+        attempting = any(line.busy() for line in self._lines.values())
+        return Survey(behind, full, attempting or bool(behind) or bool(self._outbox))
+
+    def _follow(self, consumer: Consumer, producer: Producer) -> None:
         """Take in a change of configuration: new agencies' feeds, sinks, secrets, suspensions."""
         feeds = frozenset(self._topics.feed(agency) for agency in self._receivers.agencies())
         if feeds and feeds != self._subscribed:
             consumer.subscribe(
-                feeds, lambda given: self._take_over(consumer, given), lambda lost: self._give_up(consumer, lost)
+                feeds,
+                lambda given: self._take_over(consumer, given),
+                lambda lost: self._wind_down(consumer, producer, lost),
             )
             self._subscribed = feeds
         self._in_loop(self._refresh_receivers)
@@ -138,19 +166,6 @@ class Pusher:
             if partition in self._lines:
                 self._lines[partition].take(records)
 
-    def _committed_behind(self) -> dict[Partition, Committed]:
-        """Return the cursors and notes that differ from what is committed."""
-        current = {partition: line.to_commit() for partition, line in list(self._lines.items())}
-        return {partition: held for partition, held in current.items() if self._committed.get(partition) != held}
-
-    def _commit(self, consumer: Consumer) -> None:
-        behind = self._committed_behind()
-        if not behind:
-            return
-        consumer.commit(behind)
-        self._committed.update(behind)
-        self._in_loop(self._note_commits, behind)
-
     def _note_commits(self, commits: Mapping[Partition, Committed]) -> None:
         for partition, held in commits.items():
             line = self._lines.get(partition)
@@ -158,9 +173,8 @@ class Pusher:
                 line.committed(held.offset)
                 self._metrics.held.labels(line.receiver.agency).set(1 if held.note else 0)
 
-    def _set_pauses(self, consumer: Consumer) -> None:
+    def _set_pauses(self, consumer: Consumer, full: set[Partition]) -> None:
         """Read on where a line has room, and nowhere else: one agency's full window is nobody else's delay."""
-        full = {partition for partition, line in list(self._lines.items()) if not line.wants_more()}
         if full - self._paused:
             consumer.pause(full - self._paused)
         if self._paused - full:
@@ -185,36 +199,30 @@ class Pusher:
                 partition, receiver, self._office, window, breaker, self._clock, self._settings.concurrency
             )
 
-    def _give_up(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
-        """Close the lines of partitions that go to another process, and commit what has ended."""
-        ended = self._in_loop(self._close_lines, partitions)
-        if ended:
-            try:
-                consumer.commit(ended)
-            except UnavailableError as error:
-                # The next owner starts from the last commit: what ended since is sent again under the same id.
-                log.warning("handover_uncommitted", error=str(error))
+    def _wind_down(self, consumer: Consumer, producer: Producer, partitions: Collection[Partition]) -> None:
+        """Start nothing new on these lines, let what is under way end, commit it, and close them."""
+        self._in_loop(self._stop_starting, partitions)
+        pause = threading.Event()
+        deadline = self._clock.monotonic() + WIND_DOWN_S
+        try:
+            while self._round(consumer, producer).busy and self._clock.monotonic() < deadline:
+                pause.wait(BUSY_POLL_S)
+        except UnavailableError as error:
+            # The next owner starts from the last commit: what ended since is sent again, under the same id.
+            log.warning("handover_uncommitted", error=str(error))
+        self._in_loop(self._close_lines, partitions)
 
-    def _give_up_all(self) -> None:
-        self._in_loop(self._close_lines, list(self._lines))
+    def _stop_starting(self, partitions: Collection[Partition]) -> None:
+        for partition in partitions:
+            if partition in self._lines:
+                self._lines[partition].winding_down = True
 
-    def _close_lines(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
-        ended = {}
+    def _close_lines(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             line = self._lines.pop(partition, None)
-            held = self._committed.pop(partition, None)
+            self._committed.pop(partition, None)
             if line is not None:
                 line.close()
-                if line.to_commit() != held:
-                    ended[partition] = line.to_commit()
-        return ended
-
-    def _drain(self, consumer: Consumer, producer: Producer) -> None:
-        """At the end: write the receipts that wait and commit what has ended."""
-        self._outbox.flush(producer)
-        producer.flush(5.0)
-        self._in_loop(lambda: None)
-        self._commit(consumer)
 
     def _in_loop(self, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         """Run a function in the event loop, where the lines live, and return its result."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ class Delivery:
     attempts: int = 0
     first_at: datetime | None = None
     message: Message | None = None
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,12 @@ class Line:
     concurrency: int
     waiting: deque[Record] = field(default_factory=deque)
     closed: bool = False
-    _deliveries: dict[int, Delivery] = field(default_factory=dict)
-    _ready: list[int] = field(default_factory=list)
+    winding_down: bool = False
+    _later: dict[int, Delivery] = field(default_factory=dict)
+    _heads: dict[int, Delivery] = field(default_factory=dict)
     _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _timer: asyncio.TimerHandle | None = None
+    _recording: int = 0
     _gone: str | None = None
     _note: str | None = None
 
@@ -129,46 +131,51 @@ class Line:
             self._note = orjson.dumps({"held_since": since.isoformat(), "why": why[:500]}).decode()
         return self._note
 
+    def busy(self) -> bool:
+        """Tell whether an attempt is under way, or its end not yet on record."""
+        return bool(self._tasks) or self._recording > 0
+
     def pump(self) -> None:
         """Admit what fits, and start what may be sent."""
-        while not self.closed and self.waiting and self.window.room() > 0:
+        if self.closed or self.winding_down:
+            return
+        while self.waiting and self.window.room() > 0:
             record = self.waiting.popleft()
-            self._deliveries[record.offset] = Delivery(record)
-            if self.window.admit(record.offset, record.key or b""):
-                heapq.heappush(self._ready, record.offset)
-        if self.closed or self.receiver.held or self._gone:
+            is_head = self.window.admit(record.offset, record.key or b"")
+            (self._heads if is_head else self._later)[record.offset] = Delivery(record)
+        if not self._heads or self.receiver.held or self._gone:
             return
         if self.breaker.held:
             self._probe()
-            return
-        while self._ready and len(self._tasks) < self.concurrency:
-            self._start(heapq.heappop(self._ready))
+        else:
+            self._start_due()
 
     def _probe(self) -> None:
         """Send the oldest event alone, when its time has come."""
-        if self._tasks:
-            return
-        delay = self.breaker.probe_at - self.clock.monotonic()
-        if delay > 0:
-            self._wake_after(delay)
-            return
-        oldest = self.window.first_open()
-        if oldest is not None:
-            self._drop_ready(oldest)
-            self._start(oldest)
+        if not self._tasks and self._due(self.breaker.probe_at):
+            self._start(min(self._heads))
 
-    def _drop_ready(self, offset: int) -> None:
-        if offset in self._ready:
-            self._ready.remove(offset)
-            heapq.heapify(self._ready)
+    def _start_due(self) -> None:
+        now = self.clock.monotonic()
+        due = sorted(offset for offset, delivery in self._heads.items() if delivery.not_before <= now)
+        for offset in due[: max(0, self.concurrency - len(self._tasks))]:
+            self._start(offset)
+        if len(self._tasks) < self.concurrency and self._heads:
+            self._due(min(delivery.not_before for delivery in self._heads.values()))
 
-    def _wake_after(self, delay: float) -> None:
+    def _due(self, at: float) -> bool:
+        """Tell whether a monotonic time has come; if not, pump again then."""
+        delay = at - self.clock.monotonic()
+        if delay <= 0:
+            return True
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay, self.pump)
+        return False
 
     def _start(self, offset: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._attempt(offset, self._deliveries[offset]))
+        delivery = self._heads.pop(offset)
+        task = asyncio.get_running_loop().create_task(self._attempt(offset, delivery))
         self._tasks[offset] = task
         task.add_done_callback(self._attempt_ended)
 
@@ -179,20 +186,21 @@ class Line:
 
     async def _attempt(self, offset: int, delivery: Delivery) -> None:
         outcome = await self._outcome(delivery)
+        del self._tasks[offset]
         if self.closed:
             return
         match outcome:
             case Later():
-                del self._tasks[offset]
-                self._again(offset, outcome)
+                self._heads[offset] = delivery
+                self._failed(delivery, outcome)
             case Gone():
-                del self._tasks[offset]
+                self._heads[offset] = delivery
                 self._gone = outcome.reason
-                heapq.heappush(self._ready, offset)
                 self.office.gone(self.receiver.agency, outcome.reason)
             case Delivered() | Refused():
                 if self.breaker.succeeded():
                     log.info("line_reopened", agency=self.receiver.agency)
+                self._recording += 1
                 ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
                 self.office.record(ended, lambda: self._recorded(offset))
         self.pump()
@@ -207,32 +215,21 @@ class Line:
         delivery.attempts += 1
         return await self.office.send(self.receiver, delivery, delivery.message)
 
-    def _again(self, offset: int, later: Later) -> None:
+    def _failed(self, delivery: Delivery, later: Later) -> None:
         was_held = self.breaker.held
-        self.breaker.failed(later.reason, later.not_before_s, self.clock.monotonic(), self.clock.now())
+        now = self.clock.monotonic()
+        delivery.not_before = now + self.breaker.failed(later.reason, later.not_before_s, now, self.clock.now())
         if self.breaker.held and not was_held:
             log.warning("line_held", agency=self.receiver.agency, why=later.reason)
-        heapq.heappush(self._ready, offset)
-        if not self.breaker.held:
-            # The event itself waits; its receiver is not yet suspected.
-            self._drop_ready(offset)
-            delay = max(0.0, self.breaker.probe_at - self.clock.monotonic())
-            asyncio.get_running_loop().call_later(delay, self._make_ready, offset)
-
-    def _make_ready(self, offset: int) -> None:
-        still_open = offset in self._deliveries and offset not in self._tasks and offset not in self._ready
-        if still_open and not self.closed:
-            heapq.heappush(self._ready, offset)
-            self.pump()
 
     def _recorded(self, offset: int) -> None:
+        """Let the cursor pass an event whose end is on record, and its key's next event go."""
+        self._recording -= 1
         if self.closed:
             return
-        del self._tasks[offset]
-        del self._deliveries[offset]
         following = self.window.end(offset)
         if following is not None:
-            heapq.heappush(self._ready, following)
+            self._heads[following] = self._later.pop(following)
         self.pump()
 
     def close(self) -> None:

@@ -1,0 +1,87 @@
+"""``hongyan parked``: look at what agencies refused, and put it back."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from consumers.pusher.parked import Parked, ParkingPlace
+from schemas.topics import Topics
+from services.runtime.clock import SystemClock
+from services.runtime.errors import HongyanError
+from services.runtime.kafka.client import connect
+from services.runtime.settings import settings_for_cli
+
+parked = typer.Typer(help="停放的事件：接收方拒收的 (events that a receiver refused)", no_args_is_help=True)
+
+
+def _place() -> ParkingPlace:
+    settings = settings_for_cli()
+    return ParkingPlace(connect(settings.kafka), Topics(settings.kafka.topic_prefix), SystemClock())
+
+
+@parked.command("list")
+def parked_list(
+    agency: Annotated[str | None, typer.Argument(help="接收单位，不填为全部 (agency; all when left out)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")] = False,
+) -> None:
+    """列出停放的事件 (list parked events)."""
+    try:
+        place = _place()
+        found = [one for name in ([agency] if agency else place.agencies()) for one in place.list(name)]
+    except HongyanError as error:
+        raise _failed(error) from error
+    if as_json:
+        typer.echo(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=2))
+    else:
+        _print(found)
+
+
+def _print(found: list[Parked]) -> None:
+    if not found:
+        typer.echo("没有停放的事件 (nothing is parked)")
+        return
+    table = Table()
+    for column in ("单位", "位置", "事件", "主键", "状态", "原因", "停放时间", "已重放"):
+        table.add_column(column, overflow="fold")
+    for one in found:
+        table.add_row(
+            one.agency,
+            str(one.offset),
+            one.event_id,
+            one.subject,
+            one.status,
+            one.reason,
+            one.parked_at[:19],
+            "" if one.replayed is None else f"是：{one.replayed}",
+        )
+    Console().print(table)
+
+
+@parked.command("replay")
+def parked_replay(
+    agency: Annotated[str, typer.Argument(help="接收单位 (agency)")],
+    reason: Annotated[str, typer.Option(help="理由，记入停放记录 (reason, kept beside the parked event)")],
+    offset: Annotated[int | None, typer.Option(help="只重放这一个 (only this one)")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="重放全部未重放的 (all not yet replayed)")] = False,
+) -> None:
+    """把停放的事件放回推送队列 (put parked events back into the feed)."""
+    if (offset is None) != everything:
+        raise typer.BadParameter("给出 --offset 或 --all 之一 (give one of --offset and --all)")
+    try:
+        place = _place()
+        offsets = [one.offset for one in place.list(agency) if one.replayed is None] if offset is None else [offset]
+        for one in offsets:
+            place.replay(agency, one, reason)
+    except HongyanError as error:
+        raise _failed(error) from error
+    typer.echo(f"已放回 {len(offsets)} 个事件 (put back)")
+
+
+def _failed(error: HongyanError) -> typer.Exit:
+    typer.secho(str(error), fg=typer.colors.RED, err=True)
+    return typer.Exit(1)
