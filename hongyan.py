@@ -10,10 +10,50 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
+
+LAZY = {
+    "department": "services.portal.commands:department",
+    "agency": "services.portal.commands:agency",
+    "subscription": "services.portal.commands:subscription",
+    "import": "producers.files.commands:import_file",
+    "parked": "consumers.pusher.commands:parked",
+    "lag": "consumers.monitor.commands:lag",
+    "report": "services.reporting.commands:report",
+    "simulate": "producers.simulation.commands:simulate",
+    "demo": "producers.demonstration.commands:demo",
+    "receiver": "consumers.receiver.commands:receiver",
+}
+"""Commands that are imported when they are called or listed."""
+
+
+class LazyGroup(TyperGroup):
+    """Finds the commands of :data:`LAZY` by importing what holds them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all command names."""
+        return sorted([*super().list_commands(ctx), *LAZY])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported if need be."""
+        if cmd_name not in LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = LAZY[cmd_name].partition(":")
+        found = getattr(import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            single = typer.Typer(pretty_exceptions_enable=False)
+            single.command(cmd_name)(found)
+            found = single
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="hongyan",
+    cls=LazyGroup,
     help="鸿雁：把审批结果即时、不漏地推送给有权的监管部门，并留下凭证。 "
     "(Pushes approval results between departments.)",
     no_args_is_help=True,

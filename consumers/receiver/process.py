@@ -58,7 +58,7 @@ def serve(receiver: SampleReceiver, host: str, port: int) -> ThreadingHTTPServer
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
-        def do_POST(self) -> None:  # noqa: N802  (the base class names it)
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
             self.send_response(receiver.receive(headers, body))

@@ -1,0 +1,46 @@
+"""统计：事实与偏移量同一事务入库，每个事件只计一次 (counts every event exactly once)。"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from consumers.statistics.engine import Statistics
+from consumers.statistics.metrics import StatisticsMetrics
+from consumers.statistics.projection import Projection
+from schemas.codec import Codec
+from schemas.contracts import Contracts, load_contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.runtime import logging
+from services.runtime.database import dsn_of
+from services.runtime.kafka.client import connect
+from services.runtime.lifecycle import stop_event
+from services.runtime.probes import Health, ProbeServer
+from services.runtime.settings import Settings
+from services.statistics.definitions import SECTION_ONE
+from services.statistics.repository import FactStore
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Count until SIGTERM."""
+    logging.configure(settings.log, process="statistics")
+    stop = stop_event()
+    topics, contracts = Topics(settings.kafka.topic_prefix), load_contracts()
+    codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+    metrics_registry = CollectorRegistry()
+    statistics = Statistics(
+        connect(settings.kafka),
+        topics,
+        counted_topics(topics, contracts),
+        FactStore(dsn_of(settings.database), topics.group("statistics")),
+        Projection(contracts, codec),
+        StatisticsMetrics(metrics_registry),
+        f"statistics-{settings.router.slot}",
+    )
+    with ProbeServer(settings.http.host, port, lambda: Health(statistics.working), metrics_registry):
+        statistics.run(stop)
+
+
+def counted_topics(topics: Topics, contracts: Contracts) -> list[str]:
+    """Return the topics of the types that any figure counts."""
+    return sorted({topics.events(contracts.types[metric.type].domain) for metric in SECTION_ONE})

@@ -1,0 +1,3 @@
+SELECT coalesce(sum(quantity), 0)
+FROM fact
+WHERE type = %(type)s AND occurred_at >= %(from)s AND occurred_at < %(to)s AND dimensions @> %(where)s
