@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context
 
 LAZY = {
     "department": "services.portal.commands:department",
@@ -32,11 +34,11 @@ LAZY = {
 class LazyGroup(TyperGroup):
     """Finds the commands of :data:`LAZY` by importing what holds them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         """Return all command names."""
         return sorted([*super().list_commands(ctx), *LAZY])
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         """Return a command, imported if need be."""
         if cmd_name not in LAZY:
             return super().get_command(ctx, cmd_name)

@@ -65,8 +65,7 @@ def _summary(tally: Tally, rejects: Path, seconds: float, as_json: bool) -> None
     if as_json:
         typer.echo(json.dumps(asdict(tally) | {"seconds": round(seconds, 3)}))
         return
-    typer.echo(
-        f"{tally.rows} 行：接收 {tally.accepted}，其中有质量标记 {tally.marked}；拒收 {tally.rejected}；{seconds:.1f} 秒"
-    )
+    accepted = f"接收 {tally.accepted}，其中有质量标记 {tally.marked}"
+    typer.echo(f"{tally.rows} 行：{accepted}；拒收 {tally.rejected}；{seconds:.1f} 秒")
     if tally.rejected:
         typer.echo(f"拒收的行和原因 (rejected rows and why): {rejects}")

@@ -1,0 +1,109 @@
+"""``hongyan demo``: the whole idea, working for real on this machine, by the product's own path."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from producers.demonstration.installation import Installation
+from producers.demonstration.scenario import MONTH, Delivery, Findings, Scenario
+from services.runtime.errors import HongyanError
+
+LAST_ROWS = 14
+
+
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="只输出一个汇总对象 (print one summary object)")] = False,
+    stay: Annotated[bool, typer.Option(help="演示后保持运行，ctrl-C 停止 (keep it running)")] = False,
+    data: Annotated[Path | None, typer.Option(help="数据目录，默认临时目录 (data folder)")] = None,
+) -> None:
+    """演示：启动、发布、推送、统计 2025 年 12 月 (start, publish, push, and count December 2025)."""
+    console = Console(stderr=as_json)
+    findings = Findings()
+    with tempfile.TemporaryDirectory(prefix="hongyan-demo-") as temporary:
+        Path(temporary).chmod(0o755)  # PostgreSQL runs unprivileged when we are root
+        console.print("[bold]1/4 启动 Kafka、PostgreSQL 与全部进程[/bold] (the first time fetches Kafka)")
+        try:
+            with findings.timed("up"):
+                installation = Installation(data or Path(temporary))
+        except HongyanError as error:
+            raise _failed(error) from error
+        try:
+            _show(installation, findings, console, as_json)
+            if stay:
+                console.print(f"仍在运行，数据在 {installation.data}；按 ctrl-C 停止", highlight=False)
+                installation.wait()
+        except HongyanError as error:
+            raise _failed(error) from error
+        except KeyboardInterrupt:
+            console.print("正在停止 (stopping)")
+        finally:
+            installation.stop()
+
+
+def _show(installation: Installation, findings: Findings, console: Console, as_json: bool) -> None:
+    scenario = Scenario(installation, findings)
+    with findings.timed("prepare"):
+        scenario.prepare()
+    console.print("[bold]2/4 省卫生健康委发布医疗广告审查证明：核发、更正、撤销[/bold]")
+    with findings.timed("publish"), Live(console=console, refresh_per_second=8) as live:
+        scenario.publish(lambda deliveries: live.update(_deliveries(deliveries)))
+    console.print("[bold]3/4 导入 2025 年 12 月的合成办件[/bold] (synthetic)")
+    scenario.import_month(lambda name: console.print(f"  {name}", highlight=False))
+    console.print("[bold]4/4 月报第一部分，与已公布的数字对照[/bold]")
+    scenario.report()
+    if as_json:
+        typer.echo(json.dumps(findings.to_json(), ensure_ascii=False))
+    else:
+        console.print(_figures(findings))
+        _closing(findings, console)
+
+
+def _deliveries(deliveries: Sequence[Delivery]) -> Table:
+    table = Table(title=f"已送达 {len(deliveries)} 次 (delivered)")
+    for column, justify in (("接收单位", "left"), ("事件", "left"), ("主键", "left"), ("毫秒", "right")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for one in deliveries[-LAST_ROWS:]:
+        table.add_row(one.agency, one.type.rsplit(".", 1)[-1], one.subject, f"{one.milliseconds:.1f}")
+    by_agency: dict[str, int] = defaultdict(int)
+    for one in deliveries:
+        by_agency[one.agency] += 1
+    table.caption = "  ".join(f"{agency}: {count}" for agency, count in sorted(by_agency.items()))
+    return table
+
+
+def _figures(findings: Findings) -> Table:
+    table = Table(title=f"{MONTH} 总体运行情况")
+    table.add_column("指标")
+    for column in ("精确值", "显示值", "已公布"):
+        table.add_column(column, justify="right")
+    table.add_column("单位")
+    table.add_column("一致")
+    for one in findings.figures:
+        agrees = "是" if one["agrees"] else "[red]否[/red]"
+        table.add_row(one["label_zh"], str(one["exact"]), one["shown"], one["published"], one["shown_unit"], agrees)
+    return table
+
+
+def _closing(findings: Findings, console: Console) -> None:
+    p50, p95, p99 = (findings.percentile(share) or 0.0 for share in (0.5, 0.95, 0.99))
+    console.print(
+        f"送达 {len(findings.deliveries)} / {findings.expected}；从发布到接收 p50 {p50:.1f} ms，"
+        f"p95 {p95:.1f} ms，p99 {p99:.1f} ms",
+        highlight=False,
+    )
+    console.print("各阶段用时：" + "，".join(f"{k} {v:.1f} 秒" for k, v in findings.seconds.items()), highlight=False)
+
+
+def _failed(error: HongyanError) -> typer.Exit:
+    typer.secho(str(error), fg=typer.colors.RED, err=True)
+    return typer.Exit(1)

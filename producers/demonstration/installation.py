@@ -1,0 +1,118 @@
+"""The demonstration's installation: the product's own commands, each a process, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.runtime.embedded.ports import answers, free_port
+from services.runtime.errors import HongyanError
+
+NETWORKS = {"HONGYAN_DELIVERY__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
+WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverProcess:
+    """A sample receiver in a process of its own, and the file that it notes deliveries in."""
+
+    agency: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """Return what it has noted so far."""
+        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+        return [json.loads(line) for line in lines]
+
+
+class Installation:
+    """Starts ``hongyan up`` and speaks to it as anybody would."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self._environment = {**os.environ, **NETWORKS, "HONGYAN_DATA_DIR": str(data)}
+        command = [sys.executable, "-m", "hongyan", "up", "--json", "--data", str(data)]
+        self._up = subprocess.Popen(command, stdout=subprocess.PIPE, env=self._environment, start_new_session=True)
+        self._receivers: list[ReceiverProcess] = []
+        line = self._up.stdout.readline() if self._up.stdout else b""
+        if not line:
+            raise HongyanError("hongyan up 启动失败，原因见上 (did not start; see above)")
+        self.stack: Mapping[str, Any] = json.loads(line)
+        self._admin_key = json.loads(Path(self.stack["keys"]).read_text())["admin_key"]
+
+    def administer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Post to the administration API."""
+        return self._post(self.stack["addresses"]["portal"] + path, self._admin_key, body, "application/json")
+
+    def publish(self, key: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Publish one event through the gateway, in CloudEvents structured mode."""
+        url = self.stack["addresses"]["gateway"] + "/v1/events"
+        return self._post(url, key, event, "application/cloudevents+json")
+
+    @staticmethod
+    def _post(url: str, key: str, body: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310  (an address of our own installation)
+            url, json.dumps(body).encode(), {"Authorization": f"Bearer {key}", "Content-Type": kind}
+        )
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def command(self, *arguments: str) -> str:
+        """Run a ``hongyan`` command and return what it prints; raises HongyanError with what it says when it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "hongyan", *arguments],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise HongyanError(f"hongyan {' '.join(arguments)}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def add_agency(self, agency: str, name: str, division: str) -> ReceiverProcess:
+        """Add an agency and start its receiver with the secret that the API gave out."""
+        port = free_port()
+        body = {"id": agency, "name": name, "division": division, "sink": f"http://127.0.0.1:{port}/hongyan"}
+        added = self.administer("/v1/agencies", body)
+        log = self.data / "logs" / f"receiver-{agency}.jsonl"
+        command = [sys.executable, "-m", "hongyan", "receiver", "--port", str(port), "--out", str(log)]
+        environment = {**self._environment, "HONGYAN_RECEIVER_SECRET": added["secret"]}
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        receiver = ReceiverProcess(agency, process, log)
+        self._receivers.append(receiver)
+        _wait_for_port(port)
+        return receiver
+
+    def wait(self) -> None:
+        """Wait until the installation is stopped."""
+        self._up.wait()
+
+    def stop(self) -> None:
+        """Stop the receivers and the installation."""
+        for process in (*(r.process for r in self._receivers), self._up):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in (*(r.process for r in self._receivers), self._up):
+            process.wait(60)
+
+
+def _wait_for_port(port: int) -> None:
+    pause = threading.Event()
+    for _ in range(int(WAIT_S / 0.05)):
+        if answers(port):
+            return
+        pause.wait(0.05)
+    raise HongyanError(f"接收端在 {WAIT_S:.0f} 秒内没有启动 (the receiver did not start)")
