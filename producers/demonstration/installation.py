@@ -73,8 +73,7 @@ class Installation:
         done = subprocess.run(
             [sys.executable, "-m", "hongyan", *arguments],
             env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )
