@@ -123,7 +123,11 @@ for _name in PROCESSES:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Processes configure their own logging; of a command only warnings are shown."""
+    from services.runtime.logging import configure
+    from services.runtime.settings import LogSettings
+
+    configure(LogSettings(level="ERROR", json_lines=False), process="command")
     app()
 
 

@@ -39,7 +39,7 @@ def import_file(
     rejects = rejects or file.with_name(file.name + ".rejects.csv")
     began = time.monotonic()
     try:
-        with Publisher(settings_for_cli(), source) as publisher, _progress(as_json) as progress:
+        with Publisher(settings_for_cli(), source, bulk=True) as publisher, _progress(as_json) as progress:
             task = progress.add_task(file.name, total=count_rows(file), rate="")
 
             def show(tally: Tally) -> None:

@@ -65,7 +65,9 @@ class FakeKafka:
         self.check()
         return FakeConsumer(self, group, next(self._ids), instance, from_end=from_end)
 
-    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> FakeProducer:
+    def producer(
+        self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0, bulk: bool = False
+    ) -> FakeProducer:
         """Make a producer."""
         self.check()
         return FakeProducer(self)

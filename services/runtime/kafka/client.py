@@ -29,6 +29,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from kafka.future import Future
+from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 
 from schemas.topics import TopicSpec
@@ -54,6 +55,9 @@ FETCH_MAX_BYTES = 4 * 1024 * 1024
 PARTITION_FETCH_BYTES = 512 * 1024
 # Above this the library checks the size before it appends.
 DIRECT_MAX_BYTES = 1024 * 1024
+BATCH_BYTES = 128 * 1024
+DEFAULT_BATCH_BYTES = 16 * 1024
+BULK_LINGER_MS = 30
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 
 _STALE_MEMBER = (
@@ -240,10 +244,15 @@ class _KafkaPythonSent:
 
 
 class KafkaPythonProducer:
-    """An idempotent producer of kafka-python."""
+    """An idempotent producer of kafka-python.
+
+    Records go to the library's accumulator directly where their topic is known: its ``send`` checks and measures every
+    header anew and costs twice as much, and a router sends several records for each that it reads.
+    """
 
     def __init__(self, client: KafkaProducer) -> None:
         self.client = client
+        self._known: dict[tuple[str, int], TopicPartition] = {}
 
     def send(
         self,
@@ -256,18 +265,40 @@ class KafkaPythonProducer:
         timestamp_ms: int | None = None,
     ) -> Sent:
         """Append one record; its outcome comes with the returned object."""
+        place = self._place(topic, partition, key)
+        listed = headers if isinstance(headers, list) else list(headers)
         try:
-            future = self.client.send(
-                topic,
-                key=key,
-                value=value,
-                headers=headers if isinstance(headers, list) else list(headers),
-                partition=partition,
-                timestamp_ms=timestamp_ms,
-            )
+            if place is None or len(value or b"") > DIRECT_MAX_BYTES:
+                return _KafkaPythonSent(
+                    self.client.send(
+                        topic, key=key, value=value, headers=listed, partition=partition, timestamp_ms=timestamp_ms
+                    )
+                )
+            self._before_append(place)
+            future, full, new, _ = self.client._accumulator.append(place, timestamp_ms, key, value, listed)
         except (KafkaError, OSError) as error:
-            raise KafkaUnavailableError(f"send to {topic}: {type(error).__name__} {error}") from error
+            raise self._send_error(f"send to {topic}: {type(error).__name__} {error}") from error
+        if full or new:
+            self.client._sender.wakeup()
         return _KafkaPythonSent(future)
+
+    _send_error: type[KafkaUnavailableError | ProducerLostError] = KafkaUnavailableError
+
+    def _before_append(self, place: TopicPartition) -> None:
+        """Nothing to do outside a transaction."""
+
+    def _place(self, topic: str, partition: int | None, key: bytes | None) -> TopicPartition | None:
+        """Return where to append directly; None where the library must choose or ask for metadata first."""
+        if partition is None:
+            partitions = self.client._metadata.partitions_for_topic(topic)
+            if key is None or not partitions:
+                return None
+            # The default partitioner of every stock client: murmur2 of the key.
+            partition = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
+        place = self._known.get((topic, partition))
+        if place is None and partition in (self.client._metadata.partitions_for_topic(topic) or ()):
+            place = self._known[topic, partition] = TopicPartition(topic, partition)
+        return place
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything sent is acknowledged or has failed; raises KafkaUnavailableError at the time limit."""
@@ -286,7 +317,6 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
     def __init__(self, client: KafkaProducer) -> None:
         super().__init__(client)
         self._open = False
-        self._known: dict[tuple[str, int], TopicPartition] = {}
         self._added: set[TopicPartition] = set()
 
     def begin(self) -> None:
@@ -296,46 +326,12 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         self._open = True
         self._added.clear()
 
-    def send(
-        self,
-        topic: str,
-        *,
-        key: bytes | None,
-        value: bytes | None,
-        headers: HeaderList = (),
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-    ) -> Sent:
-        """Append one record to the open transaction.
+    _send_error = ProducerLostError
 
-        A record with a partition goes to the library's accumulator directly: its ``send`` checks and measures every
-        header anew and costs twice as much, and a router sends several records for each that it reads.
-        """
-        place = self._place(topic, partition)
-        if place is None or len(value or b"") > DIRECT_MAX_BYTES:
-            return super().send(
-                topic, key=key, value=value, headers=headers, partition=partition, timestamp_ms=timestamp_ms
-            )
-        client = self.client
-        try:
-            if place not in self._added:
-                client._transaction_manager.maybe_add_partition_to_transaction(place)
-                self._added.add(place)
-            future, full, new, _ = client._accumulator.append(place, timestamp_ms, key, value, headers)
-        except (KafkaError, OSError) as error:
-            raise ProducerLostError(f"send to {topic}: {type(error).__name__} {error}") from error
-        if full or new:
-            client._sender.wakeup()
-        return _KafkaPythonSent(future)
-
-    def _place(self, topic: str, partition: int | None) -> TopicPartition | None:
-        """Return the partition to append to directly, or None where the library must find it or its metadata first."""
-        if partition is None:
-            return None
-        place = self._known.get((topic, partition))
-        if place is None and partition in (self.client._metadata.partitions_for_topic(topic) or ()):
-            place = self._known[topic, partition] = TopicPartition(topic, partition)
-        return place
+    def _before_append(self, place: TopicPartition) -> None:
+        if place not in self._added:
+            self.client._transaction_manager.maybe_add_partition_to_transaction(place)
+            self._added.add(place)
 
     def send_offsets(self, offsets: Mapping[Partition, int], consumer: Consumer) -> None:
         """Add the consumer's positions to the transaction, in its group and under its membership."""
@@ -478,7 +474,9 @@ class KafkaPython:
                 )
             )
 
-    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> KafkaPythonProducer:
+    def producer(
+        self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0, bulk: bool = False
+    ) -> KafkaPythonProducer:
         """Make an idempotent producer that gives a record up after the time-out (seconds)."""
         timeout_ms = int(acknowledge_timeout_s * 1000)
         with _wrapped("connect"):
@@ -486,9 +484,10 @@ class KafkaPython:
                 KafkaProducer(
                     client_id=client_id,
                     delivery_timeout_ms=timeout_ms,
-                    request_timeout_ms=max(1, timeout_ms - 1),
+                    request_timeout_ms=max(1, timeout_ms - BULK_LINGER_MS - 1),
                     max_block_ms=timeout_ms,
-                    linger_ms=0,
+                    linger_ms=BULK_LINGER_MS if bulk else 0,
+                    batch_size=BATCH_BYTES if bulk else DEFAULT_BATCH_BYTES,
                     retry_backoff_ms=20,
                     max_request_size=MAX_REQUEST_BYTES,
                     **self._base,
@@ -505,7 +504,7 @@ class KafkaPython:
                 max_block_ms=CALL_TIMEOUT_MS,
                 linger_ms=0,
                 retry_backoff_ms=5,
-                batch_size=131_072,
+                batch_size=BATCH_BYTES,
                 max_request_size=MAX_REQUEST_BYTES,
                 **self._base,
             )

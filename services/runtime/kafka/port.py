@@ -241,8 +241,13 @@ class Kafka(Protocol):
         """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
         ...
 
-    def producer(self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0) -> Producer:
-        """Make an idempotent producer that gives a record up after the time-out (seconds)."""
+    def producer(
+        self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0, bulk: bool = False
+    ) -> Producer:
+        """Make an idempotent producer that gives a record up after the time-out (seconds).
+
+        ``bulk`` gathers larger batches, for throughput at the price of some milliseconds.
+        """
         ...
 
     def transactional_producer(self, transactional_id: str) -> TransactionalProducer:

@@ -1,0 +1,54 @@
+"""Puts agencies, subscriptions and departments onto a test's control topics, as the relay would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from schemas.topics import Topics
+from services.identity.repository import key_digest
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import Settings
+from services.subscriptions.sealing import Sealer
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+HEALTH = "cn.gov.sc.health.medical-ad-certificate"
+WINDOW = "cn.gov.sc.window"
+
+
+class Configuration:
+    """Writes control records."""
+
+    def __init__(self, kafka: Kafka, topics: Topics, settings: Settings) -> None:
+        self._producer = kafka.producer()
+        self._topics = topics
+        self._sealer = Sealer(settings.security)
+
+    def agency(self, agency: str, sink: str, *, state: str = "active", secret: str = SECRET) -> None:
+        """Make an agency known; its topics must exist."""
+        entry = {"id": agency, "name": agency, "division": "510000", "sink": sink, "state": state}
+        self._put(self._topics.control_subscriptions, f"agency/{agency}", entry | {"secret": self._sealer.seal(secret)})
+
+    def subscription(
+        self,
+        name: str,
+        agency: str,
+        types: Sequence[str],
+        filters: Sequence[Mapping[str, Any]] = (),
+        *,
+        state: str = "active",
+        valid_until: str | None = None,
+    ) -> None:
+        """Make a subscription known."""
+        entry = {"id": name, "agency": agency, "types": list(types), "filters": list(filters), "state": state}
+        self._put(self._topics.control_subscriptions, f"subscription/{name}", entry | {"valid_until": valid_until})
+
+    def department(self, department: str, source: str, key: str, types: Sequence[str]) -> None:
+        """Make a department known."""
+        entry = {"id": department, "name": department, "source": source, "types": list(types)}
+        self._put(self._topics.control_identities, f"department/{department}", entry | {"key_hash": key_digest(key)})
+
+    def _put(self, topic: str, key: str, value: Mapping[str, Any]) -> None:
+        self._producer.send(topic, key=key.encode(), value=orjson.dumps(value), partition=0).result(10)
