@@ -28,6 +28,8 @@ from services.runtime.settings import (
 )
 from services.runtime.stack import Servers, start_servers
 from services.runtime.supervisor import Supervisor
+from tests.configuration import Configuration
+from tests.events import TestEvents
 from tests.processes import Processes
 
 TEMPLATE = "hongyan_template"
@@ -155,3 +157,15 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     found = Processes(tmp_path)
     yield found
     found.end()
+
+
+@pytest.fixture
+def configuration(kafka: Kafka, own: OwnTopics, settings: Settings) -> Configuration:
+    """Writes agencies, subscriptions and departments to the test's control topics."""
+    return Configuration(kafka, own.topics, settings)
+
+
+@pytest.fixture
+def events(kafka: Kafka, own: OwnTopics, settings: Settings) -> TestEvents:
+    """A department's events, by the product's own way in."""
+    return TestEvents(kafka, own.topics, settings)

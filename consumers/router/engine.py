@@ -93,6 +93,7 @@ class Router:
             if plan is not learnt:
                 producer.learn([self._topics.ledger_routed, *map(self._topics.feed, sorted(plan.agencies))])
                 learnt = plan
+            self._metrics.batch_begun()
             state = BatchState()
             producer.begin()
             try:

@@ -19,6 +19,9 @@ class RouterMetrics:
             "hongyan_router_filter_errors", "Filter expressions that could not be evaluated", registry=registry
         )
 
+    def batch_begun(self) -> None:
+        """Note that a batch was read."""
+
     def batch_committed(self, verdicts: Mapping[str, int]) -> None:
         """Count one committed batch."""
         self._batches.inc()

@@ -1,0 +1,173 @@
+"""The router on a real Kafka: who gets what, what the ledger says of it, and what bad records get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from schemas.topics import EVENT_PARTITIONS, Topics
+from services.runtime.kafka.port import Kafka, Record
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.configuration import Configuration
+from tests.conftest import OwnTopics
+from tests.events import CORRECTED, ISSUED, REVOKED, TestEvents, attribute, document, read_all
+from tests.processes import Processes
+
+pytestmark = pytest.mark.servers
+Ledger = Callable[[int], list[Record]]
+
+
+@pytest.fixture
+def router(own: OwnTopics, configuration: Configuration, settings: Settings, processes: Processes) -> None:
+    """A router process, an agency that wants all certificates, and one that wants Chengdu's new ones alone."""
+    own.ensure_agency("market", "chengdu")
+    for agency in ("market", "chengdu"):
+        configuration.agency(agency, "http://127.0.0.1:9/never")
+    configuration.subscription("all", "market", [ISSUED, CORRECTED, REVOKED])
+    configuration.subscription("city", "chengdu", [ISSUED], [{"prefix": {"division": "5101"}}])
+    processes.start("router", settings)
+
+
+@pytest.fixture
+def ledger(kafka: Kafka, topics: Topics) -> Ledger:
+    """Waits until the ledger has so many records, and returns them."""
+
+    def read(count: int) -> list[Record]:
+        found: list[Record] = []
+
+        def enough() -> bool:
+            found[:] = read_all(kafka, topics.ledger_routed, EVENT_PARTITIONS)
+            return len(found) >= count
+
+        eventually(enough, 20, f"{count} records on the ledger")
+        return found
+
+    return read
+
+
+def ids(kafka: Kafka, topic: str) -> list[str]:
+    """Return the event ids on a one-partition topic."""
+    return [attribute(record, "ce_id") for record in read_all(kafka, topic, 1)]
+
+
+@pytest.mark.usefixtures("router")
+def test_an_event_reaches_the_agencies_whose_filters_match(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
+) -> None:
+    """Each agency's feed holds what it is entitled to, byte for byte, and the ledger says who and why."""
+    province = events.certificate("e1", 1)
+    city = events.certificate("e2", 2, reviewer_division="510100", reviewer_level="city")
+    events.publish(province, city)
+    entries = {document(record)["id"]: document(record) for record in ledger(2)}
+    assert sorted(ids(kafka, topics.feed("market"))) == ["e1", "e2"]
+    assert ids(kafka, topics.feed("chengdu")) == ["e2"]
+    fed = read_all(kafka, topics.feed("chengdu"), 1)[0]
+    assert (fed.key, fed.value) == (city.key, city.value)
+    assert attribute(fed, "hongyan-subscriptions") == "city"
+    assert entries["e2"]["agencies"] == {"market": ["all"], "chengdu": ["city"]}
+    assert entries["e1"]["verdict"] == "routed"
+
+
+@pytest.mark.usefixtures("router")
+def test_a_correction_reaches_whoever_got_the_original(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
+) -> None:
+    """The city asked for new certificates alone; what is corrected or revoked of them reaches it all the same."""
+    city = {"reviewer_division": "510100", "reviewer_level": "city"}
+    events.publish(
+        events.certificate("e1", 1, **city),
+        events.certificate("c1", 1, CORRECTED, **city),
+        events.certificate("r1", 1, REVOKED),
+        events.certificate("c2", 2, CORRECTED, **city),
+    )
+    entries = {document(record)["id"]: document(record) for record in ledger(4)}
+    assert ids(kafka, topics.feed("chengdu")) == ["e1", "c1", "r1"]
+    assert entries["r1"]["follow_up"] == ["chengdu"]
+    assert entries["c2"]["follow_up"] == []
+
+
+@pytest.mark.usefixtures("router")
+def test_the_same_event_again_is_routed_once_and_other_content_is_a_conflict(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
+) -> None:
+    """Identity is (source, id): a repetition changes nothing, other content goes to the dead letter."""
+    events.publish(events.certificate("e1", 1))
+    events.publish(events.certificate("e1", 1))
+    events.publish(events.certificate("e1", 1, beds=999))
+    verdicts = [document(record)["verdict"] for record in ledger(3)]
+    assert sorted(verdicts) == ["conflict", "duplicate", "routed"]
+    assert ids(kafka, topics.feed("market")) == ["e1"]
+    letter = read_all(kafka, topics.deadletter("router"), 1)[0]
+    assert "other content" in attribute(letter, "hongyan-reason")
+
+
+@pytest.mark.usefixtures("router")
+def test_what_is_no_event_goes_to_the_dead_letter_and_never_stops_the_router(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
+) -> None:
+    """Each poisonous record is put aside with its reason and place; the good one after them is routed."""
+    good = events.certificate("good", 1)
+    headers = {name: value.decode() for name, value in good.headers}
+    topic = topics.events("health")
+    events.publish_raw(topic, b"no headers at all")
+    events.publish_raw(topic, b"not framed", good.key, headers)
+    events.publish_raw(topic, b"\x00\x00\x0f\x42\x3fbody", good.key, headers)
+    events.publish_raw(topic, good.value, good.key, headers | {"ce_type": REVOKED})
+    events.publish_raw(topic, good.value, b"another key", headers)
+    events.publish_raw(topic, None, good.key, headers)
+    events.publish(good)
+    assert len(ledger(7)) == 7
+    assert ids(kafka, topics.feed("market")) == ["good"]
+    letters = read_all(kafka, topics.deadletter("router"), 1)
+    reasons = " | ".join(attribute(letter, "hongyan-reason") for letter in letters)
+    for part in ("attribute missing", "wire format", "not in the registry", "but the event says", "record key"):
+        assert part in reasons
+    assert {attribute(letter, "hongyan-original-topic") for letter in letters} == {topic}
+
+
+@pytest.mark.usefixtures("router")
+def test_a_suspended_subscription_routes_nothing_more(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger, configuration: Configuration
+) -> None:
+    """A suspension on the control topic works at the next batch, without a restart."""
+    events.publish(events.certificate("before", 1))
+    ledger(1)
+    configuration.subscription("all", "market", [ISSUED], state="suspended")
+    count = 1
+
+    def passed_over() -> bool:
+        nonlocal count
+        count += 1
+        events.publish(events.certificate(f"after-{count}", count))
+        return document(ledger(count)[-1])["agencies"] == {} or any(
+            document(record)["agencies"] == {} for record in ledger(count)
+        )
+
+    eventually(passed_over, 10, "an event that the suspended subscription did not get")
+
+
+def test_a_new_router_remembers_what_its_predecessor_knew(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    ledger: Ledger,
+    own: OwnTopics,
+    configuration: Configuration,
+    settings: Settings,
+    processes: Processes,
+) -> None:
+    """Another slot, with no state of its own, restores from the ledger who got what and which identities were seen."""
+    own.ensure_agency("chengdu")
+    configuration.agency("chengdu", "http://127.0.0.1:9/never")
+    configuration.subscription("city", "chengdu", [ISSUED])
+    first = processes.start("router", settings, slot="a")
+    events.publish(events.certificate("e1", 1))
+    ledger(1)
+    assert first.terminate() == 0
+    processes.start("router", settings, slot="b")
+    events.publish(events.certificate("e1", 1), events.certificate("c1", 1, CORRECTED))
+    entries = [document(record) for record in ledger(3)]
+    assert sorted(entry["verdict"] for entry in entries) == ["duplicate", "routed", "routed"]
+    assert ids(kafka, topics.feed("chengdu")) == ["e1", "c1"]
