@@ -49,6 +49,7 @@ from services.runtime.settings import KafkaSettings
 
 CALL_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 10_000
+METADATA_AGE_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 30_000
 # Bounds what one poll may hold in memory, whatever the backlog.
 FETCH_MAX_BYTES = 4 * 1024 * 1024
@@ -470,6 +471,8 @@ class KafkaPython:
                     fetch_max_bytes=FETCH_MAX_BYTES,
                     max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
                     retry_backoff_ms=20,
+                    # A topic that is a moment old may be missing from the metadata that partitions are given out by.
+                    metadata_max_age_ms=METADATA_AGE_MS,
                     **self._base,
                 )
             )

@@ -1,0 +1,82 @@
+"""The pusher under SIGKILL and SIGTERM: nothing lost, and at most the open window repeated, under the same id."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from schemas.topics import Topics
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.configuration import Configuration
+from tests.conftest import OwnTopics
+from tests.events import ISSUED, TestEvents, document, read_all
+from tests.processes import Processes
+from tests.scripted_receiver import ScriptedReceiver
+
+pytestmark = pytest.mark.servers
+
+EVENTS = 400
+KEYS = 40
+AGENCIES = ("one", "two", "three")
+
+
+@pytest.fixture
+def receivers(own: OwnTopics, configuration: Configuration) -> dict[str, ScriptedReceiver]:
+    """Three agencies with receivers that accept everything."""
+    own.ensure_agency(*AGENCIES)
+    found = {agency: ScriptedReceiver() for agency in AGENCIES}
+    for agency, receiver in found.items():
+        configuration.agency(agency, receiver.url)
+        configuration.subscription(f"s-{agency}", agency, [ISSUED])
+    return found
+
+
+def first_arrivals(receiver: ScriptedReceiver, key: int) -> list[str]:
+    """Return the ids of one key in the order in which each came first."""
+    return list(dict.fromkeys(one for one in receiver.accepted if int(one) % KEYS == key))
+
+
+def test_a_killed_pusher_loses_nothing_and_repeats_at_most_its_window(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    settings: Settings,
+    processes: Processes,
+    receivers: dict[str, ScriptedReceiver],
+) -> None:
+    """It is killed twice in mid-load; every event arrives, in order per key, few of them twice."""
+    pusher = processes.start("pusher", settings)
+    batch = [events.certificate(str(n), n % KEYS) for n in range(EVENTS)]
+    for agency in AGENCIES:
+        events.feed(agency, *batch)
+    for share in (0.25, 0.6):
+        eventually(lambda share=share: len(receivers["one"].accepted) >= share * EVENTS, 30)  # type: ignore[misc]
+        pusher.kill()
+        pusher = processes.start("pusher", settings, wait=False)
+    for receiver in receivers.values():
+        eventually(lambda receiver=receiver: len(set(receiver.accepted)) == EVENTS, 40)  # type: ignore[misc]
+        repeats = sum(count - 1 for count in Counter(receiver.accepted).values())
+        assert repeats <= 2 * settings.delivery.window
+        for key in range(KEYS):
+            arrived = first_arrivals(receiver, key)
+            assert arrived == sorted(arrived, key=int)
+    receipts = {(d["agency"], d["event_id"]) for d in map(document, read_all(kafka, topics.receipts, 6))}
+    assert len(receipts) == EVENTS * len(AGENCIES)
+
+
+def test_a_pusher_that_is_asked_to_stop_repeats_nothing(
+    events: TestEvents, settings: Settings, processes: Processes, receivers: dict[str, ScriptedReceiver]
+) -> None:
+    """SIGTERM in mid-load: what is under way ends and is committed, and the next process goes on behind it."""
+    pusher = processes.start("pusher", settings)
+    events.feed("one", *(events.certificate(str(n), n % KEYS) for n in range(EVENTS)))
+    receiver = receivers["one"]
+    eventually(lambda: len(receiver.accepted) >= EVENTS // 4)
+    assert pusher.terminate() == 0
+    assert len(receiver.accepted) < EVENTS
+    processes.start("pusher", settings)
+    eventually(lambda: len(set(receiver.accepted)) == EVENTS, 30)
+    assert len(receiver.accepted) == EVENTS
