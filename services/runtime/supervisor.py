@@ -128,11 +128,13 @@ class Supervisor:
     """Keeps programs running, from a thread of its own, until it is stopped.
 
     The kernel ends a child together with the thread that started it, so that one thread starts them all.
-    ``on_start`` is called from it whenever a program was started or started again.
+    ``on_start`` is called from it whenever a program was started or started again. A program that has not ended
+    ``term_s`` seconds after it was asked is killed.
     """
 
-    def __init__(self, on_start: Callable[[Child], None] | None = None) -> None:
+    def __init__(self, on_start: Callable[[Child], None] | None = None, term_s: float = TERM_S) -> None:
         self._on_start = on_start
+        self._term_s = term_s
         self._groups: list[list[Child]] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -173,13 +175,13 @@ class Supervisor:
             self._wake.wait(WATCH_S)
             self._wake.clear()
         for group in reversed(self._groups):
-            _end(group)
+            _end(group, self._term_s)
 
 
-def _end(children: Sequence[Child]) -> None:
+def _end(children: Sequence[Child], within_s: float) -> None:
     for child in children:
         child.ask()
-    deadline = time.monotonic() + TERM_S
+    deadline = time.monotonic() + within_s
     for child in children:
         child.end(deadline - time.monotonic())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from services.runtime.errors import HongyanError
+from services.runtime.settings import with_environment
 from services.runtime.supervisor import Program
 
 VERSION = "4.3.1"
@@ -35,6 +36,9 @@ JAVA_FLAGS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
+# Java reads file names by the locale.
+_LOCALE = {"LC_ALL": "C.UTF-8"}
+# A killed broker may register again once its session has ended: 9 s by default, of waiting at the next start.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -54,6 +58,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 message.max.bytes=2097152
 log.cleaner.dedupe.buffer.size=4194304
 log.segment.bytes=67108864
@@ -133,23 +139,25 @@ class EmbeddedKafka:
         properties = self._folder / "server.properties"
         self._folder.mkdir(parents=True, exist_ok=True)
         properties.write_text(
-            _PROPERTIES.format(port=self._port, controller=self._controller_port, logs=_escaped(logs)), encoding="utf-8"
+            _PROPERTIES.format(port=self._port, controller=self._controller_port, logs=escaped(str(logs)))
         )
         command = [str(java()), *JAVA_FLAGS, "-cp", ":".join(jars())]
         if not (logs / "meta.properties").exists():
             _format(command, properties)
-        return Program(self.name, [*command, "kafka.Kafka", str(properties)], log_file)
+        return Program(self.name, [*command, "kafka.Kafka", str(properties)], log_file, _LOCALE)
 
 
 def _format(command: list[str], properties: Path) -> None:
     # The first letter keeps an id from looking like an option.
     cluster = "H" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
     command = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=with_environment(_LOCALE))
     if done.returncode != 0:
         raise HongyanError(f"Kafka 存储未能初始化 (the storage could not be formatted):\n{done.stdout}{done.stderr}")
 
 
-def _escaped(path: Path) -> str:
-    """Return a path as a value of a Java properties file."""
-    return str(path).replace("\\", "\\\\")
+def escaped(text: str) -> str:
+    """Return a text as a value of a Java properties file, which is read as Latin-1."""
+    units = text.encode("utf-16-be")
+    codes = (int.from_bytes(units[n : n + 2], "big") for n in range(0, len(units), 2))
+    return "".join(chr(c) if 32 < c < 127 and c != ord("\\") else f"\\u{c:04x}" for c in codes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from services.runtime.errors import ConflictError
@@ -20,28 +21,35 @@ class Ports:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._held: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        self._given: set[int] = set()
 
     def take(self, part: str, wanted: int | None = None) -> int:
         """Return a part's port: the wanted one, else the one that it had before while that is free, else a free one.
 
         Raises ConflictError when somebody listens on the wanted one.
         """
-        if wanted is not None and not is_free(wanted):
+        if wanted is not None and not self._usable(wanted):
             raise ConflictError(f"{part}：端口 {wanted} 已被占用 (port {wanted} is taken)")
         before = self._held.get(part)
-        port = wanted or (before if before is not None and is_free(before) else self._unused())
+        kept = before if before is not None and self._usable(before) else None
+        port = wanted or kept or free_port({*self._held.values(), *self._given})
+        self._given.add(port)
         if port != before:
             self._held[part] = port
             self._file.write_text(json.dumps(self._held, indent=2))
         return port
 
-    def _unused(self) -> int:
-        others = set(self._held.values())
-        candidates = (port for port in random.sample(RANGE, len(RANGE)) if port not in others)
-        found = next(filter(is_free, candidates), None)
-        if found is None:
-            raise ConflictError(f"没有空闲端口 (no free port in {RANGE.start}–{RANGE.stop})")
-        return found
+    def _usable(self, port: int) -> bool:
+        return port not in self._given and is_free(port)
+
+
+def free_port(but_not: Collection[int] = ()) -> int:
+    """Return a port that nobody listens on now; raises ConflictError when there is none."""
+    candidates = (port for port in random.sample(RANGE, len(RANGE)) if port not in but_not)
+    found = next(filter(is_free, candidates), None)
+    if found is None:
+        raise ConflictError(f"没有空闲端口 (no free port in {RANGE.start}–{RANGE.stop})")
+    return found
 
 
 def is_free(port: int) -> bool:

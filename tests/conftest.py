@@ -1,0 +1,136 @@
+"""The servers of a test run, started once; topics and a database of its own for each test that asks for them."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+from schemas.topics import Topics, TopicSpec
+from services.runtime.database import migrate
+from services.runtime.embedded.servers import Servers, start_servers
+from services.runtime.kafka.client import connect
+from services.runtime.kafka.port import Admin, Kafka
+from services.runtime.settings import KafkaSettings, Settings
+from services.runtime.supervisor import Supervisor
+
+# kafka-python leaves a socket whose connection was refused to the garbage collector.
+REFUSED = r"unclosed <socket.socket fd=\d+, family=2, type=1, proto=6, laddr=\('0.0.0.0', \d+\)>"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a Kafka client in this process outlive its broker: in tests, and at the run's end."""
+    config.addinivalue_line("filterwarnings", f"ignore:{REFUSED}:ResourceWarning")
+    warnings.filterwarnings("ignore", REFUSED, ResourceWarning)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Start Kafka and PostgreSQL once per run; those that the environment names are used instead."""
+    with open_folder() as data, Supervisor() as supervisor:
+        yield start_servers(data, supervisor, Settings(), durable=False)
+
+
+@pytest.fixture(scope="session")
+def kafka_address(servers: Servers) -> str:
+    """Return the bootstrap address of the run's Kafka."""
+    return servers.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_address: str) -> Kafka:
+    """Return the factory of clients of the run's Kafka."""
+    return connect(KafkaSettings(bootstrap_servers=kafka_address))
+
+
+@pytest.fixture(scope="session")
+def admin(kafka: Kafka) -> Iterator[Admin]:
+    """Return one admin client for the whole run."""
+    found = kafka.admin()
+    yield found
+    found.close()
+
+
+class OwnTopics(Topics):
+    """Topic names that no other test has; they exist once a test has asked for them."""
+
+    def __init__(self, admin: Admin) -> None:
+        super().__init__(f"t-{secrets.token_hex(4)}.")
+        self._admin = admin
+
+    def ensure(self, *specs: TopicSpec) -> None:
+        """Create these topics."""
+        self._admin.ensure_topics(specs)
+
+    def ensure_base(self, *domains: str) -> None:
+        """Create what exists before the first agency does."""
+        self.ensure(*self.base_specs(list(domains)))
+
+    def remove(self) -> None:
+        """Delete whatever was created under these names."""
+        self._admin.delete_topics([name for name in self._admin.list_topics() if name.startswith(self.prefix)])
+
+
+@pytest.fixture
+def topics(admin: Admin) -> Iterator[OwnTopics]:
+    """Return topic names of the test's own, with ``ensure`` to create them; they are deleted afterwards."""
+    found = OwnTopics(admin)
+    yield found
+    found.remove()
+
+
+@pytest.fixture(scope="session")
+def template_database(servers: Servers) -> Iterator[str]:
+    """Return the name of a migrated database that each test's own is copied from."""
+    name = f"template_{secrets.token_hex(4)}"
+    execute(servers.dsn, f"CREATE DATABASE {name}")
+    migrate(dsn_of(servers, name))
+    yield name
+    execute(servers.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_dsn(servers: Servers, template_database: str) -> Iterator[str]:
+    """Return the DSN of a migrated, empty database of the test's own; it is dropped afterwards."""
+    name = f"test_{secrets.token_hex(4)}"
+    execute(servers.dsn, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
+    yield dsn_of(servers, name)
+    execute(servers.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(kafka_address: str, topics: OwnTopics, database_dsn: str, tmp_path: Path) -> Settings:
+    """Return settings of a test's own installation on the run's servers."""
+    found = Settings(data_dir=tmp_path)
+    found.kafka = KafkaSettings(bootstrap_servers=kafka_address, topic_prefix=topics.prefix)
+    found.database = found.database.model_copy(update={"dsn": SecretStr(database_dsn)})
+    return found
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Give a temporary folder that others may enter, unlike pytest's: PostgreSQL does not run as root."""
+    with tempfile.TemporaryDirectory(prefix="hongyan-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def dsn_of(servers: Servers, database: str) -> str:
+    """Return the DSN of another database on the run's PostgreSQL."""
+    known = conninfo_to_dict(servers.dsn)
+    password = f":{known['password']}" if known.get("password") else ""
+    return f"postgresql://{known['user']}{password}@{known['host']}:{known['port']}/{database}"
+
+
+def execute(dsn: str, statement: str) -> None:
+    """Run one statement outside a transaction."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement)
