@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import threading
-from typing import Any
-from urllib.parse import quote, urlsplit
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote, urlsplit
 
 from schemas.contracts import Schema
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
-_GONE_CONNECTION = (http.client.HTTPException, OSError)
+_NOT_FOUND_CODES = {40401, 40402, 40403}
+# How a kept connection shows that the other side has closed it meanwhile.
+_STALE = (http.client.RemoteDisconnected, http.client.CannotSendRequest, ConnectionError)
 
 
 class RegistryError(Exception):
     """The registry did not do what was asked."""
 
-    retriable = False
+    retriable: ClassVar[bool] = False
 
 
 class RegistryAway(RegistryError):  # noqa: N818
-    """The registry does not answer; the same call may work later."""
+    """The registry does not answer, or not as a registry does; the same call may work later."""
 
     retriable = True
 
 
 class SchemaUnknown(RegistryError):  # noqa: N818
-    """The registry has no such schema."""
+    """The registry has no such schema, or none that an event can be written in."""
 
 
 class SchemaRefused(RegistryError):  # noqa: N818
@@ -35,13 +41,26 @@ class SchemaRefused(RegistryError):  # noqa: N818
 
 
 class RegistryClient:
-    """Speaks to one registry; may be shared between threads."""
+    """Speaks to one registry, over connections that are kept; may be shared between threads.
+
+    The address may hold a user and password (``https://user:password@host/path``) for a registry that asks for them.
+    """
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        self._url = urlsplit(url)
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"a registry's address is http://host:port or https://host:port, not {url!r}")
+        self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._path}"
+        self._headers = {"Content-Type": CONTENT_TYPE, "Accept": f"{CONTENT_TYPE}, application/json"}
+        if parts.username is not None:
+            credential = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(credential).decode()}"
         self._timeout_s = timeout_s
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        weakref.finalize(self, _close_all, self._idle)
         self._lock = threading.Lock()
-        self._connection: http.client.HTTPConnection | None = None
         self._schemas: dict[int, Schema] = {}
         self._ids: dict[tuple[str, str], int] = {}
 
@@ -49,49 +68,127 @@ class RegistryClient:
         """Return the schema with this id; raises SchemaUnknown or RegistryAway."""
         held = self._schemas.get(schema_id)
         if held is None:
-            answer = self._call("GET", f"/schemas/ids/{schema_id}")
-            held = self._schemas[schema_id] = json.loads(answer["schema"])
+            held = self._schemas.setdefault(schema_id, self._usable(schema_id))
         return held
 
     def id_of(self, subject: str, schema: Schema) -> int:
         """Return a schema's id under a subject, registering it if need be; raises SchemaRefused or RegistryAway."""
-        text = json.dumps(schema, ensure_ascii=False)
-        held = self._ids.get((subject, text))
+        key = (subject, _text(schema))
+        held = self._ids.get(key)
         if held is None:
-            answer = self._call("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": text})
-            held = self._ids[subject, text] = int(answer["id"])
+            held = self._ids.setdefault(key, self.register(subject, schema))
         return held
+
+    def register(self, subject: str, schema: Schema) -> int:
+        """Register a schema and return its id; one that is registered keeps its id. Raises as ``id_of``."""
+        return self._number(self._call("POST", f"/subjects/{_quoted(subject)}/versions", _body(schema)))
+
+    def lookup(self, subject: str, schema: Schema) -> int:
+        """Return the id of a schema that the subject has; raises SchemaUnknown or RegistryAway."""
+        return self._number(self._call("POST", f"/subjects/{_quoted(subject)}", _body(schema)))
+
+    def incompatibilities(self, subject: str, schema: Schema) -> Sequence[str]:
+        """Return why a schema may not be registered (empty: it may), registering nothing; raises as ``id_of``."""
+        path = f"/compatibility/subjects/{_quoted(subject)}/versions?verbose=true"
+        answer = self._call("POST", path, _body(schema))
+        if answer.get("is_compatible") is True:
+            return []
+        return [str(message) for message in answer.get("messages") or ["not compatible"]]
+
+    def close(self) -> None:
+        """Close the connections that are kept; a later call opens a new one."""
+        _close_all(self._idle)
+
+    def _usable(self, schema_id: int) -> Schema:
+        answer = self._call("GET", f"/schemas/ids/{schema_id}")
+        if answer.get("schemaType", "AVRO") != "AVRO" or answer.get("references"):
+            raise SchemaUnknown(f"schema {schema_id} is no Avro schema that stands alone")
+        try:
+            schema = json.loads(answer["schema"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RegistryAway(f"{self._name}: schema {schema_id} came without a schema") from error
+        if isinstance(schema, str):
+            return {"type": schema}
+        if not isinstance(schema, dict):
+            raise SchemaUnknown(f"schema {schema_id} is a union, and no event is one")
+        return schema
+
+    def _number(self, answer: dict[str, Any]) -> int:
+        found = answer.get("id")
+        if not isinstance(found, int):
+            raise RegistryAway(f"{self._name}: the answer has no id")
+        return found
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         payload = json.dumps(body).encode() if body is not None else None
-        with self._lock:
-            status, text = self._exchange(method, self._url.path.rstrip("/") + path, payload)
-        answer: dict[str, Any] = json.loads(text) if text else {}
-        if status < 300:
+        status, content = self._exchange(method, self._path + path, payload)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise RegistryAway(f"{self._name}: HTTP {status}, and no registry's answer")
+        if status == 200:
             return answer
-        message = f"{answer.get('error_code', status)} {answer.get('message', text)}"
-        if status == 404:
-            raise SchemaUnknown(message)
-        if status in {409, 422}:
-            raise SchemaRefused(message)
-        raise RegistryAway(message) if status >= 500 else RegistryError(message)
+        raise self._failure(status, answer)
 
-    def _exchange(self, method: str, path: str, payload: bytes | None) -> tuple[int, str]:
-        # A kept connection may have been closed by the other side meanwhile: then once more, on a new one.
-        for attempt in (1, 2):
-            fresh = self._connection is None
+    def _failure(self, status: int, answer: dict[str, Any]) -> RegistryError:
+        code, message = answer.get("error_code", status), f"{answer.get('message', f'HTTP {status}')}"
+        if status == 404 and code in _NOT_FOUND_CODES:
+            return SchemaUnknown(f"{code} {message}")
+        if status in {409, 413, 422}:
+            return SchemaRefused(f"{code} {message}")
+        # A wrong address or credential is mended by an operator: nothing may be given up for it meanwhile.
+        return RegistryAway(f"{self._name}: {code} {message}")
+
+    def _exchange(self, method: str, path: str, payload: bytes | None) -> tuple[int, bytes]:
+        kept = self._kept()
+        if kept is not None:
             try:
-                return self._send(method, path, payload)
-            except _GONE_CONNECTION as error:
-                self._connection = None
-                if fresh or attempt == 2:
-                    raise RegistryAway(f"{self._url.geturl()}: {type(error).__name__} {error}") from error
-        raise RegistryAway(self._url.geturl())
+                return self._send(kept, method, path, payload)
+            except _STALE:
+                pass  # closed by the other side while it was kept: once more, on a new one
+            except (http.client.HTTPException, OSError) as error:
+                raise self._away(error) from error
+        try:
+            return self._send(self._kind(self._host, self._port, timeout=self._timeout_s), method, path, payload)
+        except (http.client.HTTPException, OSError) as error:
+            raise self._away(error) from error
 
-    def _send(self, method: str, path: str, payload: bytes | None) -> tuple[int, str]:
-        if self._connection is None:
-            kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-            self._connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
-        self._connection.request(method, path, payload, {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE})
-        response = self._connection.getresponse()
-        return response.status, response.read().decode()
+    def _kept(self) -> http.client.HTTPConnection | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _send(
+        self, connection: http.client.HTTPConnection, method: str, path: str, payload: bytes | None
+    ) -> tuple[int, bytes]:
+        try:
+            connection.request(method, path, payload, self._headers)
+            response = connection.getresponse()
+            answer = response.status, response.read()
+        except (http.client.HTTPException, OSError):
+            connection.close()
+            raise
+        with self._lock:
+            self._idle.append(connection)
+        return answer
+
+    def _away(self, error: Exception) -> RegistryAway:
+        return RegistryAway(f"{self._name}: {type(error).__name__} {error}".rstrip())
+
+
+def _close_all(connections: deque[http.client.HTTPConnection]) -> None:
+    while connections:
+        connections.popleft().close()
+
+
+def _quoted(subject: str) -> str:
+    return quote(subject, safe="")
+
+
+def _text(schema: Schema) -> str:
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _body(schema: Schema) -> dict[str, Any]:
+    return {"schema": _text(schema)}

@@ -1,23 +1,26 @@
-"""Waiting on conditions, with a limit."""
+"""Waiting for something to become true, with a limit."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-T = TypeVar("T")
+Found = TypeVar("Found")
+POLL_S = 0.02
 
 
-def eventually(condition: Callable[[], T], within_s: float = 20.0, what: str = "the condition") -> T:
-    """Return the condition's first true value; fails when there is none in time."""
+def eventually(
+    condition: Callable[[], Found | Literal[False] | None], within_s: float = 10.0, what: str = "the condition"
+) -> Found:
+    """Return the first true value of a condition; fails the test when there is none within the limit (seconds)."""
     deadline = time.monotonic() + within_s
     pause = threading.Event()
     while True:
-        value = condition()
-        if value:
-            return value
+        found = condition()
+        if found:
+            return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {within_s} s; last value: {value!r}")
-        pause.wait(0.02)
+            raise AssertionError(f"{what} did not come true within {within_s:g} s; last seen: {found!r}")
+        pause.wait(POLL_S)

@@ -11,22 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.runtime.embedded.ports import free_port
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, as_environment
 from tests.conditions import eventually
 
 SERVED = {"registry", "gateway", "portal"}
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that give a process these settings."""
-    found: dict[str, str] = {"HONGYAN_DATA_DIR": str(settings.data_dir)}
-    for group, values in settings.model_dump(exclude_unset=True).items():
-        if isinstance(values, dict):
-            for name, value in values.items():
-                plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
-                text = str(plain) if not isinstance(plain, list) else "[" + ",".join(f'"{v}"' for v in plain) + "]"
-                found[f"HONGYAN_{group.upper()}__{name.upper()}"] = text
-    return found
 
 
 @dataclass
@@ -83,7 +71,7 @@ class Processes:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HONGYAN_")}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=environment | environment_of(settings)
+                command, stdout=output, stderr=output, env=environment | as_environment(settings)
             )
         running = Running(name, port, process, log)
         self.running.append(running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 
 import structlog
 
@@ -11,7 +12,7 @@ from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Never, Projection
 from schemas.topics import Topics
 from services.runtime.errors import UnavailableError
-from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record
+from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record, Sent
 from services.statistics.facts import Fact
 from services.statistics.repository import FactStore, PartitionKey
 
@@ -21,6 +22,8 @@ BATCH = 2000
 ACKNOWLEDGE_S = 10.0
 
 log = structlog.get_logger()
+
+Found = Mapping[Partition, Sequence[Record]]
 
 
 class Statistics:
@@ -44,6 +47,8 @@ class Statistics:
         self._metrics = metrics
         self._instance = instance
         self._expected: dict[Partition, int] = {}
+        self._reassigned = False
+        self._told = False
         self.working = False
 
     def run(self, stop: threading.Event) -> None:
@@ -52,27 +57,40 @@ class Statistics:
             try:
                 self._session(stop)
             except UnavailableError as error:
-                self.working = False
-                log.warning("statistics_interrupted", error=str(error), kind=type(error).__name__)
+                self._interrupted(error)
                 stop.wait(RETRY_S)
         self._store.close()
 
+    def _interrupted(self, error: UnavailableError) -> None:
+        """Tell of an outage once: the attempts that follow say nothing new."""
+        tell = log.debug if self._told else log.warning
+        tell("statistics_interrupted", error=str(error), kind=type(error).__name__)
+        self._told = True
+        self.working = False
+
     def _session(self, stop: threading.Event) -> None:
-        consumer = self._kafka.consumer(
-            self._topics.group("statistics"), client_id=self._instance, instance=self._instance
-        )
-        producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=ACKNOWLEDGE_S)
-        try:
+        with ExitStack() as clients:
+            clients.callback(self._expected.clear)
+            consumer = self._kafka.consumer(
+                self._topics.group("statistics"), client_id=self._instance, instance=self._instance
+            )
+            clients.callback(consumer.close)
+            producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=ACKNOWLEDGE_S)
+            clients.callback(producer.close)
             consumer.subscribe(self._inputs, lambda given: self._take_over(consumer, given), self._give_up)
             while not stop.is_set():
-                found = consumer.poll(POLL_S, BATCH)
-                self.working = True
+                found = self._settled(consumer, consumer.poll(POLL_S, BATCH))
                 if found:
                     self._count(consumer, producer, found)
-        finally:
-            self._expected.clear()
-            producer.close()
-            consumer.close()
+
+    def _settled(self, consumer: Consumer, found: Found) -> Found:
+        """Return what was polled, but nothing that may have been read before the table's positions were taken up."""
+        if not self._reassigned:
+            return {partition: records for partition, records in found.items() if partition in self._expected}
+        self._reassigned = False
+        for partition in consumer.assignment() & self._expected.keys():
+            consumer.seek(partition, self._expected[partition])
+        return {}
 
     def _take_over(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
         """Start where the table says, whatever Kafka has committed; a new partition from its beginning."""
@@ -85,21 +103,16 @@ class Statistics:
                 self._store.begin(_key(partition), offset)
             consumer.seek(partition, offset)
             self._expected[partition] = offset
+        self._reassigned = self.working = True
+        self._told = False
         log.info("partitions_assigned", partitions=len(partitions))
 
     def _give_up(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             self._expected.pop(partition, None)
 
-    def _count(self, consumer: Consumer, producer: Producer, found: Mapping[Partition, Sequence[Record]]) -> None:
-        facts: list[Fact] = []
-        for records in found.values():
-            for record in records:
-                projected = self._projection.project(record)
-                if isinstance(projected, Never):
-                    self._dead_letter(producer, record, projected)
-                else:
-                    facts.append(projected)
+    def _count(self, consumer: Consumer, producer: Producer, found: Found) -> None:
+        facts = self._facts(producer, found)
         following = {partition: records[-1].offset + 1 for partition, records in found.items()}
         moves: dict[PartitionKey, tuple[int, int]] = {
             _key(partition): (self._expected[partition], offset) for partition, offset in following.items()
@@ -111,20 +124,33 @@ class Statistics:
             log.error("facts_conflicted", count=stored.conflicts)
         consumer.commit({partition: Committed(offset) for partition, offset in following.items()})
 
-    def _dead_letter(self, producer: Producer, record: Record, never: Never) -> None:
-        """Put aside what can't be counted, before its offset is passed."""
+    def _facts(self, producer: Producer, found: Found) -> list[Fact]:
+        """Return the facts; what can't be counted is put aside, acknowledged before its offset is passed."""
+        facts: list[Fact] = []
+        put_aside: list[Sent] = []
+        for records in found.values():
+            for record in records:
+                projected = self._projection.project(record)
+                if isinstance(projected, Never):
+                    put_aside.append(self._dead_letter(producer, record, projected))
+                else:
+                    facts.append(projected)
+        for sent in put_aside:
+            sent.result(ACKNOWLEDGE_S)
+        self._metrics.dead_letters.inc(len(put_aside))
+        return facts
+
+    def _dead_letter(self, producer: Producer, record: Record, never: Never) -> Sent:
         headers = [
             *record.headers,
             ("hongyan-stage", b"statistics"),
-            ("hongyan-reason", never.reason.encode()),
+            ("hongyan-reason", never.reason.encode(errors="replace")),
             ("hongyan-original-topic", record.topic.encode()),
             ("hongyan-original-partition", str(record.partition).encode()),
             ("hongyan-original-offset", str(record.offset).encode()),
         ]
-        topic = self._topics.deadletter("statistics")
-        producer.send(topic, key=record.key or b"", value=record.value, headers=headers).result(ACKNOWLEDGE_S)
-        self._metrics.dead_letters.inc()
         log.warning("record_deadlettered", topic=record.topic, offset=record.offset, reason=never.reason)
+        return producer.send(self._topics.deadletter("statistics"), key=record.key, value=record.value, headers=headers)
 
 
 def _key(partition: Partition) -> PartitionKey:

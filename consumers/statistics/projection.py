@@ -9,7 +9,7 @@ from hashlib import blake2b
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts
 from schemas.envelope import header_attributes
-from schemas.registry_client import RegistryAway, RegistryError
+from schemas.registry_client import RegistryError, SchemaUnknown
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record
 from services.statistics.facts import Fact, FactShape
@@ -38,11 +38,13 @@ class Projection:
         except (KeyError, UnicodeDecodeError) as error:
             return Never(f"no event of a known type: {type(error).__name__} {error}")
         try:
-            data = self._codec.decode(record.value).data
+            decoded = self._codec.decode(record.value)
+            if decoded.record_name != shape.subject:
+                return Never(f"the value is a {decoded.record_name}, but the event says {kind}")
             digest = blake2b(record.value or b"", digest_size=16).digest()
             place = (record.topic, record.partition, record.offset)
-            return shape.fact(source, event_id, data, digest, place)
-        except RegistryAway as error:
-            raise RegistryUnavailableError(str(error)) from error
-        except (UndecodableValue, RegistryError, KeyError, TypeError, ValueError) as error:
+            return shape.fact(source, event_id, decoded.data, digest, place)
+        except (UndecodableValue, SchemaUnknown, KeyError, TypeError, ValueError) as error:
             return Never(f"{type(error).__name__}: {error}")
+        except RegistryError as error:
+            raise RegistryUnavailableError(str(error)) from error

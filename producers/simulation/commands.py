@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from producers.simulation.month import MonthFile, MonthMaker
 
+_MONTH = re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])")
 README = """\
 合成数据，不是真实办件。Synthetic data; no real case, person or institution.
 
@@ -26,7 +28,7 @@ def simulate(
 ) -> None:
     """生成一个月的合成办件事件，CSV (a synthetic month of case-level events)."""
     year, _, number = month.partition("-")
-    if not (year.isdigit() and len(year) == 4 and number.isdigit() and 1 <= int(number) <= 12):
+    if _MONTH.fullmatch(month) is None:
         raise typer.BadParameter(f"应为 2025-12 这样的年月 (a month like 2025-12): {month}")
     for file in write_month(int(year), int(number), out, seed, scale):
         typer.echo(f"{file.name}: {sum(1 for _ in file.open(encoding='utf-8-sig')) - 1} 行")

@@ -1,7 +1,8 @@
 """A month of case-level events, synthetic and seeded, whose totals are known only to whoever made it.
 
-It has what real months have: carried-over cases (so that 办结 exceeds 受理), cases of the hour before and after the
-month, cases reported twice, re-opened cases that are completed a second time, and times without an offset.
+It has what real months have: carried-over cases (so that 办结 exceeds 受理), some with the earlier acceptance on file;
+events of the hour before and after the month and of its first and last second; cases of cities; events reported twice;
+re-opened cases that are completed a second time; and times without an offset.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from producers.simulation.calendar import is_working_day
 from producers.simulation.departments import SimulatedDepartment, departments
 from producers.simulation.targets import Targets, targets
 from schemas.formats import divisions
@@ -18,6 +20,10 @@ from schemas.times import SHANGHAI, month_bounds
 
 TYPE_START = "cn.gov.sc.window"
 EDGE_CASES = 12
+CARRIED_ON_RECORD_SHARE = 0.3
+CITY_SHARE = 0.005
+LONGEST_HANDLING = timedelta(days=12)
+SECOND = timedelta(seconds=1)
 REPEATED_SHARE = 0.002
 REOPENED_SHARE = 0.003
 NAIVE_SHARE = 0.05
@@ -53,34 +59,54 @@ class MonthMaker:
         return [
             _file("case.accepted", accepted),
             _file("case.completed", completed),
-            _file("result.issued", list(self._results("outlet", "window", "cabinet", self.targets.window_issued))),
-            _file("result.mailed", list(self._results("origin", "hall", "department", self.targets.hall_mailed))),
-            _file("consultation.recorded", list(self._consultations())),
+            self._results("result.issued", completed, ("outlet", "window", "cabinet"), self.targets.window_issued),
+            self._results("result.mailed", completed, ("origin", "hall", "department"), self.targets.hall_mailed),
+            _file("consultation.recorded", self._with_repeats([*self._consultations(), *self._contacts_outside()])),
         ]
 
     def _cases(self) -> tuple[list[Row], list[Row]]:
-        want = self.targets
-        accepted: list[Row] = []
-        completed: list[Row] = []
-        # The integrated window takes in cases of both kinds: channels overlap, and may not be added.
-        integrated_online = round(want.integrated_window_accepted * INTEGRATED_ONLINE_SHARE)
-        integrated_online = min(integrated_online, want.online_accepted)
-        for n in range(want.online_accepted):
-            intake = "integrated_window" if n < integrated_online else "online"
-            accepted.append(self._case("online", intake, self._moment()))
-        for _ in range(want.integrated_window_accepted - integrated_online):
-            accepted.append(self._case("window", "integrated_window", self._moment(office_hours=True)))
-        finished = self._random.sample(accepted, min(len(accepted), int(want.online_completed * 0.9)))
-        online = [self._finish(row) for row in finished if row["handling"] == "online"]
-        offline = [self._finish(row) for row in finished if row["handling"] == "window"][: want.offline_completed]
-        # The rest of the completions were accepted in earlier months.
-        online += [self._carried("online", "online") for _ in range(want.online_completed - len(online))]
-        offline += [self._carried("window", "department_window") for _ in range(want.offline_completed - len(offline))]
-        completed = [*online[: want.online_completed], *offline]
+        accepted = self._accepted()
+        completed, carried = self._completed(accepted)
         completed += self._reopened(completed)
-        accepted += self._edges("online", "online")
-        completed += [{**row, "result": self._result()} for row in self._edges("online", "online")]
+        outside = list(self._outside())
+        accepted += [self._case("online", "online", at) for at in outside]
+        completed += [self._carried("online", "online", at) for at in outside]
+        accepted += [self._accepted_before(row) for row in carried if self._random.random() < CARRIED_ON_RECORD_SHARE]
+        cities = [self._city_case() for _ in range(round(self.targets.online_accepted * CITY_SHARE))]
+        accepted += cities
+        completed += [self._finish(row) for row in cities]
         return self._with_repeats(accepted), self._with_repeats(completed)
+
+    def _accepted(self) -> list[Row]:
+        want = self.targets
+        # The integrated window takes in cases of both kinds: channels overlap, and may not be added.
+        both = min(round(want.integrated_window_accepted * INTEGRATED_ONLINE_SHARE), want.online_accepted)
+        times = [self._moment() for _ in range(want.online_accepted)]
+        # The first and the last second of the month belong to it.
+        times[-2:] = [self._from, self._to - SECOND]
+        rows = [
+            self._case("online", "integrated_window" if n < both else "online", at)
+            for n, at in enumerate(times[-want.online_accepted :])
+        ]
+        at_windows = want.integrated_window_accepted - both
+        return rows + [
+            self._case("window", "integrated_window", self._moment(office_hours=True)) for _ in range(at_windows)
+        ]
+
+    def _completed(self, accepted: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """Return the completions, and those of them whose cases were accepted in earlier months."""
+        want = self.targets
+        finished = self._random.sample(accepted, min(len(accepted), int(want.online_completed * 0.9)))
+        online = [row for row in finished if row["handling"] == "online"][: want.online_completed]
+        offline = [row for row in finished if row["handling"] == "window"][: want.offline_completed]
+        carried = [
+            self._carried("online", "online", self._moment()) for _ in range(want.online_completed - len(online))
+        ]
+        carried += [
+            self._carried("window", "department_window", self._moment(office_hours=True))
+            for _ in range(want.offline_completed - len(offline))
+        ]
+        return [*map(self._finish, [*online, *offline]), *carried], carried
 
     def _case(self, handling: str, intake: str, at: datetime) -> Row:
         department = self._department()
@@ -98,38 +124,63 @@ class MonthMaker:
         }
 
     def _finish(self, accepted: Row) -> Row:
-        began = datetime.fromisoformat(accepted["occurred_at"])
-        began = began if began.tzinfo else began.replace(tzinfo=SHANGHAI)
-        latest = min(began + timedelta(days=12), self._to - timedelta(seconds=1))
+        began = _time(accepted)
+        latest = max(began, min(began + LONGEST_HANDLING, self._to - SECOND))
         at = began + (latest - began) * self._random.random()
         return {**accepted, "occurred_at": self._written(at), "result": self._result()}
 
-    def _carried(self, handling: str, intake: str) -> Row:
-        return {**self._case(handling, intake, self._moment()), "result": self._result()}
+    def _carried(self, handling: str, intake: str, at: datetime) -> Row:
+        return {**self._case(handling, intake, at), "result": self._result()}
+
+    def _accepted_before(self, completed: Row) -> Row:
+        """Return the acceptance, weeks before the month, of a case that is completed in it."""
+        at = self._from - timedelta(minutes=self._random.randint(60, 60 * 24 * 40))
+        accepted = {name: text for name, text in completed.items() if name != "result"}
+        return {**accepted, "occurred_at": self._written(at)}
+
+    def _city_case(self) -> Row:
+        """Return a case of a city's own authority, which no figure of the provincial level counts."""
+        row = self._case("online", "online", self._moment())
+        return {**row, "level": "city", "division": self._random.choice(self._divisions)}
 
     def _reopened(self, completed: Sequence[Row]) -> list[Row]:
         """Complete some cases a second time, later in the month: they may not count twice."""
-        again = self._random.sample(completed, int(len(completed) * REOPENED_SHARE))
-        return [self._finish(row) for row in again]
+        open_still = [row for row in completed if _time(row) < self._to - timedelta(days=1)]
+        again = self._random.sample(open_still, int(len(open_still) * REOPENED_SHARE))
+        return [self._finish({**row, "occurred_at": _later(row)}) for row in again]
 
-    def _edges(self, handling: str, intake: str) -> list[Row]:
-        """Return cases of the minutes outside the month, on both sides: none may count."""
-        before = [self._from - timedelta(minutes=self._random.randint(1, 59)) for _ in range(EDGE_CASES)]
-        after = [self._to + timedelta(minutes=self._random.randint(0, 59)) for _ in range(EDGE_CASES)]
-        return [self._case(handling, intake, at) for at in (*before, *after)]
+    def _outside(self) -> Iterator[datetime]:
+        """Give moments around the month, the last second before it and the first after it among them."""
+        yield self._from - SECOND
+        yield self._to
+        for _ in range(EDGE_CASES - 1):
+            yield self._from - timedelta(seconds=self._random.randint(2, 3600))
+            yield self._to + timedelta(seconds=self._random.randint(1, 3600))
 
-    def _results(self, field: str, counted: str, other: str, count: int) -> Iterator[Row]:
-        for n in range(count + count // 10):
-            department = self._department()
-            self._serial += 1
-            yield {
-                "project_no": f"SYN-{self._month.replace('-', '')}-{self._serial:07d}",
-                "department_code": department.code,
-                "department_name": department.name,
-                field: counted if n < count else other,
-                "division": self._division(),
-                "occurred_at": self._written(self._moment(office_hours=True)),
-            }
+    def _results(self, name: str, completed: Sequence[Row], field: tuple[str, str, str], count: int) -> MonthFile:
+        """Hand out or mail results of completed cases, a tenth more in another way that does not count."""
+        column, counted, other = field
+        ways = [counted] * count + [other] * (count // 10)
+        times = [self._moment(office_hours=True) for _ in ways]
+        outside = list(self._outside())
+        rows: list[Row] = [
+            self._result_of(self._random.choice(completed), {column: way}, at)
+            for way, at in zip([*ways, *[counted] * len(outside)], [*times, *outside], strict=True)
+        ]
+        return _file(name, self._with_repeats(rows))
+
+    def _result_of(self, completed: Row, way: Row, at: datetime) -> Row:
+        """Return a result; one of a case not completed by then is of an earlier case that was carried over."""
+        self._serial += 1
+        earlier = f"SYN-{self._month.replace('-', '')}-{self._serial:07d}"
+        return {
+            "project_no": completed["project_no"] if _time(completed) < at else earlier,
+            "department_code": completed["department_code"],
+            "department_name": completed["department_name"],
+            **way,
+            "division": completed["division"],
+            "occurred_at": self._written(at),
+        }
 
     def _consultations(self) -> Iterator[Row]:
         for mode, total in (("phone", self.targets.consult_phone), ("onsite", self.targets.consult_onsite)):
@@ -137,17 +188,24 @@ class MonthMaker:
             while left > 0:
                 count = min(left, self._random.choice((1, 1, 1, 1, 2, 3)))
                 left -= count
-                department = self._department()
-                self._serial += 1
-                yield {
-                    "record_no": f"SYN-C-{self._month.replace('-', '')}-{self._serial:07d}",
-                    "department_code": department.code,
-                    "department_name": department.name,
-                    "mode": mode,
-                    "count": str(count),
-                    "division": self._division(),
-                    "occurred_at": self._written(self._moment(office_hours=True)),
-                }
+                yield self._contact(mode, count, self._moment(office_hours=True))
+
+    def _contacts_outside(self) -> Iterator[Row]:
+        for at in self._outside():
+            yield self._contact(self._random.choice(("phone", "onsite")), 1, at)
+
+    def _contact(self, mode: str, count: int, at: datetime) -> Row:
+        department = self._department()
+        self._serial += 1
+        return {
+            "record_no": f"SYN-C-{self._month.replace('-', '')}-{self._serial:07d}",
+            "department_code": department.code,
+            "department_name": department.name,
+            "mode": mode,
+            "count": str(count),
+            "division": self._division(),
+            "occurred_at": self._written(at),
+        }
 
     def _with_repeats(self, rows: list[Row]) -> list[Row]:
         """Report some cases twice, word for word."""
@@ -163,11 +221,11 @@ class MonthMaker:
         return self._random.choices(("granted", "refused", "other"), (95, 3, 2))[0]
 
     def _moment(self, *, office_hours: bool = False) -> datetime:
-        """Return a moment of the month: windows work nine to five on weekdays, people apply online at all hours."""
+        """Return a moment of the month: windows work nine to five on working days, people apply online at all hours."""
         while True:
             at = self._from + (self._to - self._from) * self._random.random()
             local = at.astimezone(SHANGHAI)
-            at_work = local.weekday() < 5 and 9 <= local.hour < 17
+            at_work = 9 <= local.hour < 17 and is_working_day(local.date())
             if at_work or (not office_hours and self._random.random() < 0.25):
                 return at.replace(microsecond=0)
 
@@ -187,3 +245,7 @@ def _file(name: str, rows: list[Row]) -> MonthFile:
 def _time(row: Row) -> datetime:
     at = datetime.fromisoformat(row["occurred_at"])
     return at if at.tzinfo else at.replace(tzinfo=SHANGHAI)
+
+
+def _later(row: Row) -> str:
+    return (_time(row) + timedelta(hours=1)).isoformat()

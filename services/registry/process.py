@@ -14,11 +14,15 @@ from services.runtime.kafka.client import connect
 from services.runtime.settings import Settings
 from services.runtime.web import serve
 
+STOP_S = 5.0
+
 
 def run(settings: Settings, *, port: int) -> None:
     """Serve the registry until SIGTERM."""
     logging.configure(settings.log, process="registry")
     stop = threading.Event()
     log = RegistryLog(connect(settings.kafka), Topics(settings.kafka.topic_prefix))
-    threading.Thread(target=log.run, args=(stop,), name="registry-log", daemon=True).start()
+    follower = threading.Thread(target=log.run, args=(stop,), name="registry-log", daemon=True)
+    follower.start()
     serve(create_app(log, CollectorRegistry()), settings.http.host, port, stop)
+    follower.join(STOP_S)

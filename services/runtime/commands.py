@@ -10,10 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from services.runtime import logging
+from services.runtime.embedded import kafka
 from services.runtime.errors import HongyanError
 from services.runtime.lifecycle import stop_event
-from services.runtime.settings import Settings
+from services.runtime.settings import LogSettings, Settings
 from services.runtime.stack import Process, Stack, start_stack
+
+STOP_S = 60.0
 
 
 def run_up(
@@ -23,28 +27,44 @@ def run_up(
     settings = Settings()
     if data is not None:
         settings.data_dir = data
-    stop = stop_event(grace_s=60)
+    logging.configure(LogSettings(level=settings.log.level, json_lines=False), process="up")
+    stop = stop_event(grace_s=STOP_S)
     try:
-        with start_stack(settings, processes, port, kafka_port) as (stack, supervisor):
+        with start_stack(settings, processes, port, kafka_port, stop=stop) as stack:
             print_stack(stack, as_json)
-            supervisor.watch(stop)
+            stop.wait()
+    except HongyanError as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
+
+
+def fetch() -> None:
+    """取得内嵌服务器所需的文件，此后启动不再需要网络 (fetch what later starts need, so that they need no network)."""
+    try:
+        typer.echo(f"Kafka {kafka.VERSION}: {len(kafka.jars())} jar")
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
 
 
 def print_stack(stack: Stack, as_json: bool) -> None:
-    """Print one table (or one JSON line) of addresses and log files, and where the keys are."""
+    """Print one table (or one JSON line) of addresses, keys and log files."""
     if as_json:
-        shown = stack.to_json()
-        typer.echo(json.dumps({name: value for name, value in shown.items() if name != "environment"}))
+        typer.echo(json.dumps(stack.to_json(), ensure_ascii=False))
         return
     table = Table(title="鸿雁已启动 (Hongyan is running)")
     for column in ("部件 (part)", "地址 (address)", "日志 (log)"):
         table.add_column(column, overflow="fold")
     for name, address in stack.addresses.items():
-        table.add_row(name, address, stack.logs.get(name, str(stack.data / "logs" / f"{name}.log")))
+        table.add_row(name, address, _short(stack.logs.get(name, "")))
+    table.add_section()
+    table.add_row("密钥 (keys)", _short(str(stack.keys)) if stack.keys.exists() else "由设置给出 (from settings)", "")
     console = Console()
     console.print(table)
-    console.print(f"密钥 (keys): {stack.data / 'keys.json'}", highlight=False)
     console.print("在同一目录下，hongyan 命令会自动找到它；按 ctrl-C 停止 (ctrl-C stops everything)", highlight=False)
+
+
+def _short(path: str) -> str:
+    """Return a path as seen from here, when that is shorter."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if path and Path(path).is_relative_to(here) else path

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -114,6 +115,27 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return what differs from the defaults as environment variables, secrets included, for a child process."""
+    return dict(_variables("HONGYAN_", settings.model_dump(exclude_defaults=True)))
+
+
+def _variables(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        full = f"{name}{key.upper()}"
+        if isinstance(value, dict):
+            yield from _variables(f"{full}__", value)
+        elif isinstance(value, SecretStr):
+            yield full, value.get_secret_value()
+        elif value is not None:
+            yield full, str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def with_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with these variables set, for a child process."""
+    return {**os.environ, **more}
 
 
 class _RunningStack(EnvSettingsSource):

@@ -6,188 +6,197 @@ import base64
 import fcntl
 import http.client
 import json
+import os
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from urllib.parse import urlsplit
 
-import psycopg
+from pydantic import SecretStr
 
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.runtime.database import migrate
-from services.runtime.embedded.kafka import EmbeddedKafka
-from services.runtime.embedded.ports import free_port
-from services.runtime.embedded.postgres import DATABASE, EmbeddedPostgres
-from services.runtime.errors import ConflictError, HongyanError, UnavailableError
+from services.runtime.embedded.ports import Ports, answers
+from services.runtime.embedded.servers import PROBE_S, Servers, start_servers, wait_until
+from services.runtime.errors import ConflictError, HongyanError
 from services.runtime.kafka.client import connect
-from services.runtime.settings import STACK_FILE, KafkaSettings, Settings
+from services.runtime.settings import STACK_FILE, Settings, as_environment
 from services.runtime.supervisor import Child, Program, Supervisor
 
-READY_S = 90.0
-PROBE_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Servers:
-    """Where Kafka and PostgreSQL are."""
-
-    bootstrap_servers: str
-    dsn: str
+KEYS_FILE = "keys.json"
+PREDECESSOR_S = 5.0
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (translated, not listened on)
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the installation: its name, and the verb of the command that starts it (``serve`` or ``run``)."""
+    """A process of the installation, started as ``python -m MODULE VERB NAME --port N``; answers on ``/health``."""
 
     name: str
     verb: str
+    module: str = "hongyan"
+
+    def command(self, port: int) -> list[str]:
+        """Return the command that starts it."""
+        return [sys.executable, "-m", self.module, self.verb, self.name, "--port", str(port)]
 
 
 @dataclass(slots=True)
 class Stack:
-    """A running installation: addresses by name, the environment that commands and children use, and its log files."""
+    """A running installation: addresses and log files by part, and the settings that children and commands use."""
 
     data: Path
-    environment: dict[str, str]
+    settings: Settings
     addresses: dict[str, str] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
+    ready: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def keys(self) -> Path:
+        """Return the file that holds the keys, or would: those given in the settings are not written down."""
+        return self.data / KEYS_FILE
 
     def to_json(self) -> dict[str, object]:
-        """Return everything as JSON values."""
+        """Return everything but secrets as JSON values."""
         return {
             "data": str(self.data),
             "addresses": self.addresses,
             "logs": self.logs,
             "pids": self.pids,
-            "keys": str(self.data / "keys.json"),
-            "environment": self.environment,
+            "keys": str(self.keys),
         }
 
+    def note(self, child: Child) -> None:
+        """Remember where a program logs and which process it is now."""
+        with self._lock:
+            self.logs[child.program.name] = str(child.program.log)
+            if child.pid is not None:
+                self.pids[child.program.name] = child.pid
+            if self.ready:
+                self._write()
 
-def start_servers(data: Path, supervisor: Supervisor, settings: Settings, kafka_port: int | None = None) -> Servers:
-    """Start the servers that the settings don't name, and wait until they answer; the supervisor ends them."""
-    kafka_address = settings.kafka.bootstrap_servers
-    dsn = settings.database.dsn.get_secret_value() if settings.database.dsn else None
-    logs = data / "logs"
-    kafka = EmbeddedKafka(data / "kafka", kafka_port) if kafka_address is None else None
-    postgres = EmbeddedPostgres(data / "postgres") if dsn is None else None
-    with ThreadPoolExecutor(2) as preparing:
-        programs = [preparing.submit(s.program, logs / f"{n}.log") for n, s in _given(kafka, postgres)]
-        # Children must be started by this thread: the kernel ends them when the thread that started them ends.
-        children = [supervisor.start(program.result()) for program in programs]
-    if postgres is not None:
-        _wait(lambda: _postgres_answers(postgres.dsn("postgres")), children, "PostgreSQL")
-        _create_database(postgres.dsn("postgres"))
-        dsn = postgres.dsn()
-    if kafka is not None:
-        kafka_address = kafka.address
-        _wait(lambda: _kafka_answers(kafka.address), children, "Kafka")
-    return Servers(kafka_address or "", dsn or "")
+    def publish(self) -> None:
+        """Write everything down where commands in the same folder find it."""
+        with self._lock:
+            self.ready = True
+            self._write()
 
+    def withdraw(self) -> None:
+        """Remove what commands would find."""
+        with self._lock:
+            self.ready = False
+            (self.data / STACK_FILE).unlink(missing_ok=True)
 
-def _given(
-    kafka: EmbeddedKafka | None, postgres: EmbeddedPostgres | None
-) -> list[tuple[str, EmbeddedKafka | EmbeddedPostgres]]:
-    return [(name, server) for name, server in (("kafka", kafka), ("postgres", postgres)) if server is not None]
+    def _write(self) -> None:
+        write_private(self.data / STACK_FILE, self.to_json() | {"environment": as_environment(self.settings)})
 
 
 @contextmanager
 def start_stack(
-    settings: Settings, processes: Sequence[Process], port: int | None = None, kafka_port: int | None = None
-) -> Iterator[tuple[Stack, Supervisor]]:
+    settings: Settings,
+    processes: Sequence[Process],
+    port: int | None = None,
+    kafka_port: int | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> Iterator[Stack]:
     """Start an installation in ``settings.data_dir``, wait until every process answers, and stop it all at the end.
 
-    Raises ConflictError when one runs in that folder already, HongyanError with the end of a log when something fails.
+    ``port`` is the first process's, the others count on from it. A process that dies is started again. Raises
+    ConflictError when one runs in that folder already or a port is taken, HongyanError with the end of a log when
+    something does not come up, or when ``stop`` is set meanwhile.
     """
     data = settings.data_dir.resolve()
-    data.mkdir(parents=True, exist_ok=True)
-    supervisor = Supervisor()
+    stop = stop or threading.Event()
     with _only_one(data):
-        try:
-            servers = start_servers(data, supervisor, settings, kafka_port)
-            yield _start_processes(data, supervisor, settings, servers, processes, port), supervisor
-        finally:
-            (data / STACK_FILE).unlink(missing_ok=True)
-            supervisor.stop()
+        _outlive_predecessor(data)
+        stack = Stack(data, settings)
+        with Supervisor(stack.note) as supervisor:
+            try:
+                ports = Ports(data / "ports.json")
+                servers = start_servers(data, supervisor, settings, kafka_port, ports=ports, stop=stop)
+                taken = {p.name: ports.take(p.name, port + n if port else None) for n, p in enumerate(processes)}
+                stack.settings = _completed(settings, data, servers, taken)
+                stack.addresses = _addresses(stack.settings, taken)
+                _prepare(stack.settings)
+                _start_processes(stack, supervisor, processes, taken, stop)
+                stack.publish()
+                yield stack
+            finally:
+                stack.withdraw()
 
 
 def _start_processes(
-    data: Path,
+    stack: Stack,
     supervisor: Supervisor,
-    settings: Settings,
-    servers: Servers,
     processes: Sequence[Process],
-    port: int | None,
-) -> Stack:
-    ports = {process.name: (port + n if port else free_port()) for n, process in enumerate(processes)}
-    environment = _environment(data, settings, servers, ports)
-    stack = Stack(data, environment, {"kafka": servers.bootstrap_servers, "postgres": _without_password(servers.dsn)})
-    _prepare(servers, settings)
-    children: list[Child] = []
+    ports: Mapping[str, int],
+    stop: threading.Event,
+) -> None:
+    environment = as_environment(stack.settings)
+    logs = stack.data / "logs"
+    programs = [Program(p.name, p.command(ports[p.name]), logs / f"{p.name}.log", environment) for p in processes]
+    children = supervisor.start(*programs)
     for process in processes:
-        log = data / "logs" / f"{process.name}.log"
-        command = [sys.executable, "-m", "hongyan", process.verb, process.name, "--port", str(ports[process.name])]
-        children.append(supervisor.start(Program(process.name, command, log, environment)))
-        stack.addresses[process.name] = f"http://{settings.http.host}:{ports[process.name]}"
-        stack.logs[process.name] = str(log)
-        stack.pids[process.name] = children[-1].process.pid
-    for process in processes:
-        _wait(partial(_healthy, settings.http.host, ports[process.name]), children, process.name)
-    (data / STACK_FILE).touch(mode=0o600)
-    (data / STACK_FILE).write_text(json.dumps(stack.to_json(), indent=2), encoding="utf-8")
-    return stack
+        wait_until(partial(_healthy, stack.addresses[process.name]), children, process.name, stop)
 
 
-def _environment(data: Path, settings: Settings, servers: Servers, ports: Mapping[str, int]) -> dict[str, str]:
-    keys = _keys(data, settings)
-    host = settings.http.host
-    found = {
-        "HONGYAN_DATA_DIR": str(data),
-        "HONGYAN_KAFKA__BOOTSTRAP_SERVERS": servers.bootstrap_servers,
-        "HONGYAN_DATABASE__DSN": servers.dsn,
-        "HONGYAN_SECURITY__MASTER_KEY": keys["master_key"],
-        "HONGYAN_SECURITY__ADMIN_KEY": keys["admin_key"],
+def _completed(settings: Settings, data: Path, servers: Servers, ports: Mapping[str, int]) -> Settings:
+    """Return the settings with everything that was made or found here filled in."""
+    security = {name: SecretStr(key) for name, key in _keys(data, settings).items()}
+    made: dict[str, object] = {
+        "data_dir": data,
+        "kafka": settings.kafka.model_copy(update={"bootstrap_servers": servers.bootstrap_servers}),
+        "database": settings.database.model_copy(update={"dsn": SecretStr(servers.dsn)}),
+        "security": settings.security.model_copy(update=security),
     }
     for name in ("registry", "gateway", "portal"):
         if name in ports:
-            found[f"HONGYAN_{name.upper()}__URL"] = f"http://{host}:{ports[name]}"
-    return found
+            made[name] = getattr(settings, name).model_copy(update={"url": _url(settings, ports[name])})
+    return settings.model_copy(update=made)
+
+
+def _url(settings: Settings, port: int) -> str:
+    host = EVERYWHERE.get(settings.http.host, settings.http.host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _addresses(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
+    dsn = settings.database.dsn.get_secret_value() if settings.database.dsn else ""
+    servers = {"kafka": settings.kafka.bootstrap_servers or "", "postgres": without_password(dsn)}
+    return servers | {name: _url(settings, port) for name, port in ports.items()}
 
 
 def _keys(data: Path, settings: Settings) -> dict[str, str]:
-    """Return the installation's keys: the settings' own, or those made here once and kept readable by us alone."""
-    file = data / "keys.json"
+    """Return the installation's keys: the settings' own, or those made here once and readable by us alone."""
+    file = data / KEYS_FILE
     held: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-    made = {
+    fresh = {
         "master_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "admin_key": secrets.token_urlsafe(24),
     }
-    own = {name: getattr(settings.security, name) for name in made}
+    own = {name: getattr(settings.security, name) for name in fresh}
     given = {name: secret.get_secret_value() for name, secret in own.items() if secret is not None}
-    keys = made | held | given
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(keys, indent=2))
-    return keys
+    missing = {name: key for name, key in fresh.items() if name not in given and name not in held}
+    if missing:
+        held |= missing
+        write_private(file, held)
+    return held | given
 
 
-def _prepare(servers: Servers, settings: Settings) -> None:
+def _prepare(settings: Settings) -> None:
     """Create the tables and the topics that are missing."""
-    migrate(servers.dsn)
-    kafka_settings = KafkaSettings(
-        bootstrap_servers=servers.bootstrap_servers,
-        topic_prefix=settings.kafka.topic_prefix,
-        replication_factor=settings.kafka.replication_factor,
-    )
-    admin = connect(kafka_settings).admin()
+    migrate(settings.database.dsn.get_secret_value() if settings.database.dsn else "")
+    admin = connect(settings.kafka).admin()
     try:
         admin.ensure_topics(Topics(settings.kafka.topic_prefix).base_specs(load_contracts().domains()))
     finally:
@@ -195,72 +204,54 @@ def _prepare(servers: Servers, settings: Settings) -> None:
 
 
 @contextmanager
-def _only_one(data: Path) -> Iterator[IO[str]]:
-    with (data / "lock").open("w") as lock:
+def _only_one(data: Path) -> Iterator[None]:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / "lock").open("w")
+    except OSError as error:
+        raise HongyanError(f"数据目录 {data} 无法使用 (the data folder can't be used): {error}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConflictError(f"{data} 中已有一套在运行；换一个 --data (another one runs in this folder)") from error
-        yield lock
+        yield
 
 
-def _wait(condition: Callable[[], bool], children: Sequence[Child], name: str) -> None:
-    deadline = time.monotonic() + READY_S
+def _outlive_predecessor(data: Path) -> None:
+    """Wait for the last servers and processes of a predecessor that was killed: their ports are wanted again."""
+    file = data / STACK_FILE
+    if not file.exists():
+        return
+    ports: dict[str, int] = json.loads((data / "ports.json").read_text())
+    deadline = time.monotonic() + PREDECESSOR_S
     pause = threading.Event()
-    while not condition():
-        dead = [child for child in children if child.process.poll() is not None]
-        if dead or time.monotonic() > deadline:
-            failed = next((c for c in dead), None) or next((c for c in children if c.program.name == name), children[0])
-            what = "启动失败 (ended at its start)" if dead else f"{READY_S:.0f} 秒内没有应答 (did not answer in time)"
-            raise HongyanError(f"{failed.program.name} {what}; {failed.program.log}:\n{_tail(failed.program.log)}")
+    while any(answers(port) for port in ports.values()) and time.monotonic() < deadline:
         pause.wait(PROBE_S)
+    file.unlink()
 
 
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-
-
-def _postgres_answers(dsn: str) -> bool:
-    try:
-        psycopg.connect(dsn, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def _create_database(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
-        if known is None:
-            connection.execute(f"CREATE DATABASE {DATABASE}")
-
-
-def _kafka_answers(address: str) -> bool:
-    try:
-        admin = connect(KafkaSettings(bootstrap_servers=address)).admin()
-    except UnavailableError:
-        return False
-    try:
-        admin.list_topics()
-    except UnavailableError:
-        return False
-    finally:
-        admin.close()
-    return True
-
-
-def _healthy(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=2)
+def _healthy(address: str) -> bool:
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=2)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
 
 
-def _without_password(dsn: str) -> str:
-    start, _, rest = dsn.partition("://")
-    credentials, at, place = rest.rpartition("@")
-    return f"{start}://{credentials.partition(':')[0]}{at}{place}" if at else dsn
+def without_password(dsn: str) -> str:
+    """Return a DSN for people's eyes."""
+    password = urlsplit(dsn).password
+    return dsn.replace(f":{password}@", "@", 1) if password else dsn
+
+
+def write_private(file: Path, values: Mapping[str, object]) -> None:
+    """Write JSON at once, readable by us alone."""
+    making = file.with_suffix(".new")
+    making.unlink(missing_ok=True)
+    with os.fdopen(os.open(making, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w", encoding="utf-8") as output:
+        json.dump(values, output, indent=2, ensure_ascii=False)
+    making.replace(file)

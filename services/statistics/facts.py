@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 from schemas.contracts import EventContract
 
 DEFAULT_QUANTITY = 1
+MAX_QUANTITY = 2**31 - 1
+# An index entry of PostgreSQL holds at most 2,704 bytes.
+MAX_KEY_BYTES = 2600
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class FactShape:
 
     def __init__(self, contract: EventContract) -> None:
         self.type = contract.type
+        self.subject = contract.subject
         self._contract = contract
         self._time_field = contract.catalogue.time_field
         self._dimensions = [f["name"] for f in contract.fields() if "symbols" in f]
@@ -42,11 +46,24 @@ class FactShape:
     def fact(
         self, source: str, event_id: str, data: Mapping[str, Any], digest: bytes, place: tuple[str, int, int]
     ) -> Fact:
-        """Return the fact of one event's data; raises KeyError or TypeError when the data lacks what facts need."""
+        """Return the fact of one event's data.
+
+        Raises KeyError, TypeError or ValueError that names what the data lacks, or what no table can hold.
+        """
         occurred_at = data[self._time_field]
         if not isinstance(occurred_at, datetime):
             raise TypeError(f"{self._time_field} is no time")
         dimensions = {name: data[name] for name in self._dimensions if isinstance(data.get(name), str)}
         quantity = int(data.get("count", DEFAULT_QUANTITY))
+        if not 1 <= quantity <= MAX_QUANTITY:
+            raise ValueError(f"count is {quantity}")
         case_key = self._contract.business_key(data)
+        _check_storable(source, (event_id, self.type + case_key), dimensions.values())
         return Fact(source, event_id, self.type, case_key, occurred_at, quantity, dimensions, digest, *place)
+
+
+def _check_storable(source: str, keys: Collection[str], texts: Collection[str]) -> None:
+    if any("\0" in text for text in (source, *keys, *texts)):
+        raise ValueError("a text holds the character NUL")
+    if any(len(source.encode()) + len(key.encode()) > MAX_KEY_BYTES for key in keys):
+        raise ValueError("source and id, or source and business key, are too long")

@@ -18,6 +18,7 @@ from services.statistics.facts import Fact
 
 _SQL = Path(__file__).parent / "sql"
 PartitionKey = tuple[str, int]
+NO_TABLES = "PostgreSQL 中还没有统计表，先运行 hongyan up (the tables are missing; `hongyan up` makes them)"
 
 
 class PositionLostError(UnavailableError):
@@ -44,8 +45,7 @@ class FactStore:
     def positions(self) -> dict[PartitionKey, int]:
         """Return the next offset of every partition that has one; raises DatabaseUnavailableError."""
         with self._transaction() as connection:
-            rows = connection.execute(_read("offsets"), (self._consumer,)).fetchall()
-        return {(topic, partition): offset for topic, partition, offset in rows}
+            return _positions(connection, self._consumer)
 
     def begin(self, partition: PartitionKey, offset: int) -> None:
         """Make a partition known at this offset, unless it is already."""
@@ -93,6 +93,8 @@ class FactStore:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             self.close()
             raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
+        except psycopg.errors.UndefinedTable as error:
+            raise DatabaseUnavailableError(NO_TABLES) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -102,21 +104,24 @@ class FactStore:
 
 
 @contextmanager
-def figures(dsn: str) -> Iterator[FigureReader]:
-    """Give a reader whose counts all see one snapshot; raises DatabaseUnavailableError."""
+def figures(dsn: str, consumer: str) -> Iterator[FigureReader]:
+    """Give a reader of what this consumer counted, all on one snapshot; raises DatabaseUnavailableError."""
     try:
         with psycopg.connect(dsn, connect_timeout=3) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            yield FigureReader(connection)
+            yield FigureReader(connection, consumer)
     except psycopg.OperationalError as error:
         raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
+    except psycopg.errors.UndefinedTable as error:
+        raise DatabaseUnavailableError(NO_TABLES) from error
 
 
 class FigureReader:
     """Counts figures from the facts."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, connection: psycopg.Connection, consumer: str) -> None:
         self._connection = connection
+        self._consumer = consumer
 
     def count(self, metric: Metric, bounds: tuple[datetime, datetime]) -> int:
         """Return the exact value of a metric within closed-open bounds."""
@@ -127,9 +132,18 @@ class FigureReader:
         """Return how many events of any kind lie within the bounds."""
         return self._one("month_events", {"from": bounds[0], "to": bounds[1]})
 
+    def positions(self) -> dict[PartitionKey, int]:
+        """Return up to where each partition is counted (the next offset)."""
+        return _positions(self._connection, self._consumer)
+
     def _one(self, name: str, values: Mapping[str, object]) -> int:
         row = self._connection.execute(_read(name), values).fetchone()
         return int(row[0]) if row else 0
+
+
+def _positions(connection: psycopg.Connection, consumer: str) -> dict[PartitionKey, int]:
+    rows = connection.execute(_read("offsets"), (consumer,)).fetchall()
+    return {(topic, partition): offset for topic, partition, offset in rows}
 
 
 def _row(fact: Fact) -> tuple[object, ...]:

@@ -43,23 +43,23 @@ def test_a_killed_pusher_loses_nothing_and_repeats_at_most_its_window(
     kafka: Kafka,
     topics: Topics,
     events: TestEvents,
-    settings: Settings,
+    installation: Settings,
     processes: Processes,
     receivers: dict[str, ScriptedReceiver],
 ) -> None:
     """It is killed twice in mid-load; every event arrives, in order per key, few of them twice."""
-    pusher = processes.start("pusher", settings)
+    pusher = processes.start("pusher", installation)
     batch = [events.certificate(str(n), n % KEYS) for n in range(EVENTS)]
     for agency in AGENCIES:
         events.feed(agency, *batch)
     for share in (0.25, 0.6):
         eventually(lambda share=share: len(receivers["one"].accepted) >= share * EVENTS, 30)  # type: ignore[misc]
         pusher.kill()
-        pusher = processes.start("pusher", settings, wait=False)
+        pusher = processes.start("pusher", installation, wait=False)
     for receiver in receivers.values():
         eventually(lambda receiver=receiver: len(set(receiver.accepted)) == EVENTS, 40)  # type: ignore[misc]
         repeats = sum(count - 1 for count in Counter(receiver.accepted).values())
-        assert repeats <= 2 * settings.delivery.window
+        assert repeats <= 2 * installation.delivery.window
         for key in range(KEYS):
             arrived = first_arrivals(receiver, key)
             assert arrived == sorted(arrived, key=int)
@@ -68,15 +68,15 @@ def test_a_killed_pusher_loses_nothing_and_repeats_at_most_its_window(
 
 
 def test_a_pusher_that_is_asked_to_stop_repeats_nothing(
-    events: TestEvents, settings: Settings, processes: Processes, receivers: dict[str, ScriptedReceiver]
+    events: TestEvents, installation: Settings, processes: Processes, receivers: dict[str, ScriptedReceiver]
 ) -> None:
     """SIGTERM in mid-load: what is under way ends and is committed, and the next process goes on behind it."""
-    pusher = processes.start("pusher", settings)
+    pusher = processes.start("pusher", installation)
     events.feed("one", *(events.certificate(str(n), n % KEYS) for n in range(EVENTS)))
     receiver = receivers["one"]
     eventually(lambda: len(receiver.accepted) >= EVENTS // 4)
     assert pusher.terminate() == 0
     assert len(receiver.accepted) < EVENTS
-    processes.start("pusher", settings)
+    processes.start("pusher", installation)
     eventually(lambda: len(set(receiver.accepted)) == EVENTS, 30)
     assert len(receiver.accepted) == EVENTS

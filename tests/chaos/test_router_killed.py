@@ -29,7 +29,7 @@ def test_events_are_routed_exactly_once_whatever_is_killed(
     own: OwnTopics,
     events: TestEvents,
     configuration: Configuration,
-    settings: Settings,
+    installation: Settings,
     processes: Processes,
 ) -> None:
     """Two routers share the partitions; one is killed in each of four rounds while events come in."""
@@ -37,7 +37,7 @@ def test_events_are_routed_exactly_once_whatever_is_killed(
     configuration.agency("centre", "http://127.0.0.1:9/never")
     configuration.subscription("all", "centre", [ACCEPTED])
     routers: dict[str, Running] = {
-        slot: processes.start("router", settings.model_copy(deep=True), slot=slot) for slot in ("a", "b")
+        slot: processes.start("router", installation.model_copy(deep=True), slot=slot) for slot in ("a", "b")
     }
     published: list[str] = []
     for number in range(ROUNDS):
@@ -50,7 +50,7 @@ def test_events_are_routed_exactly_once_whatever_is_killed(
         events.publish(*batch[half:])
         published += [event.envelope.id for event in batch]
         if victim is not None:
-            routers[victim] = processes.start("router", settings.model_copy(deep=True), slot=victim, wait=False)
+            routers[victim] = processes.start("router", installation.model_copy(deep=True), slot=victim, wait=False)
 
     def all_routed() -> bool:
         return len(read_all(kafka, topics.ledger_routed, EVENT_PARTITIONS)) >= len(published)

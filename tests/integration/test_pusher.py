@@ -44,9 +44,9 @@ def receiver(own: OwnTopics, configuration: Configuration) -> Iterator[MakeRecei
 
 
 @pytest.fixture
-def start(settings: Settings, processes: Processes) -> Callable[[], Running]:
+def start(installation: Settings, processes: Processes) -> Callable[[], Running]:
     """Starts a pusher process."""
-    return lambda: processes.start("pusher", settings)
+    return lambda: processes.start("pusher", installation)
 
 
 def cursor(kafka: Kafka, topics: Topics, agency: str) -> Committed:

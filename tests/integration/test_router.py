@@ -20,14 +20,14 @@ Ledger = Callable[[int], list[Record]]
 
 
 @pytest.fixture
-def router(own: OwnTopics, configuration: Configuration, settings: Settings, processes: Processes) -> None:
+def router(own: OwnTopics, configuration: Configuration, installation: Settings, processes: Processes) -> None:
     """A router process, an agency that wants all certificates, and one that wants Chengdu's new ones alone."""
     own.ensure_agency("market", "chengdu")
     for agency in ("market", "chengdu"):
         configuration.agency(agency, "http://127.0.0.1:9/never")
     configuration.subscription("all", "market", [ISSUED, CORRECTED, REVOKED])
     configuration.subscription("city", "chengdu", [ISSUED], [{"prefix": {"division": "5101"}}])
-    processes.start("router", settings)
+    processes.start("router", installation)
 
 
 @pytest.fixture
@@ -155,18 +155,18 @@ def test_a_new_router_remembers_what_its_predecessor_knew(
     ledger: Ledger,
     own: OwnTopics,
     configuration: Configuration,
-    settings: Settings,
+    installation: Settings,
     processes: Processes,
 ) -> None:
     """Another slot, with no state of its own, restores from the ledger who got what and which identities were seen."""
     own.ensure_agency("chengdu")
     configuration.agency("chengdu", "http://127.0.0.1:9/never")
     configuration.subscription("city", "chengdu", [ISSUED])
-    first = processes.start("router", settings, slot="a")
+    first = processes.start("router", installation, slot="a")
     events.publish(events.certificate("e1", 1))
     ledger(1)
     assert first.terminate() == 0
-    processes.start("router", settings, slot="b")
+    processes.start("router", installation, slot="b")
     events.publish(events.certificate("e1", 1), events.certificate("c1", 1, CORRECTED))
     entries = [document(record) for record in ledger(3)]
     assert sorted(entry["verdict"] for entry in entries) == ["duplicate", "routed", "routed"]

@@ -1,0 +1,326 @@
+"""The statistics on the real Kafka and PostgreSQL: each event counts once, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+from psycopg.conninfo import conninfo_to_dict
+
+from consumers.statistics.engine import Statistics
+from consumers.statistics.metrics import StatisticsMetrics
+from consumers.statistics.projection import Projection
+from producers.simulation.commands import type_of, write_month
+from schemas.codec import Codec
+from schemas.contracts import load_contracts
+from services.reporting.section_one import SectionOne, section_one
+from services.runtime.embedded.ports import free_port
+from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.settings import Settings, as_environment
+from services.statistics.definitions import SECTION_ONE
+from services.statistics.facts import Fact
+from services.statistics.repository import FactStore, PositionLostError, figures
+from tests import independent_count
+from tests.conditions import eventually
+from tests.conftest import OwnTopics
+from tests.fakes.kafka import FakeKafka
+from tests.window_events import COMPLETED, Made, WindowEvents
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def events() -> WindowEvents:
+    """Return a maker of window events."""
+    return WindowEvents()
+
+
+@pytest.fixture(autouse=True)
+def base_topics(topics: OwnTopics) -> None:
+    """Create the topics of the window domain."""
+    topics.ensure_base("window")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One instance at work, with its metrics."""
+
+    statistics: Statistics
+    metrics: CollectorRegistry
+
+    def total(self, name: str) -> float | None:
+        """Return a counter's value."""
+        return self.metrics.get_sample_value(f"hongyan_statistics_{name}_total")
+
+    def await_outage(self) -> None:
+        """Wait until the instance has noticed that something is away."""
+        eventually(lambda: not self.statistics.working, 20, "the outage")
+
+
+class Counting:
+    """The statistics at work in this process, one instance a thread."""
+
+    def __init__(self, kafka: Kafka, topics: OwnTopics, dsn: str, events: WindowEvents) -> None:
+        self._made = (kafka, topics, dsn, events)
+
+    @contextmanager
+    def instance(self, slot: str = "0") -> Iterator[Running]:
+        """Run one instance."""
+        kafka, topics, dsn, events = self._made
+        registry, stop = CollectorRegistry(), threading.Event()
+        statistics = Statistics(
+            kafka,
+            topics,
+            [topics.events("window")],
+            FactStore(dsn, topics.group("statistics")),
+            Projection(load_contracts(), Codec(events.schemas)),
+            StatisticsMetrics(registry),
+            f"statistics-{slot}",
+        )
+        thread = threading.Thread(target=statistics.run, args=(stop,))
+        thread.start()
+        try:
+            yield Running(statistics, registry)
+        finally:
+            stop.set()
+            thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def counting(kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents) -> Counting:
+    """Return the statistics, not yet running."""
+    return Counting(kafka, topics, database_dsn, events)
+
+
+def publish(kafka: Kafka, topics: OwnTopics, made: Sequence[Made]) -> None:
+    """Append records and wait until all are on the log."""
+    producer = kafka.producer(acknowledge_timeout_s=30.0)
+    sent = [producer.send(topics.events("window"), key=m.key, value=m.value, headers=m.headers) for m in made]
+    producer.flush(30)
+    assert all(one.result(1) for one in sent)
+    producer.close()
+
+
+def count(dsn: str, query: str = "SELECT count(*) FROM fact") -> int:
+    """Return one number from the database."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def reached(dsn: str, facts: int) -> bool:
+    """Tell whether there are as many facts."""
+    return count(dsn) >= facts
+
+
+def report(dsn: str, topics: OwnTopics, month: str = "2025-12") -> SectionOne:
+    """Return the month's section one."""
+    with figures(dsn, topics.group("statistics")) as reader:
+        return section_one(reader, month)
+
+
+def passed(dsn: str) -> int:
+    """Return how many offsets the table has passed."""
+    return count(dsn, "SELECT coalesce(sum(next_offset), 0) FROM consumer_offset")
+
+
+def test_a_simulated_month_comes_out_as_an_independent_count_says(
+    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents, tmp_path: Path
+) -> None:
+    """Repeats, re-opened cases, both edges, other levels and times without offset: all eight figures are exact."""
+    files = write_month(2025, 12, tmp_path, seed=3, scale=0.02)
+    made = [
+        events.from_row(type_of(file), row)
+        for file in files
+        for _, row in independent_count.rows(tmp_path, type_of(file).removeprefix("cn.gov.sc.window."))
+    ]
+    publish(kafka, topics, made)
+    with counting.instance():
+        eventually(lambda: passed(database_dsn) == len(made), 30, "the whole month")
+    section = report(database_dsn, topics)
+    assert {f.metric_id: f.exact for f in section.figures} == independent_count.figures(tmp_path)
+    assert [f.metric_id for f in section.figures] == [metric.id for metric in SECTION_ONE]
+    assert sum(section.offsets.values()) == len(made)
+
+
+def test_killing_the_process_again_and_again_changes_no_figure(
+    kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents, settings: Settings
+) -> None:
+    """After SIGKILLs in mid-load each event is a fact once, and the table stands where the log ends."""
+    made = [events.make(event_id=f"e{n}", project_no=f"SYN-{n}") for n in range(30_000)]
+    publish(kafka, topics, [*made, *made[:300]])
+    with events.schemas.served() as url:
+        settings.registry = settings.registry.model_copy(update={"url": url})
+        for milestone in (1, 8_000, 16_000):
+            with statistics_process(settings) as process:
+                eventually(partial(reached, database_dsn, milestone), 60, f"{milestone} facts")
+                process.send_signal(signal.SIGKILL)
+                process.wait(10)
+            assert count(database_dsn) < 30_000
+        with statistics_process(settings) as process:
+            eventually(lambda: passed(database_dsn) == 30_300, 60, "the end of the log")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+    assert count(database_dsn) == 30_000
+    assert exact(report(database_dsn, topics), "items_handled") == 30_000
+
+
+@contextmanager
+def statistics_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``hongyan run statistics``; it is gone afterwards in any case."""
+    command = [sys.executable, "-m", "hongyan", "run", "statistics", "--port", str(free_port())]
+    process = subprocess.Popen(command, env=os.environ | as_environment(settings), stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_instances_that_come_and_go_count_each_event_once(
+    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents
+) -> None:
+    """Partitions change hands in mid-load: what all instances added together is each event once."""
+    made = [events.make(event_id=f"e{n}", project_no=f"SYN-{n}") for n in range(6_000)]
+    publish(kafka, topics, made[:2_000])
+    with counting.instance("a") as first:
+        eventually(lambda: count(database_dsn) > 0, 30)
+        with counting.instance("b") as second:
+            publish(kafka, topics, made[2_000:4_000])
+            eventually(lambda: count(database_dsn) == 4_000, 40, "4,000 facts")
+        publish(kafka, topics, made[4_000:])
+        eventually(lambda: count(database_dsn) == 6_000, 40, "6,000 facts")
+        assert passed(database_dsn) == 6_000
+        added = [one.total("facts") or 0 for one in (first, second)]
+    assert sum(added) == 6_000
+
+
+def test_a_stale_owner_of_a_partition_stores_nothing(database_dsn: str, events: WindowEvents) -> None:
+    """Of two that hold one partition the first to commit wins; the other's facts are rolled back with its position."""
+    place = ("events.window.v1", 0)
+    owner, zombie = FactStore(database_dsn, "statistics"), FactStore(database_dsn, "statistics")
+    owner.begin(place, 0)
+    assert zombie.positions() == {place: 0}
+    assert owner.store([fact("e1", 0)], {place: (0, 1)}).added == 1
+    with pytest.raises(PositionLostError):
+        zombie.store([fact("e1", 0), fact("e2", 1)], {place: (0, 2)})
+    assert count(database_dsn) == 1
+    assert zombie.positions() == {place: 1}
+    owner.close()
+    zombie.close()
+
+
+def test_the_first_content_of_an_identity_stands(database_dsn: str) -> None:
+    """The same again is a repeat, other content a conflict; neither changes the fact."""
+    place = ("events.window.v1", 0)
+    store = FactStore(database_dsn, "statistics")
+    store.begin(place, 0)
+    store.store([fact("e1", 0, b"one")], {place: (0, 1)})
+    found = store.store([fact("e1", 1, b"one"), fact("e1", 2, b"two"), fact("e2", 3)], {place: (1, 4)})
+    store.close()
+    assert (found.added, found.repeated, found.conflicts) == (1, 2, 1)
+    with psycopg.connect(database_dsn) as connection:
+        row = connection.execute("SELECT digest, \"offset\" FROM fact WHERE event_id = 'e1'").fetchone()
+    assert row == (b"one", 0)
+
+
+def fact(event_id: str, offset: int, digest: bytes = b"digest") -> Fact:
+    """Return a fact of December."""
+    at = independent_count.FROM
+    return Fact("urn:sc:test", event_id, COMPLETED, event_id, at, 1, {}, digest, "events.window.v1", 0, offset)
+
+
+def test_replaying_the_whole_log_changes_nothing(
+    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents
+) -> None:
+    """With the table's positions gone the log is read from its beginning, though Kafka's say it is read."""
+    publish(kafka, topics, [events.make(event_id=f"e{n}", project_no=f"SYN-{n}") for n in range(500)])
+    with counting.instance():
+        eventually(lambda: passed(database_dsn) == 500, 30)
+    before = report(database_dsn, topics)
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute("DELETE FROM consumer_offset")
+    with counting.instance() as running:
+        eventually(lambda: running.total("repeated") == 500, 30)
+    assert report(database_dsn, topics) == before
+
+
+def test_what_cannot_be_read_is_put_aside_and_the_rest_counted(
+    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents
+) -> None:
+    """A record that is no event goes to the dead letter with its reason and place, and stops nothing."""
+    good = events.make(event_id="good")
+    publish(kafka, topics, [Made(b"k", b"no avro", good.headers), Made(b"k", b"", ()), good])
+    with counting.instance():
+        eventually(lambda: passed(database_dsn) == 3, 30)
+    assert count(database_dsn) == 1
+    reader = kafka.consumer(None)
+    reader.assign([Partition(topics.deadletter("statistics"), 0)])
+    aside = [record for records in reader.poll(10, 10).values() for record in records]
+    reader.close()
+    reasons = [dict(record.headers)["hongyan-reason"].decode() for record in aside]
+    assert len(reasons) == 2
+    assert any("wire format" in reason for reason in reasons)
+    assert dict(aside[0].headers)["hongyan-original-topic"].decode() == topics.events("window")
+
+
+def test_a_database_that_is_away_is_waited_for(
+    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents
+) -> None:
+    """Nothing is lost or counted twice over an outage, and the count resumes by itself."""
+    publish(kafka, topics, [events.make(event_id=f"a{n}") for n in range(100)])
+    with counting.instance() as running:
+        eventually(lambda: passed(database_dsn) == 100, 30)
+        allow_connections(database_dsn, allowed=False)
+        publish(kafka, topics, [events.make(event_id=f"b{n}") for n in range(100)])
+        running.await_outage()
+        allow_connections(database_dsn, allowed=True)
+        eventually(lambda: passed(database_dsn) == 200, 40)
+        assert running.total("facts") == 200
+
+
+def allow_connections(dsn: str, *, allowed: bool) -> None:
+    """Let connections to a database in, or end all there are and refuse new ones."""
+    name = conninfo_to_dict(dsn)["dbname"]
+    with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(allowed).lower()}")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+
+def test_a_kafka_that_is_away_is_waited_for(topics: OwnTopics, database_dsn: str, events: WindowEvents) -> None:
+    """The count resumes by itself once Kafka answers again."""
+    cluster = FakeKafka()
+    cluster.admin().ensure_topics(topics.base_specs(["window"]))
+    with Counting(cluster, topics, database_dsn, events).instance() as running:
+        events.make(event_id="a").send(cluster.producer(), topics, 0)
+        eventually(lambda: passed(database_dsn) == 1)
+        cluster.away = True
+        running.await_outage()
+        cluster.away = False
+        events.make(event_id="b").send(cluster.producer(), topics, 0)
+        eventually(lambda: passed(database_dsn) == 2)
+        assert running.total("facts") == 2
+
+
+def test_a_month_without_events_has_none(database_dsn: str, topics: OwnTopics) -> None:
+    """Every figure is zero, and the section says that nothing was counted."""
+    section = report(database_dsn, topics, "2031-01")
+    assert (section.events, dict(section.offsets)) == (0, {})
+    assert {figure.exact for figure in section.figures} == {0}
+
+
+def exact(section: SectionOne, metric_id: str) -> int:
+    """Return one figure's exact value."""
+    return next(figure.exact for figure in section.figures if figure.metric_id == metric_id)
