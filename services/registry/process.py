@@ -11,6 +11,7 @@ from services.registry.api import create_app
 from services.registry.log import RegistryLog
 from services.runtime import logging
 from services.runtime.kafka.client import connect
+from services.runtime.lifecycle import stop_event
 from services.runtime.settings import Settings
 from services.runtime.web import serve
 
@@ -20,7 +21,7 @@ STOP_S = 5.0
 def run(settings: Settings, *, port: int) -> None:
     """Serve the registry until SIGTERM."""
     logging.configure(settings.log, process="registry")
-    stop = threading.Event()
+    stop = stop_event()  # uvicorn raises its signal again when it has stopped: then this handles it
     log = RegistryLog(connect(settings.kafka), Topics(settings.kafka.topic_prefix))
     follower = threading.Thread(target=log.run, args=(stop,), name="registry-log", daemon=True)
     follower.start()

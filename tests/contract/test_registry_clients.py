@@ -136,7 +136,8 @@ def test_their_client_uses_every_part_of_the_api(theirs: SchemaRegistryClient) -
     assert theirs.update_mode(subject, "READONLY") == theirs.get_mode(subject) == "READONLY"
     assert theirs.delete_mode(subject) == "READONLY"
     assert theirs.delete_version(subject, 2) == 2
-    assert theirs.delete_subject(subject, permanent=True) == [1]
+    assert theirs.delete_subject(subject) == [1]
+    assert theirs.delete_subject(subject, permanent=True) == [1, 2]
     assert theirs.get_subjects() == ["other"]
 
 

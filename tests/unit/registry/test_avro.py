@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_record_may_refer_to_itself() -> None:
 )
 def test_what_is_no_schema_is_refused_with_its_place(text: str, place: str) -> None:
     """The message names the place, so that the author finds it."""
-    with pytest.raises(InvalidSchemaError, match=place.replace("/", "/")):
+    with pytest.raises(InvalidSchemaError, match=re.escape(place)):
         canonical(text)
 
 
@@ -120,7 +121,7 @@ def test_what_is_no_schema_is_refused_with_its_place(text: str, place: str) -> N
 def test_a_default_must_be_a_value_of_its_type(kind: object, good: object, bad: object) -> None:
     """A default that no reader could use is refused when the schema comes in, not when it is needed."""
     parse(record({"name": "a", "type": kind, "default": good}))
-    with pytest.raises(InvalidSchemaError, match="/fields/0/default|Default value"):
+    with pytest.raises(InvalidSchemaError, match=r"/fields/0/default|Default value"):
         parse(record({"name": "a", "type": kind, "default": bad}))
 
 

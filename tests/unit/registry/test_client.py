@@ -189,9 +189,9 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_made_anew() -> None:
 def test_a_path_and_a_credential_in_the_address_are_used_and_never_told() -> None:
     """An external registry may stand under a path and ask for a password, which no message repeats."""
     with answering(503, {"message": "no"}) as server:
-        with closing(RegistryClient(f"http://me:s%40crettext@{server.address}/registry/")) as client:
-            with pytest.raises(RegistryAway) as caught:
-                client.schema_by_id(1)
+        client = RegistryClient(f"http://me:s%40crettext@{server.address}/registry/")
+        with closing(client), pytest.raises(RegistryAway) as caught:
+            client.schema_by_id(1)
         path, headers = server.asked[0]
     assert path == "/registry/schemas/ids/1"
     assert headers["Authorization"] == "Basic bWU6c0BjcmV0dGV4dA=="

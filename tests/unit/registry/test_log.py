@@ -45,7 +45,7 @@ def register(log: RegistryLog, subject: str, schema: str) -> Version:
 
 
 def test_writers_on_several_instances_get_the_same_ids() -> None:
-    """Thirty threads register ten schemas on three instances at once: each schema has one id, and all instances know it."""
+    """Thirty threads register ten schemas on three instances at once: each has one id, known to all of them."""
     kafka = PatientKafka()
     names = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"]
     schemas = [f'"{name}"' for name in names] + ['{"items":"int","type":"array"}', '{"type":"map","values":"int"}']
