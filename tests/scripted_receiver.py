@@ -41,6 +41,12 @@ Script = Callable[[Request, int], Answer]
 """Gives the answer to a request, by how many times its id came before."""
 
 
+class _Server(ThreadingHTTPServer):
+    # With the default of five the kernel drops connections that come at once, and they are tried again a second later.
+    request_queue_size = 128
+    daemon_threads = True
+
+
 class ScriptedReceiver:
     """Serves on a port that can be closed and opened again."""
 
@@ -49,7 +55,7 @@ class ScriptedReceiver:
         self.accepted: list[str] = []
         self.script = script
         self._lock = threading.Lock()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self.port = 0
         self.open()
 
@@ -60,8 +66,7 @@ class ScriptedReceiver:
 
     def open(self) -> None:
         """Listen, on the same port as before."""
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", self.port), self._handler())
         self.port = server.server_address[1]
         self._server = server
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -18,6 +18,11 @@ from services.runtime.errors import ForbiddenError
 from services.runtime.lifecycle import stop_event
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+
 class SampleReceiver:
     """Receives for one agency; ``output`` gets one JSON line a delivery, repeated ones marked."""
 
@@ -68,9 +73,7 @@ def serve(receiver: SampleReceiver, host: str, port: int) -> ThreadingHTTPServer
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it)
             """The output file says it all."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
-    return server
+    return _Server((host, port), Handler)
 
 
 def run(host: str, port: int, secret: str, out: Path | None) -> None:

@@ -18,6 +18,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka
+from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import serve
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 def run(settings: Settings, *, port: int) -> None:
     """Serve the gateway until SIGTERM."""
     logging.configure(settings.log, process="gateway")
-    stop, ready = threading.Event(), threading.Event()
+    stop, ready = stop_event(), threading.Event()
     kafka = connect(settings.kafka)
     topics = Topics(settings.kafka.topic_prefix)
     contracts = load_contracts()

@@ -17,6 +17,7 @@ from services.runtime import logging
 from services.runtime.database import dsn_of, open_pool
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect
+from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import new_app, serve
@@ -29,7 +30,7 @@ def run(settings: Settings, *, port: int) -> None:
     logging.configure(settings.log, process="portal")
     if settings.security.admin_key is None:
         raise HongyanError("security.admin_key is not set; `hongyan up` makes one in its data folder")
-    stop = threading.Event()
+    stop = stop_event()
     kafka = connect(settings.kafka)
     topics = Topics(settings.kafka.topic_prefix)
     pool = open_pool(settings.database)

@@ -88,13 +88,15 @@ def new_app(title: str, health: Callable[[], Health], metrics: CollectorRegistry
 
 
 def serve(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
-    """Serve until SIGTERM or SIGINT, finish what is under way, then set ``stop`` for the background threads."""
+    """Serve until SIGTERM or SIGINT, finish what is under way, then set ``stop`` for the background threads.
+
+    ``stop`` must come from :func:`services.runtime.lifecycle.stop_event`: the server raises the signal again when it
+    has stopped, and without a handler for it the process would end before its own clean-up.
+    """
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, http="h11"
     )
     try:
         uvicorn.Server(config).run()
-    except KeyboardInterrupt:
-        pass  # uvicorn has stopped gracefully by then and raises the signal again
     finally:
         stop.set()
