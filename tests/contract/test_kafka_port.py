@@ -170,6 +170,29 @@ def test_a_paused_partition_is_silent_and_others_are_not(cluster: Cluster) -> No
     member.consumer.close()
 
 
+def test_a_partition_paused_halfway_gives_the_rest_after_resume(cluster: Cluster) -> None:
+    """Resume: what was fetched before the pause is not lost, also when another partition was read empty meanwhile."""
+    cluster.write(*(f"a{n}" for n in range(10)), partition=0)
+    cluster.write(*(f"b{n}" for n in range(10)), partition=1)
+    consumer = cluster.kafka.consumer(cluster.group())
+    consumer.subscribe([cluster.source], lambda _: None, lambda _: None)
+    got: dict[int, list[str]] = {0: [], 1: []}
+
+    def read(max_records: int) -> None:
+        for partition, records in consumer.poll(0.2, max_records).items():
+            got[partition.partition] += [text(r) for r in records]
+
+    poll_until(lambda: (read(3), got[0] or got[1])[1] != [])
+    first = 0 if got[0] else 1
+    consumer.pause([Partition(cluster.source, first)])
+    poll_until(lambda: (read(100), len(got[1 - first]) == 10)[1])
+    poll_until(lambda: consumer.poll(0.05, 100) == {})
+    consumer.resume([Partition(cluster.source, first)])
+    poll_until(lambda: (read(100), len(got[first]) == 10)[1])
+    assert got == {0: [f"a{n}" for n in range(10)], 1: [f"b{n}" for n in range(10)]}
+    consumer.close()
+
+
 def test_state_can_be_restored_before_the_first_record(cluster: Cluster) -> None:
     """Rebalance: on_assigned comes before any record of the partition, and the position is known in it."""
     cluster.write("a")

@@ -147,6 +147,7 @@ class KafkaPythonConsumer:
 
     def poll(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         """Return what has come, by partition; raises KafkaUnavailableError."""
+        self._release_parked()
         with _wrapped("poll"):
             found: dict[TopicPartition, list[Record]] = self.client.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=max_records
@@ -154,6 +155,17 @@ class KafkaPythonConsumer:
         if self._listener is not None:
             self._listener.settle()
         return {Partition(*tp): records for tp, records in found.items()}
+
+    def _release_parked(self) -> None:
+        """Let records of a resumed partition out.
+
+        The library parks what it has fetched of a paused partition, and takes it up again only when its slot for the
+        partition being drained is None; a drained one left in that slot keeps the resumed partition silent for ever.
+        """
+        fetcher = self.client._fetcher
+        drained = fetcher._next_partition_records
+        if drained is not None and not drained:
+            fetcher._next_partition_records = None
 
     def assignment(self) -> set[Partition]:
         """Return the partitions that are read now."""
