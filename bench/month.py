@@ -1,0 +1,43 @@
+"""December 2025 from CSV to figures: events per second from the import's start to the last fact committed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+
+from bench.results import Result
+from bench.stack import settings_of, wait_for
+from producers.demonstration.installation import Installation
+from producers.simulation.commands import type_of, write_month
+from services.runtime.database import dsn_of
+
+BAR = 5000
+
+
+def measure(_address: str) -> list[Result]:
+    """Import a month into a whole running installation, one command a file, and wait for the last fact."""
+    with tempfile.TemporaryDirectory(prefix="hongyan-bench-") as folder:
+        Path(folder).chmod(0o755)
+        files = write_month(2025, 12, Path(folder) / "month", 1, 1.0)
+        rows = sum(sum(1 for _ in file.open(encoding="utf-8-sig")) - 1 for file in files)
+        installation = Installation(Path(folder) / "data")
+        try:
+            dsn = dsn_of(settings_of(installation).database)
+            began = time.monotonic()
+            for file in files:
+                installation.command("import", str(file), "--type", type_of(file), "--json")
+            wait_for(lambda: _counted(dsn) >= rows)
+            rate = rows / (time.monotonic() - began)
+        finally:
+            installation.stop()
+    return [Result("month", round(rate), None, None, "events/s", f"at least {BAR}", rate >= BAR)]
+
+
+def _counted(dsn: str) -> int:
+    """Return how many records the statistics have passed: every one ends as a fact or as a known repetition."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM consumer_offset").fetchone()
+        return int(row[0]) if row else 0
