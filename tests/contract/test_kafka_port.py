@@ -208,6 +208,24 @@ def test_state_can_be_restored_before_the_first_record(cluster: Cluster) -> None
     consumer.close()
 
 
+def test_after_a_rebalance_reading_starts_from_what_is_committed(cluster: Cluster) -> None:
+    """Rebalance: a partition that a member keeps is read again from the commit, not from where it had read to."""
+    cluster.write("a", "b", "c")
+    member = Member(cluster.kafka.consumer(cluster.group())).join(cluster.source)
+    member.read(3)
+    member.consumer.commit({Partition(cluster.source, 0): Committed(1)})
+    positions: list[int] = []
+    consumer = member.consumer
+
+    def note(given: Collection[Partition]) -> None:
+        positions.extend(consumer.position(p) for p in given if p == Partition(cluster.source, 0))
+
+    consumer.subscribe([cluster.source, cluster.target], note, lambda _: None)
+    assert [text(r) for r in member.read(2)] == ["b", "c"]
+    assert positions[0] == 1
+    consumer.close()
+
+
 def test_a_second_member_takes_over_part_of_the_partitions(cluster: Cluster) -> None:
     """Rebalance: partitions are given away only after on_revoked, and each is one member's."""
     group = cluster.group()

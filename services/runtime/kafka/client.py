@@ -132,14 +132,32 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 class KafkaPythonConsumer:
     """A consumer of kafka-python."""
 
-    def __init__(self, client: KafkaConsumer) -> None:
+    def __init__(self, client: KafkaConsumer, *, from_end: bool = False) -> None:
         self.client = client
+        self._from_end = from_end
         self._listener: _Listener | None = None
 
     def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
         """Join the group for these topics; called again, it replaces them."""
-        self._listener = _Listener(self.client._net, on_assigned, on_revoked)
+        with _wrapped("subscribe"):
+            # Known before joining: a leader that does not know a topic's partitions yet gives out none of them.
+            for topic in topics:
+                self.client.partitions_for_topic(topic)
+
+        def from_committed(partitions: Collection[Partition]) -> None:
+            self._seek_committed(partitions)
+            on_assigned(partitions)
+
+        self._listener = _Listener(self.client._net, from_committed, on_revoked)
         self.client.subscribe(sorted(topics), listener=self._listener)
+
+    def _seek_committed(self, partitions: Collection[Partition]) -> None:
+        """Start where the group has committed. The library would go on where this member last fetched."""
+        held = self.committed(partitions)
+        fresh = [partition for partition in partitions if partition not in held]
+        starts = (self.end_offsets(fresh) if self._from_end else self.beginning_offsets(fresh)) if fresh else {}
+        for partition in partitions:
+            self.seek(partition, held[partition].offset if partition in held else starts[partition])
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """Read exactly these partitions, outside any group's balance."""
@@ -193,13 +211,12 @@ class KafkaPythonConsumer:
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return what the group has committed; a partition without any is left out."""
-        found: dict[Partition, Committed] = {}
         with _wrapped("committed"):
-            for partition in partitions:
-                held = self.client.committed(_tp(partition), metadata=True, timeout_ms=CALL_TIMEOUT_MS)
-                if held is not None and held.offset >= 0:
-                    found[partition] = Committed(held.offset, held.metadata or "")
-        return found
+            # All in one request; the public call asks for one partition at a time.
+            held = self.client._coordinator.fetch_committed_offsets(
+                [_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS
+            )
+        return {Partition(*tp): Committed(at.offset, at.metadata or "") for tp, at in held.items() if at.offset >= 0}
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> None:
         """Commit these positions; raises KafkaUnavailableError, also when they are another member's by now."""
@@ -486,7 +503,8 @@ class KafkaPython:
                     # A topic that is a moment old may be missing from the metadata that partitions are given out by.
                     metadata_max_age_ms=METADATA_AGE_MS,
                     **self._base,
-                )
+                ),
+                from_end=from_end,
             )
 
     def producer(
