@@ -139,10 +139,6 @@ class KafkaPythonConsumer:
 
     def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
         """Join the group for these topics; called again, it replaces them."""
-        with _wrapped("subscribe"):
-            # Known before joining: a leader that does not know a topic's partitions yet gives out none of them.
-            for topic in topics:
-                self.client.partitions_for_topic(topic)
 
         def from_committed(partitions: Collection[Partition]) -> None:
             self._seek_committed(partitions)
@@ -150,6 +146,10 @@ class KafkaPythonConsumer:
 
         self._listener = _Listener(self.client._net, from_committed, on_revoked)
         self.client.subscribe(sorted(topics), listener=self._listener)
+        with _wrapped("subscribe"):
+            # Metadata first: a leader gives out no partition that it doesn't know, and learning of one later is another
+            # rebalance.
+            self.client.topics()
 
     def _seek_committed(self, partitions: Collection[Partition]) -> None:
         """Start where the group has committed. The library would go on where this member last fetched."""
