@@ -1,0 +1,156 @@
+"""The administration API on real servers: what it adds, what it refuses, and how soon it works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+
+from services.runtime.database import dsn_of
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import Settings, as_environment, with_environment
+from services.subscriptions.follower import ControlFollower
+from tests.conditions import eventually
+from tests.conftest import OwnTopics
+from tests.events import ISSUED
+from tests.processes import Processes
+
+pytestmark = pytest.mark.servers
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+AGENCY = {"id": "market", "name": "省市场监管局", "division": "510000", "sink": "http://127.0.0.1:9/hook"}
+GRANT = {"agency": "market", "types": [ISSUED], "basis": "b", "scene": "s", "scope": "c"}
+
+
+@pytest.fixture
+def call(installation: Settings, processes: Processes) -> Call:
+    """A portal process and a way to call it."""
+    portal = processes.start("portal", installation)
+    installation.portal.url = portal.url
+
+    def ask(path: str, body: object | None = None, key: str = "test-administration-key") -> tuple[int, dict[str, Any]]:
+        payload = json.dumps(body).encode() if body is not None else None
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(portal.url + path, payload, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    return ask
+
+
+@pytest.fixture
+def follower(kafka: Kafka, own: OwnTopics) -> Iterator[ControlFollower]:
+    """Follows the control topics as router and pusher do."""
+    stop = threading.Event()
+    found = ControlFollower(kafka, [own.control_subscriptions, own.control_identities], "test")
+    found.start(stop)
+    yield found
+    stop.set()
+
+
+def rows(installation: Settings) -> tuple[int, ...]:
+    """Return how many rows the configuration's tables have."""
+    tables = ("department", "agency", "subscription", "decision", "control_outbox")
+    with psycopg.connect(dsn_of(installation.database)) as connection:
+        counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables]
+    return tuple(row[0] for row in counts if row)
+
+
+def test_what_is_added_reaches_whoever_follows(call: Call, follower: ControlFollower) -> None:
+    """All three are on the control topics; key and secret are given out once, and the secret is kept sealed."""
+    department = {"id": "health", "name": "省卫生健康委", "source": "urn:h", "types": [ISSUED]}
+    assert call("/v1/departments", department)[1]["key"].startswith("hyk_")
+    assert call("/v1/agencies", AGENCY)[1]["secret"].startswith("whsec_")
+    assert call("/v1/subscriptions", GRANT)[0] == 201
+    view = follower.view
+    eventually(lambda: view.departments and view.agencies and view.subscriptions)
+    assert view.agencies["market"].secret.startswith("gAAAA")
+    assert "secret" not in call("/v1/agencies")[1][0]  # type: ignore[index]
+
+
+def test_a_suspension_works_within_a_second(
+    call: Call, follower: ControlFollower, record_property: Callable[[str, object], None]
+) -> None:
+    """From the decision to the followers' view: measured, and far below the second that is promised."""
+    call("/v1/agencies", AGENCY)
+    name = call("/v1/subscriptions", GRANT)[1]["id"]
+    eventually(lambda: name in follower.view.subscriptions)
+    began = time.monotonic()
+    assert call(f"/v1/subscriptions/{name}/suspend", {"reason": "超范围使用"})[0] == 200
+    eventually(lambda: follower.view.subscriptions[name].state == "suspended", 5)
+    record_property("suspension_ms", round((time.monotonic() - began) * 1000))
+    assert call(f"/v1/subscriptions/{name}/suspend", {"reason": "again"})[0] == 409
+    assert call(f"/v1/subscriptions/{name}/resume", {"reason": "整改完成"})[1]["state"] == "active"
+
+
+def test_what_is_refused_names_its_field_and_changes_nothing(
+    call: Call, installation: Settings, kafka: Kafka, own: OwnTopics
+) -> None:
+    """Unknown type, filter that doesn't compile, sink outside the allow-list, unknown agency, wrong key."""
+    call("/v1/agencies", AGENCY)
+    before = eventually(lambda: (found := rows(installation))[-1] == 0 and found)
+    refused = {
+        "/types/0": {**GRANT, "types": ["nothing"]},
+        "/filters/0/cel": {**GRANT, "filters": [{"cel": "data.beds >"}]},
+        "/filters/0/regex": {**GRANT, "filters": [{"regex": {"type": "x"}}]},
+        "/agency": {**GRANT, "agency": "nobody"},
+        "/valid_until": {**GRANT, "valid_until": "soon"},
+        "/basis": {key: value for key, value in GRANT.items() if key != "basis"},
+    }
+    for pointer, body in refused.items():
+        status, problem = call("/v1/subscriptions", body)
+        assert (status, [e["pointer"] for e in problem["errors"]]) == (422, [pointer])
+    outside = {**AGENCY, "id": "outside", "sink": "http://192.0.2.1/"}
+    status, problem = call("/v1/agencies", outside)
+    assert (status, problem["errors"][0]["pointer"]) == (422, "/sink")
+    assert call("/v1/agencies", AGENCY)[0] == 409
+    assert call("/v1/agencies", outside, key="wrong")[0] == 403
+    assert rows(installation) == before
+    assert own.feed("outside") not in kafka.admin().list_topics()
+
+
+def test_a_pushers_request_suspends_the_agency(
+    call: Call, follower: ControlFollower, kafka: Kafka, own: OwnTopics
+) -> None:
+    """What the pusher asks for after a 410 is carried out, and unreadable requests stop nothing."""
+    call("/v1/agencies", AGENCY)
+    producer = kafka.producer()
+    for request in (b"nonsense", orjson.dumps({"kind": "suspend-agency", "agency": "market", "reason": "HTTP 410"})):
+        producer.send(own.control_requests, key=b"market", value=request).result(10)
+    eventually(lambda: "market" in follower.view.agencies and follower.view.agencies["market"].state == "suspended")
+
+
+def test_commands_speak_to_people(call: Call, installation: Settings) -> None:
+    """The commands print what was added, and one readable line for each bad field."""
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hongyan", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=with_environment(as_environment(installation)),
+        )
+
+    added = command("agency", "add", "city", "--name", "成都市市场监管局", "--webhook", "http://127.0.0.1:9/")
+    assert added.returncode == 0, added.stderr
+    assert "whsec_" in added.stdout
+    law = ("--basis", "b", "--scene", "s", "--scope", "c")
+    bad = command("subscription", "add", "--agency", "city", "--type", "nothing", *law)
+    assert bad.returncode == 1
+    assert "/types/0" in bad.stderr
+    assert "Traceback" not in bad.stderr
+    assert "成都市市场监管局" in command("agency", "list").stdout

@@ -1,0 +1,160 @@
+"""The filter dialects against the CloudEvents Subscriptions specification, case by case and by properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.routing.filters import compile_filters
+from services.routing.matching import Matcher
+from services.runtime.errors import InvalidError
+from services.subscriptions.control import Subscription
+
+EVENT = {"type": "cn.gov.a.issued", "source": "urn:x", "division": "510100", "id": "1"}
+
+
+def holds(*filters: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> bool:
+    """Tell whether filters match the event."""
+    return compile_filters(filters, lambda: None)(EVENT, lambda: data or {})
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ({"exact": {"type": "cn.gov.a.issued"}}, True),
+        ({"exact": {"type": "CN.gov.a.issued"}}, False),
+        ({"exact": {"type": "cn.gov.a.issued", "division": "510200"}}, False),
+        ({"exact": {"absent": "x"}}, False),
+        ({"prefix": {"division": "5101"}}, True),
+        ({"prefix": {"division": "5102"}}, False),
+        ({"suffix": {"type": ".issued"}}, True),
+        ({"suffix": {"type": "issued.", "id": "1"}}, False),
+        ({"all": [{"exact": {"id": "1"}}, {"prefix": {"type": "cn"}}]}, True),
+        ({"all": [{"exact": {"id": "1"}}, {"exact": {"id": "2"}}]}, False),
+        ({"any": [{"exact": {"id": "2"}}, {"exact": {"id": "1"}}]}, True),
+        ({"not": {"exact": {"id": "2"}}}, True),
+        ({"not": {"exact": {"absent": "x"}}}, True),
+        ({"cel": "division.startsWith('5101') && id == '1'"}, True),
+        ({"cel": "data.beds > 100"}, True),
+        ({"cel": "data.beds"}, False),
+    ],
+)
+def test_each_dialect_means_what_the_specification_says(expression: Mapping[str, Any], expected: bool) -> None:
+    """Case-sensitive, all named attributes at once, a missing attribute never matches."""
+    assert holds(expression, data={"beds": 200}) is expected
+
+
+def test_all_filters_of_a_subscription_must_hold() -> None:
+    """The list of filters is a conjunction, and an empty one holds."""
+    assert holds()
+    assert not holds({"exact": {"id": "1"}}, {"exact": {"id": "2"}})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {},
+        {"exact": {}},
+        {"exact": {"type": ""}},
+        {"exact": {"Type": "x"}},
+        {"exact": {"type": 1}},
+        {"all": []},
+        {"any": {}},
+        {"not": []},
+        {"sql": "TRUE"},
+        {"exact": {"id": "1"}, "prefix": {"id": "1"}},
+        {"cel": ""},
+        {"cel": "1 +"},
+    ],
+)
+def test_a_filter_that_does_not_compile_is_refused_by_its_place(expression: Mapping[str, Any]) -> None:
+    """The pointer leads into the list of filters."""
+    with pytest.raises(InvalidError) as caught:
+        holds({"exact": {"id": "1"}}, expression)
+    assert caught.value.problems[0].pointer.startswith("/filters/1")
+
+
+def test_an_expression_that_cannot_be_evaluated_has_not_matched_and_is_counted() -> None:
+    """A missing field is no crash."""
+    errors: list[int] = []
+    predicate = compile_filters([{"cel": "data.absent.deeper == 1"}], lambda: errors.append(1))
+    assert predicate(EVENT, lambda: {"beds": 1}) is False
+    assert errors == [1]
+
+
+LEAVES = st.tuples(
+    st.sampled_from(["exact", "prefix", "suffix"]),
+    st.sampled_from(["a", "b", "c"]),
+    st.text("xy", min_size=1, max_size=2),
+).map(lambda leaf: {leaf[0]: {leaf[1]: leaf[2]}})
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(lambda f: {"all": f})
+        | st.lists(inner, min_size=1, max_size=3).map(lambda f: {"any": f})
+        | inner.map(lambda f: {"not": f})
+    ),
+    max_leaves=8,
+)
+
+
+def evaluated(tree: Mapping[str, Any], event: Mapping[str, str]) -> bool:
+    """Evaluate a filter plainly, apart from the product's own code."""
+    ((dialect, operand),) = tree.items()
+    if dialect == "not":
+        return not evaluated(operand, event)
+    if dialect in {"all", "any"}:
+        return (all if dialect == "all" else any)([evaluated(one, event) for one in operand])
+    ((name, wanted),) = operand.items()
+    value = event.get(name)
+    if value is None:
+        return False
+    return {"exact": value == wanted, "prefix": value[: len(wanted)] == wanted, "suffix": value.endswith(wanted)}[
+        dialect
+    ]
+
+
+@given(TREES, st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text("xy", min_size=1, max_size=3)))
+def test_filters_agree_with_an_independent_evaluator(tree: Mapping[str, Any], event: Mapping[str, str]) -> None:
+    """Whatever the nesting."""
+    assert compile_filters([tree], lambda: None)(event, dict) is evaluated(tree, event)
+
+
+def subscription(name: str, **changes: Any) -> Subscription:
+    """Return an active grant for certificates."""
+    return Subscription(name, f"agency-{name}", ["cn.gov.a.issued"], **changes)
+
+
+def test_only_what_is_active_and_in_time_matches() -> None:
+    """Suspended, ended and broken subscriptions match nothing, and never stop the others."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    subscriptions = [
+        subscription("a"),
+        subscription("b", state="suspended"),
+        subscription("c", valid_until="2025-12-31T00:00:00+08:00"),
+        subscription("d", valid_until="2026-12-31T00:00:00+08:00"),
+        subscription("e", filters=[{"nonsense": 1}]),
+    ]
+    found = Matcher(subscriptions, lambda: now).match(EVENT, dict)
+    assert found == {"agency-a": ["a"], "agency-d": ["d"]}
+
+
+def test_data_is_decoded_once_and_only_when_asked_for() -> None:
+    """Attribute filters never decode; several data filters share one decoding."""
+    decoded: list[int] = []
+
+    def data() -> Mapping[str, Any]:
+        decoded.append(1)
+        return {"beds": 200}
+
+    now = lambda: datetime(2026, 1, 1, tzinfo=UTC)  # noqa: E731
+    Matcher([subscription("a", filters=[{"exact": {"id": "1"}}])], now).match(EVENT, data)
+    assert decoded == []
+    by_data = [subscription(n, filters=[{"cel": "data.beds > 1"}]) for n in "ab"]
+    assert len(Matcher(by_data, now).match(EVENT, data)) == 2
+    assert decoded == [1]
