@@ -7,9 +7,9 @@ same content, which the router and the statistics recognise.
 from __future__ import annotations
 
 import csv
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,6 @@ from schemas.contracts import EventContract
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.kafka.port import Sent
 
-NAMESPACE = uuid.UUID("5f0c3a1e-6f53-5d2b-9a57-6c1f3b1d2e4a")
 CHUNK = 4000
 ACKNOWLEDGE_S = 30.0
 ENVELOPE_COLUMNS = ("id", "time", "subject", "division", "follows", "traceparent")
@@ -68,7 +67,7 @@ def _is_list(field: Mapping[str, Any]) -> bool:
 
 def derived_id(event_type: str, source: str, subject: str, time: str) -> str:
     """Return the id of a row's event: the same for the same row, in every run."""
-    return str(uuid.uuid5(NAMESPACE, "\n".join((event_type, source, subject, time))))
+    return blake2b("\n".join((event_type, source, subject, time)).encode(), digest_size=16).hexdigest()
 
 
 class Importer:
@@ -85,13 +84,15 @@ class Importer:
         Everything before an error is on the log, and the whole file may simply be run again.
         """
         tally = Tally()
+        waiting: list[Sent] = []
         with Rejects(rejects) as rejected:
             for chunk in _chunks(read_rows(path)):
                 sent = [one for row in chunk if (one := self._send(row, tally, rejected)) is not None]
-                self._publisher.flush(ACKNOWLEDGE_S)
-                for one in sent:
-                    one.result(ACKNOWLEDGE_S)
+                # One chunk is prepared while the one before it is acknowledged: at most two are ever in memory.
+                _await(waiting)
+                waiting = sent
                 on_progress(tally)
+            _await(waiting)
         return tally
 
     def _send(self, row: Row, tally: Tally, rejected: Rejects) -> Sent | None:
@@ -114,6 +115,12 @@ class Importer:
         key = "/".join(str(data.get(name, "")) for name in self._contract.catalogue.business_key)
         attributes.setdefault("id", derived_id(self._contract.type, self._publisher.source, key, str(time)))
         return self._publisher.prepare(self._contract.type, data, **attributes)
+
+
+def _await(sent: Sequence[Sent]) -> None:
+    """Wait for the acknowledgements; raises UnavailableError."""
+    for one in sent:
+        one.result(ACKNOWLEDGE_S)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 
-from openpyxl import load_workbook
-
 from services.runtime.errors import FieldProblem, InvalidError
 
 Row = tuple[int, Mapping[str, str]]
@@ -57,6 +55,8 @@ def _encoding(path: Path) -> str:
 
 
 def _xlsx(path: Path) -> Iterator[Row]:
+    from openpyxl import load_workbook  # costs every command a tenth of a second, and few files need it
+
     book = load_workbook(path, read_only=True, data_only=True)
     try:
         rows = book.worksheets[0].iter_rows(values_only=True)
