@@ -19,6 +19,7 @@ from tests.scripted_receiver import ScriptedReceiver
 pytestmark = pytest.mark.servers
 
 EVENTS = 400
+MANY = 2000
 KEYS = 40
 AGENCIES = ("one", "two", "three")
 
@@ -72,11 +73,11 @@ def test_a_pusher_that_is_asked_to_stop_repeats_nothing(
 ) -> None:
     """SIGTERM in mid-load: what is under way ends and is committed, and the next process goes on behind it."""
     pusher = processes.start("pusher", installation)
-    events.feed("one", *(events.certificate(str(n), n % KEYS) for n in range(EVENTS)))
+    events.feed("one", *(events.certificate(str(n), n % KEYS) for n in range(MANY)))
     receiver = receivers["one"]
     eventually(lambda: len(receiver.accepted) >= EVENTS // 4)
     assert pusher.terminate() == 0
-    assert len(receiver.accepted) < EVENTS
+    assert len(receiver.accepted) < MANY
     processes.start("pusher", installation)
-    eventually(lambda: len(set(receiver.accepted)) == EVENTS, 30)
-    assert len(receiver.accepted) == EVENTS
+    eventually(lambda: len(set(receiver.accepted)) == MANY, 60)
+    assert len(receiver.accepted) == MANY
