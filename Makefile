@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable . --group dev
+	$(BIN)/hongyan fetch
 	@touch $@
 
 demo: install ## 演示全过程 (start everything, push certificates, count December 2025)

@@ -27,6 +27,8 @@ LAZY = {
     "simulate": "producers.simulation.commands:simulate",
     "demo": "producers.demonstration.commands:demo",
     "receiver": "consumers.receiver.commands:receiver",
+    "fetch": "services.runtime.commands:fetch",
+    "settings": "services.runtime.commands:show_settings",
 }
 """Commands that are imported when they are called or listed."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -45,6 +46,22 @@ def fetch() -> None:
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
+
+
+def show_settings() -> None:
+    """列出全部设置：环境变量、默认值、说明 (every setting: variable, default, what it is for)."""
+    table = Table()
+    for column in ("环境变量 (variable)", "默认 (default)", "说明 (what for)"):
+        table.add_column(column, overflow="fold")
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            for inner, one in group.model_fields.items():
+                variable = f"HONGYAN_{name}__{inner}".upper()
+                table.add_row(variable, str(one.default), one.description or "")
+        else:
+            table.add_row(f"HONGYAN_{name}".upper(), str(field.default), field.description or "")
+    Console().print(table)
 
 
 def print_stack(stack: Stack, as_json: bool) -> None:
