@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.results import Result
 from bench.stack import peak_mb, subscribe
 from producers.demonstration.installation import Installation
-from producers.simulation.commands import type_of, write_month
+from producers.simulation.commands import write_month
 from services.runtime.embedded.ports import free_port
 
 BAR_MB = 150
@@ -47,8 +47,7 @@ def measure(_address: str) -> list[Result]:
 
 
 def _peaks(installation: Installation, files: list[Path], source: str) -> dict[str, float]:
-    for file in files:
-        installation.command("import", str(file), "--type", type_of(file), "--source", source, "--json")
+    installation.command("import", *map(str, files), "--source", source, "--json")
     installation.command("lag", "--json")
     pids: dict[str, int] = installation.stack["pids"]
     return {name: peak_mb(pid) for name, pid in pids.items() if name not in {"kafka", "postgres"}}

@@ -11,14 +11,14 @@ import psycopg
 from bench.results import Result
 from bench.stack import settings_of, wait_for
 from producers.demonstration.installation import Installation
-from producers.simulation.commands import type_of, write_month
+from producers.simulation.commands import write_month
 from services.runtime.database import dsn_of
 
 BAR = 5000
 
 
 def measure(_address: str) -> list[Result]:
-    """Import a month into a whole running installation, one command a file, and wait for the last fact."""
+    """Import a month into a whole running installation, and wait for the last fact."""
     with tempfile.TemporaryDirectory(prefix="hongyan-bench-") as folder:
         Path(folder).chmod(0o755)
         files = write_month(2025, 12, Path(folder) / "month", 1, 1.0)
@@ -27,8 +27,7 @@ def measure(_address: str) -> list[Result]:
         try:
             dsn = dsn_of(settings_of(installation).database)
             began = time.monotonic()
-            for file in files:
-                installation.command("import", str(file), "--type", type_of(file), "--json")
+            installation.command("import", *map(str, files), "--json")
             wait_for(lambda: _counted(dsn) >= rows)
             rate = rows / (time.monotonic() - began)
         finally:

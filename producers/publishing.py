@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts, EventContract
-from schemas.envelope import Envelope, Headers
+from schemas.envelope import SPEC_VERSION, Envelope, Headers, binary_headers
 from schemas.formats import check_division
 from schemas.registry_client import RegistryAway, RegistryClient
 from schemas.times import SHANGHAI, parse_time
@@ -25,19 +25,25 @@ from services.runtime.settings import GatewaySettings
 
 _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
 _OURS = {"recordedtime", "dataschema"}
+_USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An event ready for Kafka: topic, key, value and headers, with its envelope and quality marks."""
+    """An event ready for Kafka: topic, key, value and headers, with its attributes and quality marks."""
 
     topic: str
     key: bytes
     value: bytes
     headers: Headers
-    envelope: Envelope
+    attributes: Mapping[str, str]
     quality: Sequence[str]
+
+    @property
+    def envelope(self) -> Envelope:
+        """The attributes by name."""
+        return Envelope.from_attributes(self.attributes)
 
 
 class Publishing:
@@ -59,8 +65,9 @@ class Publishing:
         self._topics = topics
         self._clock = clock
         self._skew = timedelta(seconds=rules.future_skew_s)
-        policy = ValidationRules(rules.reject_bad_uscc, self._skew)
-        self._validators = {name: Validator(contract, policy) for name, contract in contracts.types.items()}
+        self._policy = ValidationRules(rules.reject_bad_uscc, self._skew)
+        self._validators: dict[str, Validator] = {}
+        self._division_fields = {name: _division_field(contract) for name, contract in contracts.types.items()}
 
     def register_all(self) -> None:
         """Make every type's schema known to the registry; raises RegistryUnavailableError or SchemaRefused."""
@@ -99,7 +106,7 @@ class Publishing:
             raise InvalidError([*problems, FieldProblem("/data", "应为对象 (an object is needed)")])
         happened, marks = self._time(attributes, data, contract, now, problems)
         try:
-            valid = self._validators[contract.type].validate(data, now, marks)
+            valid = self._validator(contract).validate(data, now, marks)
         except InvalidData as error:
             problems += [FieldProblem(f"/data{p.pointer}", p.detail) for p in error.problems]
             raise InvalidError(problems) from error
@@ -110,6 +117,13 @@ class Publishing:
         if problems:
             raise InvalidError(problems)
         return self._encode(contract, attributes, valid.data, key, happened, division, now)
+
+    def _validator(self, contract: EventContract) -> Validator:
+        """Return a type's validator, made when the first of its events comes: an import needs one of dozens."""
+        found = self._validators.get(contract.type)
+        if found is None:
+            found = self._validators[contract.type] = Validator(contract, self._policy)
+        return found
 
     def _encode(
         self,
@@ -125,17 +139,16 @@ class Publishing:
             value = self._codec.encode(contract.subject, contract.schema, data)
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
-        completed = {name: str(text) for name, text in attributes.items() if text is not None} | {
-            "subject": key,
-            "time": happened.isoformat(),
-            "recordedtime": now.astimezone(UTC).isoformat(timespec="microseconds"),
-            "dataschema": f"{self._registry_url}/schemas/ids/{int.from_bytes(value[1:5], 'big')}",
-        }
+        completed = {name: str(text) for name, text in attributes.items() if text is not None}
+        completed["specversion"] = SPEC_VERSION
+        completed["subject"] = key
+        completed["time"] = happened.isoformat()
+        completed["recordedtime"] = now.astimezone(UTC).isoformat(timespec="microseconds")
+        completed["dataschema"] = f"{self._registry_url}/schemas/ids/{int.from_bytes(value[1:5], 'big')}"
         if division is not None:
             completed["division"] = division
-        envelope = Envelope.from_attributes(completed)
         topic = self._topics.events(contract.domain)
-        return Prepared(topic, key.encode(), value, envelope.to_headers(), envelope, data.get("quality", ()))
+        return Prepared(topic, key.encode(), value, binary_headers(completed), completed, data.get("quality", ()))
 
     def _time(
         self,
@@ -159,8 +172,8 @@ class Publishing:
             problems.append(FieldProblem("/time", f"时间在未来：{text} (in the future)"))
         return happened.astimezone(SHANGHAI) if assumed else happened, ["time:offset-assumed"] if assumed else []
 
-    @staticmethod
     def _division(
+        self,
         attributes: Mapping[str, Any],
         contract: EventContract,
         data: Mapping[str, Any],
@@ -168,13 +181,17 @@ class Publishing:
     ) -> str | None:
         given = attributes.get("division")
         if given is None:
-            named = next((f["name"] for f in contract.fields() if f.get("format") == "division"), None)
+            named = self._division_fields[contract.type]
             return str(data[named]) if named else None
         try:
             return check_division(str(given))[0]
         except ValueError as error:
             problems.append(FieldProblem("/division", str(error)))
             return None
+
+
+def _division_field(contract: EventContract) -> str | None:
+    return next((f["name"] for f in contract.fields() if f.get("format") == "division"), None)
 
 
 def _unknown_type(event_type: object) -> InvalidError:
@@ -186,6 +203,8 @@ def _attribute_problems(attributes: Mapping[str, Any]) -> list[FieldProblem]:
         FieldProblem(f"/{name}", "缺少必填属性 (missing)") for name in ("id", "source") if not attributes.get(name)
     ]
     for name, value in attributes.items():
+        if name in _USUAL and type(value) is str and len(value) <= _MAX_TEXT:
+            continue
         if name in _OURS:
             problems.append(FieldProblem(f"/{name}", "由平台填写，不能给出 (written by the platform)"))
         elif not _ATTRIBUTE_NAME.match(name):

@@ -14,6 +14,7 @@ SPEC_VERSION = "1.0"
 PREFIX = "ce_"
 CONTENT_TYPE = "content-type"
 AVRO_CONTENT_TYPE = "application/vnd.confluent.avro"
+_AVRO = AVRO_CONTENT_TYPE.encode()
 _REQUIRED = ("id", "source", "type", "subject", "time")
 _NAMED = (*_REQUIRED, "dataschema", "division", "recordedtime", "traceparent", "follows")
 
@@ -46,8 +47,7 @@ class Envelope:
 
     def to_headers(self) -> Headers:
         """Return the record headers of Kafka binary mode, the content type among them."""
-        headers = [(PREFIX + name, value.encode()) for name, value in self.attributes().items()]
-        return [*headers, (CONTENT_TYPE, AVRO_CONTENT_TYPE.encode())]
+        return binary_headers(self.attributes())
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, str]) -> Envelope:
@@ -63,6 +63,13 @@ class Envelope:
     def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         """Read the record headers; raises ValueError (UnicodeDecodeError among them) when they are no event's."""
         return cls.from_attributes(header_attributes(headers))
+
+
+def binary_headers(attributes: Mapping[str, str]) -> Headers:
+    """Return the record headers of Kafka binary mode for flat attributes that are known to be complete."""
+    headers = [(PREFIX + name, value.encode()) for name, value in attributes.items()]
+    headers.append((CONTENT_TYPE, _AVRO))
+    return headers
 
 
 def header_attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:

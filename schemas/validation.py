@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import cel
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -64,6 +63,12 @@ class _Check:
     message: str
 
 
+def _compiled(check: Mapping[str, str]) -> _Check:
+    import cel  # brings a terminal library with it, and many types have no check
+
+    return _Check(cel.compile(check["cel"]), f"/{check['field']}", check["message"])
+
+
 class Validator:
     """Validates the data of one event type; made once and used for every event."""
 
@@ -72,10 +77,7 @@ class Validator:
         self._rules = rules
         self._model = model_for(contract)
         self._refused = frozenset({"check-character"} if rules.reject_bad_uscc else ())
-        self._checks = [
-            _Check(cel.compile(check["cel"]), f"/{check['field']}", check["message"])
-            for check in contract.schema.get("checks", ())
-        ]
+        self._checks = [_compiled(check) for check in contract.schema.get("checks", ())]
         self._times = [f["name"] for f in contract.fields() if f.get("format") == "time"]
         self._derived = [(f["name"], f["derived"]) for f in contract.fields() if "derived" in f]
 
@@ -110,14 +112,6 @@ class Validator:
             for name in self._times
             if valid[name] is not None and valid[name] > latest
         ]
-
-
-def validators(types: Mapping[str, EventContract], rules: ValidationRules) -> Mapping[str, Validator]:
-    """Return a validator for each type."""
-    return {name: Validator(contract, rules) for name, contract in types.items()}
-
-
-_Say = Callable[[ErrorDetails], str]
 
 
 def _problem(error: ErrorDetails) -> Problem:

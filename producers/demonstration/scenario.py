@@ -15,7 +15,7 @@ from typing import Any
 
 from producers.demonstration.certificates import CHENGDU, START, publications
 from producers.demonstration.installation import Installation, ReceiverProcess
-from producers.simulation.commands import type_of, write_month
+from producers.simulation.commands import write_month
 from producers.simulation.targets import published
 from schemas.contracts import load_contracts
 from services.runtime.errors import HongyanError
@@ -140,15 +140,14 @@ class Scenario:
         return found
 
     def import_month(self, on_file: Callable[[str], None]) -> None:
-        """Simulate December 2025 and import it, one ``hongyan import`` a file; then wait for the count."""
+        """Simulate December 2025 and import it with one ``hongyan import``; then wait for the count."""
         year, month = map(int, MONTH.split("-"))
         with self.findings.timed("simulate"):
             files = write_month(year, month, self._installation.data / MONTH, 1, 1.0)
         with self.findings.timed("import"):
             for file in files:
                 on_file(file.name)
-                source = f"urn:sc:window:{self._run}"
-                self._installation.command("import", str(file), "--type", type_of(file), "--source", source, "--json")
+            self._installation.command("import", *map(str, files), "--source", f"urn:sc:window:{self._run}", "--json")
         with self.findings.timed("count"):
             self._await_count()
 

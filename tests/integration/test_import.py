@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from openpyxl import Workbook
+from typer.testing import CliRunner
 
+from hongyan import app
 from producers.client import Publisher
 from producers.files.importing import Importer, Tally
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.runtime.errors import InvalidError
 from services.runtime.kafka.port import Kafka
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, as_environment
 from tests.events import ACCEPTED, attribute, read_all
 
 pytestmark = pytest.mark.servers
@@ -92,6 +95,23 @@ def test_rejected_rows_are_written_with_row_field_and_reason(
     assert [(line[0], line[1]) for line in found[1:]] == [("3", "handling"), ("3", "division"), ("5", "occurred_at")]
     assert found[1][3:] == list(lines[1].values())
     assert sum(ids(kafka, topics).values()) == 2
+
+
+def test_one_command_takes_files_named_by_their_types(
+    kafka: Kafka, topics: Topics, installation: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is named after its type needs no --type; one that is not is refused before anything is sent."""
+    for name, value in as_environment(installation).items():
+        monkeypatch.setenv(name, value)
+    files = [written(tmp_path / f"{ACCEPTED}-{n}.csv", rows(3 * n)[3 * n - 3 :], "utf-8") for n in (1, 2)]
+    stray = written(tmp_path / "stray.csv", rows(1), "utf-8")
+    refused = CliRunner().invoke(app, ["import", *map(str, files), str(stray)])
+    assert refused.exit_code == 2
+    assert "stray.csv" in refused.output
+    done = CliRunner().invoke(app, ["import", *map(str, files), "--json"])
+    assert done.exit_code == 0, done.output
+    assert [orjson.loads(line)["accepted"] for line in done.stdout.splitlines()] == [3, 3]
+    assert len(ids(kafka, topics)) == 6
 
 
 @pytest.mark.parametrize("content", [b"", b"a,a\n1,2\n", b"\x00\xff\xfe,\x81\n"])
