@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -15,17 +14,14 @@ from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.runtime import logging
 from services.runtime.clock import SystemClock
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
-from services.runtime.lifecycle import stop_event
+from services.runtime.kafka.port import Kafka
+from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
 from services.subscriptions.follower import ControlFollower
 
 PERIOD_S = 2.0
-RETRY_S = 1.0
-
-log = structlog.get_logger()
 
 
 class LagCollector(Collector):
@@ -33,6 +29,10 @@ class LagCollector(Collector):
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
+
+    def clear(self) -> None:
+        """Forget what was measured: stale figures are worse than none."""
+        self.snapshot = None
 
     def collect(self) -> list[GaugeMetricFamily]:
         """Return the gauges; an agency or a group that is gone is in them no more."""
@@ -70,20 +70,16 @@ def run(settings: Settings, *, port: int) -> None:
     follower = ControlFollower(kafka, [topics.control_subscriptions], "monitor")
     with ProbeServer(settings.http.host, port, lambda: Health(collector.snapshot is not None), registry):
         follower.start(stop)
+        outlast("monitor", lambda: _measure(kafka, topics, follower, collector, stop), stop, on_outage=collector.clear)
+
+
+def _measure(
+    kafka: Kafka, topics: Topics, follower: ControlFollower, collector: LagCollector, stop: threading.Event
+) -> None:
+    meter = LagMeter(kafka, topics, load_contracts().domains(), SystemClock())
+    try:
         while not stop.is_set():
-            try:
-                meter = LagMeter(kafka, topics, load_contracts().domains(), SystemClock())
-                try:
-                    _measure(meter, follower, collector, stop)
-                finally:
-                    meter.close()
-            except UnavailableError as error:
-                collector.snapshot = None
-                log.warning("monitor_interrupted", error=str(error))
-                stop.wait(RETRY_S)
-
-
-def _measure(meter: LagMeter, follower: ControlFollower, collector: LagCollector, stop: threading.Event) -> None:
-    while not stop.is_set():
-        collector.snapshot = meter.measure(list(follower.view.agencies))
-        stop.wait(PERIOD_S)
+            collector.snapshot = meter.measure(list(follower.view.agencies))
+            stop.wait(PERIOD_S)
+    finally:
+        meter.close()

@@ -23,12 +23,12 @@ from services.delivery.window import Window
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record
+from services.runtime.lifecycle import outlast
 from services.runtime.settings import DeliverySettings
 
 BUSY_POLL_S = 0.005
 IDLE_POLL_S = 0.02
 POLL_RECORDS = 64
-RETRY_S = 0.5
 LOOP_CALL_S = 10.0
 WIND_DOWN_S = 3.0
 
@@ -84,13 +84,10 @@ class Pusher:
 
     def run(self, stop: threading.Event) -> None:
         """Push until ``stop``; call it in a thread of its own. Whatever is away is waited for."""
-        while not stop.is_set():
-            try:
-                self._session(stop)
-            except UnavailableError as error:
-                self.working = False
-                log.warning("pusher_interrupted", error=str(error), kind=type(error).__name__)
-                stop.wait(RETRY_S)
+        outlast("pusher", lambda: self._session(stop), stop, on_outage=self._interrupted)
+
+    def _interrupted(self) -> None:
+        self.working = False
 
     def _session(self, stop: threading.Event) -> None:
         producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=10.0)

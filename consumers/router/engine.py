@@ -14,6 +14,7 @@ from consumers.router.reading import SchemaNames
 from schemas.topics import Topics
 from services.runtime.errors import ProducerLostError, TransactionFailedError, UnavailableError
 from services.runtime.kafka.port import Consumer, Kafka, Partition, TransactionalProducer
+from services.runtime.lifecycle import outlast
 
 POLL_S = 0.2
 RETRY_S = 0.5
@@ -57,13 +58,10 @@ class Router:
 
     def run(self, stop: threading.Event) -> None:
         """Route until ``stop``; whatever is away is waited for."""
-        while not stop.is_set():
-            try:
-                self._session(stop)
-            except UnavailableError as error:
-                self.working = False
-                log.warning("router_interrupted", error=str(error), kind=type(error).__name__)
-                stop.wait(RETRY_S)
+        outlast("router", lambda: self._session(stop), stop, on_outage=self._interrupted)
+
+    def _interrupted(self) -> None:
+        self.working = False
 
     def _session(self, stop: threading.Event) -> None:
         # The producer comes first: building it ends the transaction that a killed predecessor left open.

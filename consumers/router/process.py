@@ -21,10 +21,9 @@ from schemas.topics import Topics
 from services.routing.matching import Matcher
 from services.runtime import logging
 from services.runtime.clock import SystemClock
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka
-from services.runtime.lifecycle import stop_event
+from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
 from services.subscriptions.follower import ControlFollower
@@ -98,17 +97,16 @@ class _Working:
 
 def _state_folder(kafka: Kafka, settings: Settings, stop: threading.Event) -> Path | None:
     """Return where this slot's state lies, named by the cluster: it must not outlive the log it was made of."""
-    while not stop.is_set():
-        try:
-            admin = kafka.admin()
-            try:
-                cluster = admin.cluster_id()
-            finally:
-                admin.close()
-        except UnavailableError as error:
-            log.info("router_waited", error=str(error))
-            stop.wait(RETRY_S)
-        else:
-            name = hashlib.sha256(f"{cluster}/{settings.kafka.topic_prefix}".encode()).hexdigest()[:16]
-            return settings.data_dir / "state" / f"router-{settings.router.slot}-{name}"
-    return None
+    cluster = outlast("cluster_id", lambda: _cluster_id(kafka), stop)
+    if cluster is None:
+        return None
+    name = hashlib.sha256(f"{cluster}/{settings.kafka.topic_prefix}".encode()).hexdigest()[:16]
+    return settings.data_dir / "state" / f"router-{settings.router.slot}-{name}"
+
+
+def _cluster_id(kafka: Kafka) -> str:
+    admin = kafka.admin()
+    try:
+        return admin.cluster_id()
+    finally:
+        admin.close()

@@ -11,13 +11,12 @@ import structlog
 from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Never, Projection
 from schemas.topics import Topics
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record, Sent
+from services.runtime.lifecycle import outlast
 from services.statistics.facts import Fact
 from services.statistics.repository import FactStore, PartitionKey
 
 POLL_S = 0.2
-RETRY_S = 0.5
 BATCH = 2000
 ACKNOWLEDGE_S = 10.0
 
@@ -48,24 +47,14 @@ class Statistics:
         self._instance = instance
         self._expected: dict[Partition, int] = {}
         self._reassigned = False
-        self._told = False
         self.working = False
 
     def run(self, stop: threading.Event) -> None:
         """Count until ``stop``; whatever is away is waited for."""
-        while not stop.is_set():
-            try:
-                self._session(stop)
-            except UnavailableError as error:
-                self._interrupted(error)
-                stop.wait(RETRY_S)
+        outlast("statistics", lambda: self._session(stop), stop, on_outage=self._interrupted)
         self._store.close()
 
-    def _interrupted(self, error: UnavailableError) -> None:
-        """Tell of an outage once: the attempts that follow say nothing new."""
-        tell = log.debug if self._told else log.warning
-        tell("statistics_interrupted", error=str(error), kind=type(error).__name__)
-        self._told = True
+    def _interrupted(self) -> None:
         self.working = False
 
     def _session(self, stop: threading.Event) -> None:
@@ -104,7 +93,6 @@ class Statistics:
             consumer.seek(partition, offset)
             self._expected[partition] = offset
         self._reassigned = self.working = True
-        self._told = False
         log.info("partitions_assigned", partitions=len(partitions))
 
     def _give_up(self, partitions: Collection[Partition]) -> None:

@@ -57,7 +57,7 @@ def _show(installation: Installation, findings: Findings, console: Console, as_j
     console.print("[bold]2/4 省卫生健康委发布医疗广告审查证明：核发、更正、撤销[/bold]")
     with findings.timed("publish"), Live(console=console, refresh_per_second=8) as live:
         scenario.publish(lambda deliveries: live.update(_deliveries(deliveries)))
-    console.print("[bold]3/4 导入 2025 年 12 月的合成办件[/bold] (synthetic)")
+    console.print("\n[bold]3/4 导入 2025 年 12 月的合成办件[/bold] (synthetic)")
     scenario.import_month(lambda name: console.print(f"  {name}", highlight=False))
     console.print("[bold]4/4 月报第一部分，与已公布的数字对照[/bold]")
     scenario.report()

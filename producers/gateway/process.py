@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from producers.gateway.acceptance import Acceptance
@@ -15,18 +14,13 @@ from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime import logging
 from services.runtime.clock import SystemClock
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka
-from services.runtime.lifecycle import stop_event
+from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import serve
 from services.subscriptions.follower import ControlFollower
-
-RETRY_S = 0.3
-
-log = structlog.get_logger()
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -59,13 +53,10 @@ def _connect(
     kafka: Kafka, acceptance: Acceptance, publishing: Publishing, settings: Settings, stop: threading.Event
 ) -> None:
     """Register the schemas and open the producer, for as long as it takes."""
-    while not stop.is_set():
-        try:
-            publishing.register_all()
-            timeout_s = settings.gateway.acknowledge_timeout_s
-            acceptance.producer = kafka.producer(client_id="gateway", acknowledge_timeout_s=timeout_s)
-        except UnavailableError as error:
-            log.info("gateway_waited", error=str(error))
-            stop.wait(RETRY_S)
-        else:
-            return
+    outlast("gateway_start", lambda: _open(kafka, acceptance, publishing, settings), stop)
+
+
+def _open(kafka: Kafka, acceptance: Acceptance, publishing: Publishing, settings: Settings) -> None:
+    publishing.register_all()
+    timeout_s = settings.gateway.acknowledge_timeout_s
+    acceptance.producer = kafka.producer(client_id="gateway", acknowledge_timeout_s=timeout_s)

@@ -14,6 +14,7 @@ from services.runtime import control_outbox
 from services.runtime.database import transaction
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Kafka, Producer
+from services.runtime.lifecycle import outlast
 
 BATCH = 200
 RECHECK_S = 1.0
@@ -33,12 +34,8 @@ class ControlRelay:
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop``; whatever is away is waited for."""
-        while not stop.is_set():
-            try:
-                self._session(stop)
-            except (UnavailableError, psycopg.OperationalError) as error:
-                log.warning("relay_interrupted", error=str(error))
-                stop.wait(RECHECK_S)
+        outages = (UnavailableError, psycopg.OperationalError)
+        outlast("control_relay", lambda: self._session(stop), stop, outages=outages, retry_s=RECHECK_S)
 
     def _session(self, stop: threading.Event) -> None:
         producer = self._kafka.producer(client_id="control-relay", acknowledge_timeout_s=ACKNOWLEDGE_S)

@@ -8,12 +8,12 @@ import orjson
 import structlog
 
 from schemas.topics import Topics
-from services.runtime.errors import NotFoundError, UnavailableError
+from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
+from services.runtime.lifecycle import outlast
 from services.subscriptions.repository import Decision, SubscriptionRepository
 
 POLL_S = 0.5
-RETRY_S = 1.0
 
 log = structlog.get_logger()
 
@@ -29,16 +29,14 @@ class RequestConsumer:
 
     def run(self, stop: threading.Event) -> None:
         """Apply until ``stop``; whatever is away is waited for, and the request with it."""
-        while not stop.is_set():
-            try:
-                consumer = self._kafka.consumer(self._group, client_id="control")
-                try:
-                    self._consume(consumer, stop)
-                finally:
-                    consumer.close()
-            except UnavailableError as error:
-                log.warning("requests_interrupted", error=str(error))
-                stop.wait(RETRY_S)
+        outlast("requests", lambda: self._session(stop), stop)
+
+    def _session(self, stop: threading.Event) -> None:
+        consumer = self._kafka.consumer(self._group, client_id="control")
+        try:
+            self._consume(consumer, stop)
+        finally:
+            consumer.close()
 
     def _consume(self, consumer: Consumer, stop: threading.Event) -> None:
         consumer.subscribe([self._topic], lambda _: None, lambda _: None)

@@ -1,15 +1,58 @@
-"""How a process stops: SIGTERM or SIGINT asks, the loop ends its work, and a limit makes sure that it does end."""
+"""How a process goes on through outages, and how it stops.
+
+SIGTERM or SIGINT asks, the loop ends its work, and a limit makes sure that it does end.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 import structlog
 
+from services.runtime.errors import UnavailableError
+
 GRACE_S = 15.0
+RETRY_S = 0.5
+# An attempt that lasted so long did its work: what ends it is a new outage, and worth telling again.
+WORKED_S = 10.0
+
+T = TypeVar("T")
+
+
+def outlast(
+    what: str,
+    attempt: Callable[[], T],
+    stop: threading.Event,
+    *,
+    outages: tuple[type[Exception], ...] = (UnavailableError,),
+    on_outage: Callable[[], None] | None = None,
+    retry_s: float = RETRY_S,
+) -> T | None:
+    """Attempt until it returns, and return that; None when ``stop`` comes first. Outages are waited for.
+
+    The first error of an outage is told as a warning (``<what>_interrupted``), those that follow at debug level.
+    """
+    log = structlog.get_logger()
+    told = False
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            return attempt()
+        except outages as error:
+            if on_outage is not None:
+                on_outage()
+            told = told and time.monotonic() - began < WORKED_S
+            tell = log.debug if told else log.warning
+            tell(f"{what}_interrupted", error=str(error), kind=type(error).__name__)
+            told = True
+            stop.wait(retry_s)
+    return None
 
 
 def stop_event(grace_s: float = GRACE_S) -> threading.Event:

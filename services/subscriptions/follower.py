@@ -9,10 +9,10 @@ import structlog
 
 from services.runtime.errors import KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Consumer, Kafka, Partition
+from services.runtime.lifecycle import outlast
 from services.subscriptions.control import ControlView
 
 POLL_S = 0.5
-RETRY_S = 0.5
 BATCH = 500
 
 log = structlog.get_logger()
@@ -44,12 +44,7 @@ class ControlFollower:
 
     def run(self, stop: threading.Event) -> None:
         """Follow until ``stop``; an absent Kafka is waited for, and what is known stays in force meanwhile."""
-        while not stop.is_set():
-            try:
-                self._follow(stop)
-            except UnavailableError as error:
-                log.warning("control_interrupted", error=str(error))
-                stop.wait(RETRY_S)
+        outlast("control", lambda: self._follow(stop), stop)
         self._drop()
 
     def _follow(self, stop: threading.Event) -> None:
