@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts, EventContract
-from schemas.envelope import SPEC_VERSION, Envelope, Headers, binary_headers
+from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Headers, binary_headers, is_receivers
 from schemas.formats import check_division
 from schemas.registry_client import RegistryAway, RegistryClient
 from schemas.times import SHANGHAI, parse_time
@@ -112,11 +112,13 @@ class Publishing:
             raise InvalidError(problems) from error
         key = contract.business_key(valid.data)
         division = self._division(attributes, contract, valid.data, problems)
+        receivers = _receivers(attributes, contract, valid.data, problems)
         if attributes.get("subject", key) != key:
             problems.append(FieldProblem("/subject", f"应为业务主键 {key}，或不填 (the business key, or left out)"))
         if problems:
             raise InvalidError(problems)
-        return self._encode(contract, attributes, valid.data, key, happened, division, now)
+        derived = {"division": division, "receivers": receivers}
+        return self._encode(contract, attributes, valid.data, key, happened, derived, now)
 
     def _validator(self, contract: EventContract) -> Validator:
         """Return a type's validator, made when the first of its events comes: an import needs one of dozens."""
@@ -132,21 +134,19 @@ class Publishing:
         data: Mapping[str, Any],
         key: str,
         happened: datetime,
-        division: str | None,
+        derived: Mapping[str, str | None],
         now: datetime,
     ) -> Prepared:
         try:
             value = self._codec.encode(contract.subject, contract.schema, data)
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
-        completed = {name: str(text) for name, text in attributes.items() if text is not None}
+        completed = {name: str(text) for name, text in (*attributes.items(), *derived.items()) if text is not None}
         completed["specversion"] = SPEC_VERSION
         completed["subject"] = key
         completed["time"] = happened.isoformat()
         completed["recordedtime"] = now.astimezone(UTC).isoformat(timespec="microseconds")
         completed["dataschema"] = f"{self._registry_url}/schemas/ids/{int.from_bytes(value[1:5], 'big')}"
-        if division is not None:
-            completed["division"] = division
         topic = self._topics.events(contract.domain)
         return Prepared(topic, key.encode(), value, binary_headers(completed), completed, data.get("quality", ()))
 
@@ -188,6 +188,21 @@ class Publishing:
         except ValueError as error:
             problems.append(FieldProblem("/division", str(error)))
             return None
+
+
+def _receivers(
+    attributes: Mapping[str, Any], contract: EventContract, data: Mapping[str, Any], problems: list[FieldProblem]
+) -> str | None:
+    """Return the attribute that keeps an event to the agencies that it names; the router goes by it undecoded."""
+    named = contract.catalogue.named_receivers
+    given = attributes.get("receivers")
+    receivers = RECEIVERS_SEPARATOR.join(sorted(set(data[named]))) if named else given
+    if receivers is not None and not is_receivers(str(receivers)):
+        detail = "应为单位标识，用逗号分隔 (ids of agencies, parted by commas)"
+        problems.append(FieldProblem(f"/data/{named}" if named else "/receivers", detail))
+    elif given is not None and given != receivers:
+        problems.append(FieldProblem("/receivers", f"应与 data.{named} 一致，或不填 (as in the data, or left out)"))
+    return receivers
 
 
 def _division_field(contract: EventContract) -> str | None:

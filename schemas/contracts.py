@@ -7,20 +7,22 @@ and a ``sensitivity``, and every name that the catalogue uses is a field.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.formats import FORMATS
 
 ROOT = Path(__file__).parent / "avro"
 TYPE_START = "cn.gov.sc"
 SENSITIVITIES = ("public", "internal", "personal", "sensitive")
+# 《政务数据共享条例》 Art 29 and the network-data regulation Art 12: at least three years.
+LEAST_RETENTION_DAYS = 1096
 
 Schema = dict[str, Any]
 
@@ -30,22 +32,39 @@ class ContractError(Exception):
 
 
 class CatalogueEntry(BaseModel):
-    """What the catalogue says of a type (目录): owner, law, sharing attribute, deadline in working days, retention."""
+    """What the catalogue says of a type (目录): owner, law, sharing attribute, deadline in working days, retention.
+
+    ``sharing`` is 无条件共享 (unconditional), 有条件共享 (conditional, on the ``conditions``) or 不予共享 (none).
+    ``notice`` names who is told outside government data sharing (通报), on a legal basis of its own (domain rule 1.2).
+    ``named_receivers`` is the field that names the only agencies it may go to: no subscription widens that.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title_zh: str
     title_en: str
     owner: str
-    legal_basis: tuple[str, ...]
+    legal_basis: Annotated[tuple[str, ...], Field(min_length=1)]
     sharing: Literal["unconditional", "conditional", "none"]
     conditions: tuple[str, ...] = ()
-    deadline_working_days: int | None = None
-    retention_days: int
+    deadline_working_days: Annotated[int, Field(ge=1)] | None = None
+    retention_days: Annotated[int, Field(ge=LEAST_RETENTION_DAYS)]
     follow_up: bool = False
     natural_subscribers: tuple[str, ...] = ()
-    business_key: tuple[str, ...]
+    notice: tuple[str, ...] = ()
+    named_receivers: str | None = None
+    business_key: Annotated[tuple[str, ...], Field(min_length=1)]
     time_field: str
+
+    @model_validator(mode="after")
+    def _sharing_agrees(self) -> Self:
+        if self.sharing == "conditional" and not self.conditions:
+            raise ValueError("conditional sharing names its conditions")
+        if self.sharing == "none" and (self.natural_subscribers or self.notice):
+            raise ValueError("what is not shared has no subscribers")
+        if self.named_receivers is not None and self.sharing != "conditional":
+            raise ValueError("what goes to named receivers only is shared on conditions")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,10 @@ class EventContract:
         fields: Sequence[Schema] = self.schema["fields"]
         return fields
 
+    def sensitivities(self) -> Mapping[str, str]:
+        """Return the sensitivity of every field by its path; a record's fields follow a dot."""
+        return {path: field["sensitivity"] for path, field in walk_fields(self.schema)}
+
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
@@ -83,6 +106,10 @@ class Contracts:
     def domains(self) -> list[str]:
         """Return the domains that have types."""
         return sorted({contract.domain for contract in self.types.values()})
+
+    def named_receiver_types(self) -> frozenset[str]:
+        """Return the types that go only to the agencies that each event names."""
+        return frozenset(name for name, contract in self.types.items() if contract.catalogue.named_receivers)
 
     def follow_up_types(self) -> frozenset[str]:
         """Return the types that go to everyone who got the original."""
@@ -112,19 +139,38 @@ def _load(folder: Path) -> EventContract:
     return EventContract(schema["hongyan.type"], domain, schema, subject, catalogue, sample)
 
 
+def walk_fields(record: Schema, prefix: str = "") -> Iterator[tuple[str, Schema]]:
+    """Give every field of a record with its path, the fields of nested records after their own field."""
+    for field in record["fields"]:
+        yield prefix + field["name"], field
+        nested = nested_record(field["type"])
+        if nested is not None:
+            yield from walk_fields(nested, f"{prefix}{field['name']}.")
+
+
+def nested_record(kind: Any) -> Schema | None:  # noqa: ANN401  (an Avro type is text, a list or an object)
+    """Return the record that a type holds, alone, as a branch or as the items of a list; None when it holds none."""
+    if isinstance(kind, list):
+        return next((found for branch in kind if (found := nested_record(branch)) is not None), None)
+    if not isinstance(kind, dict):
+        return None
+    return kind if kind["type"] == "record" else nested_record(kind.get("items"))
+
+
 def _problems(name: str, domain: str, schema: Schema, catalogue: CatalogueEntry) -> list[str]:
     problems = []
     expected = f"{TYPE_START}.{domain}.{name}"
     if schema.get("hongyan.type") != expected:
         problems.append(f"hongyan.type is {schema.get('hongyan.type')}, but the folder says {expected}")
-    for field in schema["fields"]:
+    for path, field in walk_fields(schema):
         if not field.get("doc"):
-            problems.append(f"field {field['name']} has no doc")
+            problems.append(f"field {path} has no doc")
         if field.get("sensitivity") not in SENSITIVITIES:
-            problems.append(f"field {field['name']} has no sensitivity of {', '.join(SENSITIVITIES)}")
+            problems.append(f"field {path} has no sensitivity of {', '.join(SENSITIVITIES)}")
         if field.get("format", "time") not in {*FORMATS, "time"}:
-            problems.append(f"field {field['name']} names the unknown format {field['format']}")
+            problems.append(f"field {path} names the unknown format {field['format']}")
     names = {field["name"] for field in schema["fields"]}
     used = {*catalogue.business_key, catalogue.time_field, *(check["field"] for check in schema.get("checks", ()))}
+    used |= {catalogue.named_receivers} if catalogue.named_receivers else set()
     problems += [f"{field} is used but is no field" for field in sorted(used - names)]
     return problems

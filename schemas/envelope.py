@@ -5,6 +5,7 @@ Source: CloudEvents 1.0.2, Kafka Protocol Binding 1.0.2 §3.2 and HTTP Protocol 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ PREFIX = "ce_"
 CONTENT_TYPE = "content-type"
 AVRO_CONTENT_TYPE = "application/vnd.confluent.avro"
 _AVRO = AVRO_CONTENT_TYPE.encode()
+RECEIVERS = "receivers"
+RECEIVERS_SEPARATOR = ","
+_RECEIVERS = re.compile(r"^[a-z0-9][a-z0-9-]*(,[a-z0-9][a-z0-9-]*)*$")
 _REQUIRED = ("id", "source", "type", "subject", "time")
 _NAMED = (*_REQUIRED, "dataschema", "division", "recordedtime", "traceparent", "follows")
 
@@ -25,7 +29,8 @@ class Envelope:
 
     ``(source, id)`` is the identity; ``subject`` is the business key and the record key; ``division`` is a GB/T 2260
     code; ``recordedtime`` is when Hongyan accepted the event (publication); ``follows`` is the id of the event that
-    this one corrects, recalls, revokes or removes. ``extensions`` holds any other attribute.
+    this one corrects, recalls, revokes or removes. ``extensions`` holds any other attribute; ``receivers`` among them
+    names the only agencies that the event may go to.
     """
 
     id: str
@@ -63,6 +68,11 @@ class Envelope:
     def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         """Read the record headers; raises ValueError (UnicodeDecodeError among them) when they are no event's."""
         return cls.from_attributes(header_attributes(headers))
+
+
+def is_receivers(text: str) -> bool:
+    """Tell whether text is a value of the attribute ``receivers``: ids of agencies, parted by commas."""
+    return _RECEIVERS.match(text) is not None
 
 
 def binary_headers(attributes: Mapping[str, str]) -> Headers:

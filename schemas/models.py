@@ -27,15 +27,19 @@ def model_for(contract: EventContract) -> type[EventData]:
 
     Validating with ``context={"marks": [...], ...}`` collects quality marks there (see :mod:`schemas.validation`).
     """
+    return _record(contract, contract.schema)
+
+
+def _record(contract: EventContract, record: Schema) -> type[EventData]:
     fields: dict[str, Any] = {}
-    for field in contract.fields():
+    for field in record["fields"]:
         if "derived" not in field:
             fields[field["name"]] = (_annotation(contract, field), Field(**_constraints(field)))
-    return create_model(f"{contract.schema['name']}Data", __base__=EventData, **fields)
+    return create_model(f"{record['name']}Data", __base__=EventData, **fields)
 
 
 def _constraints(field: Schema) -> dict[str, Any]:
-    names = {"minimum": "ge", "max_length": "max_length", "min_items": "min_length"}
+    names = {"minimum": "ge", "maximum": "le", "max_length": "max_length", "min_items": "min_length"}
     found = {ours: field[theirs] for theirs, ours in names.items() if theirs in field}
     return found | ({"default": field["default"]} if "default" in field else {})
 
@@ -52,6 +56,8 @@ def _annotation(contract: EventContract, field: Schema) -> Any:  # noqa: ANN401 
 def _of_kind(contract: EventContract, field: Schema, kind: Any) -> Any:  # noqa: ANN401
     if isinstance(kind, dict) and kind["type"] == "array":
         return list[_of_kind(contract, field, kind["items"])]  # type: ignore[misc]
+    if isinstance(kind, dict) and kind["type"] == "record":
+        return _record(contract, kind)
     if isinstance(kind, dict):
         logical = _LOGICAL.get(kind.get("logicalType", ""))
         if logical is None:

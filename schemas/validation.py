@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas.contracts import EventContract
+from schemas.codec import to_jsonable
+from schemas.contracts import EventContract, nested_record
 from schemas.formats import normalise_certificate_no
 from schemas.models import model_for
 
@@ -69,6 +70,13 @@ def _compiled(check: Mapping[str, str]) -> _Check:
     return _Check(cel.compile(check["cel"]), f"/{check['field']}", check["message"])
 
 
+def _plain(value: object) -> object:
+    """Return nested records as the codec takes them."""
+    if isinstance(value, BaseModel):
+        return {name: _plain(inner) for name, inner in value.__dict__.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
 class Validator:
     """Validates the data of one event type; made once and used for every event."""
 
@@ -79,6 +87,7 @@ class Validator:
         self._refused = frozenset({"check-character"} if rules.reject_bad_uscc else ())
         self._checks = [_compiled(check) for check in contract.schema.get("checks", ())]
         self._times = [f["name"] for f in contract.fields() if f.get("format") == "time"]
+        self._nested = any(nested_record(f["type"]) is not None for f in contract.fields())
         self._derived = [(f["name"], f["derived"]) for f in contract.fields() if "derived" in f]
 
     def validate(self, data: Mapping[str, Any], now: datetime, marks: Sequence[str] = ()) -> ValidData:
@@ -88,7 +97,9 @@ class Validator:
             model = self._model.model_validate(data, context=context)
         except ValidationError as error:
             raise InvalidData([_problem(e) for e in error.errors(include_url=False)]) from error
-        valid = dict(model.__dict__)
+        valid = (
+            {name: _plain(value) for name, value in model.__dict__.items()} if self._nested else dict(model.__dict__)
+        )
         problems = [*self._failed_checks(valid), *self._future_times(valid, now)]
         if problems:
             raise InvalidData(problems)
@@ -102,7 +113,7 @@ class Validator:
     def _failed_checks(self, valid: Mapping[str, Any]) -> list[Problem]:
         if not self._checks:
             return []
-        plain = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in valid.items()}
+        plain = to_jsonable(valid)
         return [Problem(c.pointer, c.message) for c in self._checks if c.program.execute(plain) is not True]
 
     def _future_times(self, valid: Mapping[str, Any], now: datetime) -> list[Problem]:

@@ -11,6 +11,7 @@ import orjson
 from consumers.router.memory import Memory, Scope, agencies_from_bytes, agencies_to_bytes
 from consumers.router.reading import Incoming, SchemaNames, Unreadable, read
 from schemas.codec import Decoded, UndecodableValue
+from schemas.envelope import RECEIVERS
 from schemas.registry_client import RegistryAway
 from schemas.topics import Topics
 from services.routing.matching import Matcher
@@ -22,12 +23,16 @@ Decode = Callable[[bytes], Decoded]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What routing goes by while one configuration stands: its version, its matcher, who is known, what follows up."""
+    """What routing goes by while one configuration stands.
+
+    Its version, its matcher, the agencies that are known, the types that follow up, those that name their receivers.
+    """
 
     version: int
     matcher: Matcher
     agencies: frozenset[str]
     follow_up_types: frozenset[str]
+    named_receiver_types: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -88,6 +93,10 @@ class BatchRouter:
         seen = known[seen_at]
         if seen is not None:
             self._repeat(scope, record, event, seen, plan, state)
+            return
+        if RECEIVERS not in event.attributes and event.attributes["type"] in plan.named_receiver_types:
+            reason = "events of this type go to named receivers only, and this one has no attribute receivers"
+            self._dead_letter(scope, record, event, reason, plan, state)
             return
         body = record.value or b""
         try:

@@ -39,6 +39,7 @@ class Planner:
     def __init__(self, follower: ControlFollower, contracts: Contracts, metrics: RouterMetrics) -> None:
         self._follower = follower
         self._follow_up_types = contracts.follow_up_types()
+        self._named_receiver_types = contracts.named_receiver_types()
         self._metrics = metrics
         self._plan: Plan | None = None
 
@@ -49,7 +50,8 @@ class Planner:
         version = view.version
         if self._plan is None or self._plan.version != version:
             matcher = Matcher(list(view.subscriptions.values()), SystemClock().now, self._metrics.filter_errors.inc)
-            self._plan = Plan(version, matcher, frozenset(view.agencies), self._follow_up_types)
+            agencies = frozenset(view.agencies)
+            self._plan = Plan(version, matcher, agencies, self._follow_up_types, self._named_receiver_types)
             log.info("plan_made", version=version, subscriptions=len(view.subscriptions))
         return self._plan
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from schemas.envelope import RECEIVERS, RECEIVERS_SEPARATOR
 from services.routing.filters import Attributes, Data, OnError, Predicate, compile_filters
 from services.runtime.errors import InvalidError
 from services.subscriptions.control import Subscription
@@ -46,13 +47,20 @@ class Matcher:
             self._by_type[kind].append((subscription.id, subscription.agency, predicate, expires))
 
     def match(self, attributes: Attributes, data: Data) -> Mapping[str, list[str]]:
-        """Return the agencies it goes to, each with the subscriptions that matched; ``data`` is called lazily."""
+        """Return the agencies it goes to, each with the subscriptions that matched; ``data`` is called lazily.
+
+        An event that names its receivers goes to those of them that subscribed, and to nobody else.
+        """
         entries = self._by_type.get(attributes["type"])
         if not entries:
             return _NONE
         once = _Once(data)
+        named = attributes.get(RECEIVERS)
+        receivers = None if named is None else frozenset(named.split(RECEIVERS_SEPARATOR))
         found: dict[str, list[str]] = {}
         for subscription, agency, predicate, expires in entries:
+            if receivers is not None and agency not in receivers:
+                continue
             if expires is not None and self._now() >= expires:
                 continue
             if predicate is None or predicate(attributes, once):
