@@ -1,6 +1,6 @@
 # Two commands do everything on a machine with Python 3.11+ and make: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench up clean
+.PHONY: help install demo test check docs format bench up clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,10 @@ check: install ## 格式、类型、依赖方向 (formatting, types, import cont
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hongyan schema check --docs docs/reference
+
+docs: install ## 由模式与目录生成 docs/reference (write the reference of all event types)
+	$(BIN)/hongyan schema docs
 
 format: install ## 整理格式 (format the code)
 	$(BIN)/ruff format .

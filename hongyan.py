@@ -28,6 +28,7 @@ LAZY = {
     "demo": "producers.demonstration.commands:demo",
     "receiver": "consumers.receiver.commands:receiver",
     "fetch": "services.runtime.commands:fetch",
+    "schema": "services.catalogue.commands:schema",
     "settings": "services.runtime.commands:show_settings",
 }
 """Commands that are imported when they are called or listed."""

@@ -19,6 +19,7 @@ from tests.conditions import eventually
 ISSUED = "cn.gov.sc.health.medical-ad-certificate.issued"
 CORRECTED = "cn.gov.sc.health.medical-ad-certificate.corrected"
 REVOKED = "cn.gov.sc.health.medical-ad-certificate.revoked"
+ARREARS = "cn.gov.sc.insurance.arrears.noticed"
 ACCEPTED = "cn.gov.sc.window.case.accepted"
 COMPLETED = "cn.gov.sc.window.case.completed"
 SOURCE = "urn:test:department"

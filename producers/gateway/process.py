@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from producers.gateway.acceptance import Acceptance
 from producers.gateway.api import create_app
+from producers.gateway.catalogue import catalogue_routes
 from producers.publishing import Publishing
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
@@ -44,6 +45,7 @@ def run(settings: Settings, *, port: int) -> None:
     threading.Thread(target=prepare, name="connect", daemon=True).start()
     health = lambda: Health(ready.is_set(), {"departments": len(follower.view.departments)})  # noqa: E731
     app = create_app(acceptance, publishing, settings.gateway, health, CollectorRegistry())
+    app.include_router(catalogue_routes(contracts))
     serve(app, settings.http.host, port, stop)
     if acceptance.producer is not None:
         acceptance.producer.close()

@@ -12,7 +12,7 @@ from services.runtime.settings import Settings
 from tests.conditions import eventually
 from tests.configuration import Configuration
 from tests.conftest import OwnTopics
-from tests.events import CORRECTED, ISSUED, REVOKED, TestEvents, attribute, document, read_all
+from tests.events import ARREARS, CORRECTED, ISSUED, REVOKED, TestEvents, attribute, document, read_all
 from tests.processes import Processes
 
 pytestmark = pytest.mark.servers
@@ -68,6 +68,41 @@ def test_an_event_reaches_the_agencies_whose_filters_match(
     assert attribute(fed, "hongyan-subscriptions") == "city"
     assert entries["e2"]["agencies"] == {"market": ["all"], "chengdu": ["city"]}
     assert entries["e1"]["verdict"] == "routed"
+
+
+@pytest.mark.usefixtures("router")
+def test_an_event_that_names_its_receivers_goes_to_nobody_else(
+    own: OwnTopics, kafka: Kafka, configuration: Configuration, events: TestEvents, ledger: Ledger
+) -> None:
+    """Arrears reach the named agency that subscribed; not one that only subscribed, nor one that is only named."""
+    for agency in ("social", "medical"):
+        own.ensure_agency(agency)
+        configuration.agency(agency, "http://127.0.0.1:9/never")
+        configuration.subscription(f"arrears-{agency}", agency, [ARREARS])
+    events.publish(events.prepare(ARREARS, "a0", notice_no="0", receivers=["social", "medical"]))
+    ledger(1)
+    events.publish(
+        events.prepare(ARREARS, "a1", notice_no="1", receivers=["social", "market"]),
+        events.prepare(ARREARS, "a2", notice_no="2", receivers=["stranger"]),
+    )
+    entries = {document(record)["id"]: document(record) for record in ledger(3)}
+    assert ids(kafka, own.feed("social")) == ["a0", "a1"]
+    assert ids(kafka, own.feed("medical")) == ["a0"]
+    assert ids(kafka, own.feed("market")) == []
+    assert entries["a2"]["agencies"] == {}
+
+
+@pytest.mark.usefixtures("router")
+def test_an_event_that_should_name_its_receivers_and_does_not_is_a_dead_letter(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
+) -> None:
+    """Written past the gateway, without the attribute: nobody gets it, and the reason is on record."""
+    arrears = events.prepare(ARREARS, "a1")
+    headers = {name: value.decode() for name, value in arrears.headers if name != "ce_receivers"}
+    events.publish_raw(arrears.topic, arrears.value, arrears.key, headers)
+    assert document(ledger(1)[0])["verdict"] == "deadletter"
+    letter = read_all(kafka, topics.deadletter("router"), 1)[0]
+    assert "named receivers" in attribute(letter, "hongyan-reason")
 
 
 @pytest.mark.usefixtures("router")

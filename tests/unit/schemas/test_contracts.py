@@ -70,6 +70,34 @@ def test_date_ranges_are_checked() -> None:
     assert [problem.pointer for problem in caught.value.problems] == ["/valid_to"]
 
 
+INVENTORY = TYPES["cn.gov.sc.inventory.decided"]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"total": 4}, "/total"),
+        ({"keep": 2, "merge": 0}, "/keep"),
+        ({"systems": INVENTORY.sample["systems"][:2]}, "/systems"),
+        ({"systems": [dict(s, merge_into=None) for s in INVENTORY.sample["systems"]]}, "/systems"),
+        ({"systems": [dict(s, decision="perhaps") for s in INVENTORY.sample["systems"]]}, "/systems/0/decision"),
+        ({"systems": [dict(s, score_support=101) for s in INVENTORY.sample["systems"]]}, "/systems/0/score_support"),
+    ],
+)
+def test_the_three_lists_must_add_up(change: dict[str, Any], pointer: str) -> None:
+    """The sums of domain section 10.1 hold on ingest, in the totals and over the systems that are listed."""
+    with pytest.raises(InvalidData) as caught:
+        Validator(INVENTORY, ValidationRules()).validate(dict(INVENTORY.sample) | change, NOW)
+    assert pointer in {problem.pointer for problem in caught.value.problems}
+
+
+@pytest.mark.parametrize(("total", "keep", "merge", "retire"), [(78, 76, 1, 1), (311, 223, 30, 58)])
+def test_the_published_lists_are_accepted(total: int, keep: int, merge: int, retire: int) -> None:
+    """78 = 76 + 1 + 1 and 311 = 223 + 30 + 58, without their systems."""
+    data = dict(INVENTORY.sample) | {"total": total, "keep": keep, "merge": merge, "retire": retire, "systems": []}
+    assert Validator(INVENTORY, ValidationRules()).validate(data, NOW).data["total"] == total
+
+
 def test_a_wrong_check_character_is_marked_or_refused_by_rule() -> None:
     """The default marks; refusing is a setting (domain rule 3.1)."""
     data = dict(ISSUED.sample) | {"institution_uscc": "91350100M000100Y4A"}
