@@ -1,0 +1,167 @@
+"""The relay's loop: lock the table, fence the predecessor, settle what it had sent, then batch by batch.
+
+A batch is one Kafka transaction that holds the events and their ids (:mod:`producers.outbox.progress`); the rows are
+settled after its commit. A batch that was committed but not settled is settled before anything else is read, so every
+row is on the log exactly once. Any trouble ends the session, and the next one begins with the same steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import orjson
+import structlog
+
+from producers.outbox import progress
+from producers.outbox.metrics import RelayMetrics
+from producers.outbox.repository import Outbox, OutboxRow, OutboxSession
+from producers.publishing import Prepared
+from schemas.topics import Topics
+from services.runtime.errors import FieldProblem, InvalidError, ProducerLostError, UnavailableError
+from services.runtime.kafka.port import Kafka, TransactionalProducer
+
+RETRY_S = 0.5
+MAX_VALUE_BYTES = 900_000
+"""A broker takes records of at most 1 MiB by default; a larger row would hold up all that come after it."""
+
+State = Literal["starting", "standby", "working", "waiting"]
+
+log = structlog.get_logger()
+
+
+class Preparing(Protocol):
+    """Checks and encodes events (:class:`producers.publishing.Publishing`)."""
+
+    def prepare(self, attributes: Mapping[str, Any], data: object) -> Prepared:
+        """Return the event ready to send; raises InvalidError or RegistryUnavailableError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRules:
+    """Whose relay this is (``name``, CloudEvents ``source``), rows a transaction at most, seconds between two polls."""
+
+    name: str
+    source: str
+    batch: int
+    poll_s: float
+
+
+class Relay:
+    """Relays one outbox until told to stop. Of several on one table one works, and the others stand by."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        kafka: Kafka,
+        topics: Topics,
+        publishing: Preparing,
+        rules: RelayRules,
+        metrics: RelayMetrics,
+    ) -> None:
+        self._outbox = outbox
+        self._kafka = kafka
+        self._topics = topics
+        self._publishing = publishing
+        self._rules = rules
+        self._metrics = metrics
+        self.state: State = "starting"
+        self.trouble = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Relay until ``stop``; whatever is away is waited for."""
+        while not stop.is_set():
+            try:
+                self._session(stop)
+            except UnavailableError as error:
+                self._enter("waiting", str(error))
+                log.warning("relay_interrupted", error=str(error), kind=type(error).__name__)
+                stop.wait(RETRY_S)
+
+    def _session(self, stop: threading.Event) -> None:
+        with self._outbox.session() as table:
+            while not table.lock():
+                self._enter("standby")
+                if stop.wait(self._rules.poll_s):
+                    return
+            self._ensure_topic()
+            # Under the lock only: building it fences whoever had the lock before, and ends what that one left open.
+            producer = self._kafka.transactional_producer(self._topics.transactional_id("relay", self._rules.name))
+            try:
+                table.settle(progress.last_published(self._kafka, self._topics, self._rules.name))
+                self._relay_until(stop, table, producer)
+            finally:
+                producer.close()
+
+    def _ensure_topic(self) -> None:
+        admin = self._kafka.admin()
+        try:
+            admin.ensure_topics([self._topics.relay_spec()])
+        finally:
+            admin.close()
+
+    def _relay_until(self, stop: threading.Event, table: OutboxSession, producer: TransactionalProducer) -> None:
+        self._enter("working")
+        while not stop.is_set():
+            if not self.relay_once(table, producer):
+                table.wait(self._rules.poll_s, stop)
+
+    def relay_once(self, table: OutboxSession, producer: TransactionalProducer) -> int:
+        """Relay the oldest rows and return how many there were; raises UnavailableError: then the session is over."""
+        rows = table.unsent(self._rules.batch)
+        prepared: list[Prepared] = []
+        sent: list[str] = []
+        rejected: list[tuple[str, str]] = []
+        for row in rows:
+            try:
+                prepared.append(self._prepare(row))
+                sent.append(row.id)
+            except InvalidError as error:
+                rejected.append((row.id, str(error)))
+        if sent:
+            self._publish(producer, prepared, sent)
+            table.settle(sent)
+        for id_, reason in rejected:
+            table.reject(id_, reason)
+            log.warning("row_rejected", id=id_, reason=reason)
+        if rows:
+            self._metrics.batch_committed(len(sent), len(rejected))
+        return len(rows)
+
+    def _publish(self, producer: TransactionalProducer, events: Sequence[Prepared], ids: Sequence[str]) -> None:
+        producer.begin()
+        try:
+            for event in events:
+                producer.send(event.topic, key=event.key, value=event.value, headers=event.headers)
+            progress.write(producer, self._topics, self._rules.name, ids)
+            producer.commit()
+        except ProducerLostError:
+            raise
+        except UnavailableError:
+            producer.abort()
+            raise
+
+    def _prepare(self, row: OutboxRow) -> Prepared:
+        source = self._rules.source
+        if row.source not in {None, source}:
+            raise InvalidError([FieldProblem("/source", f"此发件箱的 source 是 {source} (this outbox's is another)")])
+        try:
+            data = orjson.loads(row.payload)
+        except orjson.JSONDecodeError as error:
+            raise InvalidError([FieldProblem("/payload", f"不是 JSON (no JSON): {error}")]) from error
+        # The key is what the order hangs on: one that is not the business key is refused as a wrong subject.
+        attributes = {"id": row.id, "source": source, "type": row.type, "subject": row.key}
+        given = {"time": row.time, "follows": row.follows, "division": row.division}
+        prepared = self._publishing.prepare(attributes | {k: v for k, v in given.items() if v is not None}, data)
+        if len(prepared.value) > MAX_VALUE_BYTES:
+            raise InvalidError([FieldProblem("/payload", f"编码后超过 {MAX_VALUE_BYTES} 字节 (too large)")])
+        return prepared
+
+    def _enter(self, state: State, trouble: str = "") -> None:
+        if state != self.state:
+            log.info("relay_changed", state=state)
+        self.state, self.trouble = state, trouble
+        self._metrics.working.set(state == "working")

@@ -1,0 +1,131 @@
+"""Databases of departments: a PostgreSQL and a private MariaDB, each with the shipped outbox in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+from pymysql.constants import CLIENT
+
+from services.runtime.embedded.ports import free_port
+from services.runtime.supervisor import Child, Program, Supervisor
+from tests.conditions import eventually
+
+SQL = Path(__file__).parents[1] / "producers" / "outbox" / "sql"
+REQUIRED = "HONGYAN_TESTS_REQUIRE"
+
+
+def mariadb_missing() -> str | None:
+    """Return why there is no MariaDB to test with; fails where the run is bound to have it."""
+    if shutil.which("mariadbd") and shutil.which("mariadb-install-db"):
+        return None
+    reason = "mariadbd is not installed (Debian: apt-get install mariadb-server)"
+    if "mariadb" in os.environ.get(REQUIRED, "") or os.environ.get("CI"):
+        pytest.fail(reason)
+    return reason
+
+
+class MariaDb:
+    """A private server with a folder, a socket and a loopback port of its own; a killed one is started again."""
+
+    def __init__(self, folder: Path, supervisor: Supervisor) -> None:
+        self.port = free_port()
+        self._make(folder)
+        command = ["mariadbd", "--no-defaults", f"--datadir={folder / 'data'}", f"--socket={folder / 'socket'}"]
+        command += [f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={folder / 'pid'}"]
+        command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", *_as_root()]
+        self.child: Child = supervisor.start(Program("mariadb", command, folder / "log"))[0]
+        eventually(self.answers, 60, "mariadbd")
+
+    @staticmethod
+    def _make(folder: Path) -> None:
+        command = ["mariadb-install-db", "--no-defaults", f"--datadir={folder / 'data'}", "--skip-test-db"]
+        command += ["--auth-root-authentication-method=normal", *_as_root()]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def connect(self, database: str | None = None) -> pymysql.Connection[Any]:
+        """Connect as root."""
+        flags = CLIENT.MULTI_STATEMENTS
+        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", database=database, client_flag=flags)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        assert self.child.pid is not None
+        os.kill(self.child.pid, signal.SIGKILL)
+
+    def answers(self) -> bool:
+        """Tell whether it accepts connections."""
+        try:
+            self.connect().close()
+        except pymysql.OperationalError:
+            return False
+        return True
+
+
+def _as_root() -> list[str]:
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+@dataclass
+class Department:
+    """A department's database; connections that its tests leave open are closed at the end."""
+
+    kind: str
+    url: str
+    connector: Callable[[], Any]
+    opened: list[Any] = field(default_factory=list)
+
+    def connect(self) -> Any:
+        """Return a DB-API connection whose transaction begins by itself."""
+        self.opened.append(self.connector())
+        return self.opened[-1]
+
+    def close(self) -> None:
+        """Close what is still open."""
+        for connection in self.opened:
+            with contextlib.suppress(pymysql.err.Error):
+                connection.close()
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run statements, commit, and return the rows of the first."""
+        connection = self.connector()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(statement, parameters or None)
+            found = list(cursor.fetchall()) if cursor.description else []
+            while self.kind == "mariadb" and cursor.nextset():
+                pass
+            connection.commit()
+            return found
+        finally:
+            connection.close()
+
+    def install(self) -> None:
+        """Run the shipped statements as they are."""
+        file = SQL / ("postgresql.sql" if self.kind == "postgresql" else "mysql.sql")
+        self.execute(file.read_text(encoding="utf-8"))
+
+    def states(self) -> dict[str, str]:
+        """Return each row's state by its id."""
+        return {str(id_): str(state) for id_, state in self.execute("SELECT id, state FROM hongyan_outbox")}
+
+
+def postgresql(dsn: str) -> Department:
+    """Return a department on PostgreSQL."""
+    return Department("postgresql", dsn, lambda: psycopg.connect(dsn))
+
+
+def mariadb(server: MariaDb, database: str) -> Department:
+    """Return a department on MariaDB."""
+    url = f"mysql://root@127.0.0.1:{server.port}/{database}"
+    return Department("mariadb", url, lambda: server.connect(database))
