@@ -115,6 +115,21 @@ class Department:
         file = SQL / ("postgresql.sql" if self.kind == "postgresql" else "mysql.sql")
         self.execute(file.read_text(encoding="utf-8"))
 
+    def end_waiting_sessions(self) -> None:
+        """End the sessions that wait for a lock: a server goes on with a statement whose client was killed."""
+        if self.kind == "postgresql":
+            waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ending = "SELECT pg_terminate_backend(%s)"
+        else:
+            waiting = (
+                "SELECT id FROM information_schema.processlist "
+                "WHERE db = DATABASE() AND command = 'Query' AND id <> CONNECTION_ID()"
+            )
+            ending = "KILL %s"
+        for row in self.execute(waiting):
+            self.execute(ending, row)
+        eventually(lambda: not self.execute(waiting), 20, "the end of waiting sessions")
+
     def states(self) -> dict[str, str]:
         """Return each row's state by its id."""
         return {str(id_): str(state) for id_, state in self.execute("SELECT id, state FROM hongyan_outbox")}

@@ -8,6 +8,7 @@ row is on the log exactly once. Any trouble ends the session, and the next one b
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -24,6 +25,8 @@ from services.runtime.errors import FieldProblem, InvalidError, ProducerLostErro
 from services.runtime.kafka.port import Kafka, TransactionalProducer
 
 RETRY_S = 0.5
+SLOW_S = 5.0
+"""A transaction that takes longer is one that waits for Kafka; the client itself gives up much later."""
 MAX_VALUE_BYTES = 900_000
 """A broker takes records of at most 1 MiB by default; a larger row would hold up all that come after it."""
 
@@ -68,8 +71,16 @@ class Relay:
         self._publishing = publishing
         self._rules = rules
         self._metrics = metrics
-        self.state: State = "starting"
-        self.trouble = ""
+        self._state: State = "starting"
+        self._trouble = ""
+        self._publishing_since: float | None = None
+
+    def condition(self) -> tuple[State, str]:
+        """Return what it is doing, and why it is waiting; may be asked from any thread."""
+        since = self._publishing_since
+        if since is not None and time.monotonic() - since > SLOW_S:
+            return "waiting", f"Kafka 已有 {time.monotonic() - since:.0f} 秒没有应答 (Kafka does not answer)"
+        return self._state, self._trouble
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop``; whatever is away is waited for."""
@@ -132,8 +143,9 @@ class Relay:
         return len(rows)
 
     def _publish(self, producer: TransactionalProducer, events: Sequence[Prepared], ids: Sequence[str]) -> None:
-        producer.begin()
+        self._publishing_since = time.monotonic()
         try:
+            producer.begin()
             for event in events:
                 producer.send(event.topic, key=event.key, value=event.value, headers=event.headers)
             progress.write(producer, self._topics, self._rules.name, ids)
@@ -143,6 +155,8 @@ class Relay:
         except UnavailableError:
             producer.abort()
             raise
+        finally:
+            self._publishing_since = None
 
     def _prepare(self, row: OutboxRow) -> Prepared:
         source = self._rules.source
@@ -161,7 +175,7 @@ class Relay:
         return prepared
 
     def _enter(self, state: State, trouble: str = "") -> None:
-        if state != self.state:
+        if state != self._state:
             log.info("relay_changed", state=state)
-        self.state, self.trouble = state, trouble
+        self._state, self._trouble = state, trouble
         self._metrics.working.set(state == "working")

@@ -38,7 +38,8 @@ def run(settings: Settings, *, port: int) -> None:
     relay = Relay(outbox, connect(settings.kafka), topics, publishing, rules, RelayMetrics(counted))
 
     def health() -> Health:
-        return Health(relay.state in WELL, {"state": relay.state, "trouble": relay.trouble})
+        state, trouble = relay.condition()
+        return Health(state in WELL, {"state": state, "trouble": trouble})
 
     with ProbeServer(settings.http.host, port, health, counted):
         relay.run(stop)

@@ -178,6 +178,7 @@ def test_a_relay_killed_between_the_commit_to_kafka_and_the_mark_repeats_nothing
     relay = processes.start("relay", relaying)
     eventually(lambda: ids(kafka, own) == ["first"], LONG_S)
     relay.kill()
+    department.end_waiting_sessions()
     holder.rollback()
     assert department.states() == {"first": "new"}
     commit(department, ("second", 1))
