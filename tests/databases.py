@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ class MariaDb:
         command += ["--auth-root-authentication-method=normal", *_as_root()]
         subprocess.run(command, check=True, capture_output=True)
 
-    def connect(self, database: str | None = None) -> pymysql.Connection[Any]:
-        """Connect as root."""
-        flags = CLIENT.MULTI_STATEMENTS
-        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", database=database, client_flag=flags)
+    def connect(self, database: str | None = None, user: str = "root", password: str = "") -> pymysql.Connection[Any]:
+        """Connect over TCP."""
+        where = {"host": "127.0.0.1", "port": self.port, "database": database}
+        return pymysql.connect(user=user, password=password, client_flag=CLIENT.MULTI_STATEMENTS, **where)
 
     def kill(self) -> None:
         """SIGKILL it."""
@@ -82,13 +83,17 @@ class Department:
 
     kind: str
     url: str
-    connector: Callable[[], Any]
+    connector: Callable[..., Any]
     opened: list[Any] = field(default_factory=list)
 
     def connect(self) -> Any:
         """Return a DB-API connection whose transaction begins by itself."""
         self.opened.append(self.connector())
         return self.opened[-1]
+
+    def seen_as(self, user: str, password: str, url: str) -> Department:
+        """Return the same database as another login sees it."""
+        return Department(self.kind, url, lambda: self.connector(user=user, password=password))
 
     def close(self) -> None:
         """Close what is still open."""
@@ -115,6 +120,13 @@ class Department:
         file = SQL / ("postgresql.sql" if self.kind == "postgresql" else "mysql.sql")
         self.execute(file.read_text(encoding="utf-8"))
 
+    def uninstall(self) -> None:
+        """Take the outbox away."""
+        self.execute("DROP TABLE hongyan_outbox")
+        self.execute("DROP TABLE hongyan_outbox_lock")
+        if self.kind == "postgresql":
+            self.execute("DROP FUNCTION hongyan_outbox_order, hongyan_outbox_notify")
+
     def end_waiting_sessions(self) -> None:
         """End the sessions that wait for a lock: a server goes on with a statement whose client was killed."""
         if self.kind == "postgresql":
@@ -137,10 +149,10 @@ class Department:
 
 def postgresql(dsn: str) -> Department:
     """Return a department on PostgreSQL."""
-    return Department("postgresql", dsn, lambda: psycopg.connect(dsn))
+    return Department("postgresql", dsn, partial(psycopg.connect, dsn))
 
 
 def mariadb(server: MariaDb, database: str) -> Department:
     """Return a department on MariaDB."""
     url = f"mysql://root@127.0.0.1:{server.port}/{database}"
-    return Department("mariadb", url, lambda: server.connect(database))
+    return Department("mariadb", url, partial(server.connect, database))

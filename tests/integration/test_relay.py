@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import signal
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
+from producers.outbox.helper import add_event
 from producers.outbox.repository import create_statement
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
@@ -32,6 +36,7 @@ from tests.processes import Processes, Running
 pytestmark = pytest.mark.servers
 
 KEY = "SYN-000001"
+RECORDED = "cn.gov.sc.window.consultation.recorded"
 LONG_S = 60.0
 
 
@@ -140,20 +145,63 @@ def test_a_bad_row_is_marked_with_the_reason_and_the_others_go_on(
     accept(connection.cursor(), "good", 1)
     accept(connection.cursor(), "wrong-key", 2, project_no="SYN-000003")
     accept(connection.cursor(), "huge", 4, department_name="长" * 400_000)
+    recorded = {**load_contracts().types[RECORDED].sample, "count": 2**64 - 1}
+    add_event(connection.cursor(), RECORDED, "whatever", recorded, event_id="overflowing")
     connection.commit()
     connection.close()
     processes.start("relay", relaying)
-    wanted = {"bad": "rejected", "good": "sent", "wrong-key": "rejected", "huge": "rejected"}
+    wanted = {"bad": "rejected", "good": "sent", "wrong-key": "rejected", "huge": "rejected"} | {
+        "overflowing": "rejected"
+    }
     eventually(lambda: department.states() == wanted, LONG_S)
     assert ids(kafka, own) == ["good"]
     reasons = dict(department.execute("SELECT id, reason FROM hongyan_outbox"))
     assert "/data/level" in reasons["bad"]
     assert "/data/department_code" in reasons["bad"]
     assert "/subject" in reasons["wrong-key"]
-    assert "/data/department_name" in reasons["huge"] or "/payload" in reasons["huge"]
+    assert "/payload" in reasons["huge"]
     mended = json.dumps({**load_contracts().types[ACCEPTED].sample, "project_no": KEY})
     department.execute("UPDATE hongyan_outbox SET payload = %s, state = 'new' WHERE id = 'bad'", (mended,))
     eventually(lambda: sorted(ids(kafka, own)) == ["bad", "good"], LONG_S)
+
+
+def test_the_rights_that_the_page_names_are_enough(
+    kafka: Kafka, own: OwnTopics, relaying: Settings, department: Department, processes: Processes
+) -> None:
+    """The application and the relay each have a login that may do what docs/outbox.md says, and no more."""
+    with granted(department) as (application, relay):
+        commit(application, ("e1", 1), ("e2", 1))
+        relaying.relay.dsn = SecretStr(relay.url)
+        processes.start("relay", relaying)
+        eventually(lambda: department.states() == {"e1": "sent", "e2": "sent"}, LONG_S)
+        application.close()
+        processes.end()
+    assert ids(kafka, own) == ["e1", "e2"]
+
+
+@contextmanager
+def granted(department: Department) -> Iterator[tuple[Department, Department]]:
+    """Give the department two logins with few rights: the application's and the relay's."""
+    suffix = secrets.token_hex(4)
+    on_postgresql = department.kind == "postgresql"
+    rights = {"app": ["INSERT ON hongyan_outbox"], "relay": ["SELECT, UPDATE ON hongyan_outbox"]}
+    if on_postgresql:
+        rights["app"] += ["SELECT, INSERT, DELETE ON hongyan_outbox_lock", "USAGE ON SEQUENCE hongyan_outbox_position"]
+    logins = []
+    for name, granted in rights.items():
+        user, url = f"{name}_{suffix}", make_url(department.url)
+        how = "LOGIN PASSWORD" if on_postgresql else "IDENTIFIED BY"
+        department.execute(f"CREATE USER {user} {how} 'secret'")
+        for right in granted:
+            department.execute(f"GRANT {right} TO {user}")
+        url = url.set(username=user, password="secret")
+        logins.append(department.seen_as(user, "secret", url.render_as_string(hide_password=False)))
+    try:
+        yield logins[0], logins[1]
+    finally:
+        for name in rights:
+            department.execute(f"DROP OWNED BY {name}_{suffix}" if on_postgresql else "SELECT 1")
+            department.execute(f"DROP USER {name}_{suffix}")
 
 
 def test_rows_are_deleted_when_asked(
@@ -201,6 +249,7 @@ def test_of_two_relays_one_stands_by_and_takes_over(
     eventually(lambda: state_of(second) == "working", LONG_S)
     eventually(lambda: set(department.states().values()) == {"sent"}, LONG_S)
     assert Counter(ids(kafka, own)) == Counter(f"e{n}" for n in range(400))
+    assert second.terminate() == 0
 
 
 def test_a_relay_that_was_stopped_and_lost_its_lock_doubles_nothing(
