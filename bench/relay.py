@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -102,46 +101,23 @@ def bare(address: str, dsn: str, topic: str) -> float:
 
 
 def ours(address: str, dsn: str, topics: Topics) -> float:
-    """Relay every row with the product's relay; return seconds from the first batch to the last mark."""
+    """Relay every row with the product's relay; return seconds from the first SELECT to the last mark."""
+    kafka = connect(KafkaSettings(bootstrap_servers=address))
     publishing = Publishing(
-        load_contracts(),
-        KnownSchema(),
-        "http://registry",
-        topics,
-        GatewaySettings(),
-        SystemClock(),  # type: ignore[arg-type]
+        load_contracts(), KnownSchema(), "http://registry", topics, GatewaySettings(), SystemClock()
     )
-    stop = threading.Event()
-    metrics = _StopAfter(stop)
-    relay = Relay(
-        Outbox(dsn, "hongyan_outbox", "mark", 60.0),
-        connect(KafkaSettings(bootstrap_servers=address)),
-        topics,
-        publishing,
-        RelayRules("bench", SOURCE, BATCH, 1.0),
-        metrics,
-    )
-    relay.run(stop)
-    return metrics.ended - metrics.began
-
-
-class _StopAfter(RelayMetrics):
-    """Notes when the relay begins to work and when the last row is marked."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        super().__init__(CollectorRegistry())
-        self._left = ROWS
-        self._stop = stop
-        self.began = self.ended = 0.0
-
-    def batch_begun(self) -> None:
-        """Note the first."""
-        self.began = self.began or time.perf_counter()
-
-    def batch_committed(self, sent: int, rejected: int) -> None:
-        """Note the last."""
-        super().batch_committed(sent, rejected)
-        self._left -= sent
-        if self._left <= 0:
-            self.ended = time.perf_counter()
-            self._stop.set()
+    outbox = Outbox(dsn, "hongyan_outbox", "mark", 60.0)
+    rules = RelayRules("bench", SOURCE, BATCH, 1.0)
+    relay = Relay(outbox, kafka, topics, publishing, rules, RelayMetrics(CollectorRegistry()))
+    producer = kafka.transactional_producer(topics.transactional_id("relay", rules.name))
+    producer.learn([topics.events("window"), topics.control_relay])
+    done = 0
+    with outbox.session() as table:
+        began = time.perf_counter()
+        while count := relay.relay_once(table, producer):
+            done += count
+        took = time.perf_counter() - began
+    producer.close()
+    if done != ROWS:
+        raise RuntimeError(f"{done} rows instead of {ROWS}")
+    return took
