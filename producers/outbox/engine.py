@@ -1,8 +1,9 @@
 """The relay's loop: lock the table, fence the predecessor, settle what it had sent, then batch by batch.
 
 A batch is one Kafka transaction that holds the events and their ids (:mod:`producers.outbox.progress`); the rows are
-settled after its commit. A batch that was committed but not settled is settled before anything else is read, so every
-row is on the log exactly once. Any trouble ends the session, and the next one begins with the same steps.
+settled after its commit and before the next one is published. A session begins by settling what the last transaction
+on the log was about, so every row is there exactly once. Any trouble ends the session, and the next one begins with the
+same steps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -53,6 +55,15 @@ class RelayRules:
     poll_s: float
 
 
+@dataclass(slots=True)
+class _Checked:
+    """A batch: the events that may go out with their ids, and the rejected ids with the reason."""
+
+    events: list[Prepared] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+
 class Relay:
     """Relays one outbox until told to stop. Of several on one table one works, and the others stand by."""
 
@@ -74,6 +85,7 @@ class Relay:
         self._state: State = "starting"
         self._trouble = ""
         self._publishing_since: float | None = None
+        self._unsettled: list[str] = []
 
     def condition(self) -> tuple[State, str]:
         """Return what it is doing, and why it is waiting; may be asked from any thread."""
@@ -116,31 +128,44 @@ class Relay:
 
     def _relay_until(self, stop: threading.Event, table: OutboxSession, producer: TransactionalProducer) -> None:
         self._enter("working")
+        self._unsettled = []
         while not stop.is_set():
             if not self.relay_once(table, producer):
                 table.wait(self._rules.poll_s, stop)
+        table.settle(self._unsettled)
 
     def relay_once(self, table: OutboxSession, producer: TransactionalProducer) -> int:
-        """Relay the oldest rows and return how many there were; raises UnavailableError: then the session is over."""
-        rows = table.unsent(self._rules.batch)
-        prepared: list[Prepared] = []
-        sent: list[str] = []
-        rejected: list[tuple[str, str]] = []
-        for row in rows:
-            try:
-                prepared.append(self._prepare(row))
-                sent.append(row.id)
-            except InvalidError as error:
-                rejected.append((row.id, str(error)))
-        if sent:
-            self._publish(producer, prepared, sent)
-            table.settle(sent)
-        for id_, reason in rejected:
+        """Relay the oldest rows and return how many there were; raises UnavailableError: then the session is over.
+
+        The batch before is settled while this one is checked, and before this one is published: what a killed relay
+        leaves unsettled is never more than its last transaction.
+        """
+        before, self._unsettled = self._unsettled, []
+        held = set(before)
+        rows = [row for row in table.unsent(self._rules.batch + len(before)) if row.id not in held]
+        with ThreadPoolExecutor(1, "settle") as settler:
+            settling = settler.submit(table.settle, before)
+            checked = self._check(rows)
+        settling.result()
+        if checked.ids:
+            self._publish(producer, checked.events, checked.ids)
+            self._unsettled = checked.ids
+        for id_, reason in checked.rejected:
             table.reject(id_, reason)
             log.warning("row_rejected", id=id_, reason=reason)
         if rows:
-            self._metrics.batch_committed(len(sent), len(rejected))
+            self._metrics.batch_ended(len(checked.ids), len(checked.rejected))
         return len(rows)
+
+    def _check(self, rows: Sequence[OutboxRow]) -> _Checked:
+        checked = _Checked()
+        for row in rows:
+            try:
+                checked.events.append(self._prepare(row))
+                checked.ids.append(row.id)
+            except InvalidError as error:
+                checked.rejected.append((row.id, str(error)))
+        return checked
 
     def _publish(self, producer: TransactionalProducer, events: Sequence[Prepared], ids: Sequence[str]) -> None:
         self._publishing_since = time.monotonic()

@@ -15,8 +15,8 @@ class RelayMetrics:
             "hongyan_relay_working", "1 while it has the table's lock and all it needs", registry=registry
         )
 
-    def batch_committed(self, sent: int, rejected: int) -> None:
-        """Count one batch whose rows are settled."""
+    def batch_ended(self, sent: int, rejected: int) -> None:
+        """Count one batch."""
         self._batches.inc(bool(sent))
         self._rows.labels("sent").inc(sent)
         self._rows.labels("rejected").inc(rejected)

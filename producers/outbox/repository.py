@@ -9,9 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from sqlalchemy import (
@@ -59,8 +58,7 @@ class DatabaseSettingError(HongyanError):
     """The outbox's address or table name is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """One event as the department has written it; ``payload`` is JSON text."""
 
     id: str
