@@ -25,8 +25,8 @@ from producers.publishing import Prepared
 from schemas.topics import Topics
 from services.runtime.errors import FieldProblem, InvalidError, ProducerLostError, UnavailableError
 from services.runtime.kafka.port import Kafka, TransactionalProducer
+from services.runtime.lifecycle import outlast
 
-RETRY_S = 0.5
 SLOW_S = 5.0
 """A transaction that takes longer is one that waits for Kafka; the client itself gives up much later."""
 MAX_VALUE_BYTES = 900_000
@@ -96,13 +96,14 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop``; whatever is away is waited for."""
-        while not stop.is_set():
-            try:
-                self._session(stop)
-            except UnavailableError as error:
-                self._enter("waiting", str(error))
-                log.warning("relay_interrupted", error=str(error), kind=type(error).__name__)
-                stop.wait(RETRY_S)
+        outlast("relay", lambda: self._attempt(stop), stop)
+
+    def _attempt(self, stop: threading.Event) -> None:
+        try:
+            self._session(stop)
+        except UnavailableError as error:
+            self._enter("waiting", str(error))
+            raise
 
     def _session(self, stop: threading.Event) -> None:
         with self._outbox.session() as table:
