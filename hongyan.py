@@ -21,6 +21,7 @@ LAZY = {
     "agency": "services.portal.commands:agency",
     "subscription": "services.portal.commands:subscription",
     "import": "producers.files.commands:import_file",
+    "relay": "producers.outbox.commands:relay",
     "parked": "consumers.pusher.commands:parked",
     "lag": "consumers.monitor.commands:lag",
     "report": "services.reporting.commands:report",
@@ -75,6 +76,8 @@ PROCESSES = {
     "monitor": ("consumers.monitor.process", 8094),
 }
 """Every process of an installation, with its module and default port."""
+ATTACHED = {"relay": ("producers.outbox.process", 8095)}
+"""Processes that go with a department's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal")
 
 serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)
@@ -84,7 +87,7 @@ app.add_typer(run, name="run")
 
 
 def _starter(name: str) -> Callable[[int, str], None]:
-    module, default_port = PROCESSES[name]
+    module, default_port = (PROCESSES | ATTACHED)[name]
 
     def start(
         port: Annotated[int, typer.Option(help="监听端口 (port)")] = default_port,
@@ -121,7 +124,7 @@ def up(
     run_up([Process(name, "serve" if name in SERVED else "run") for name in order], data, port, kafka_port, as_json)
 
 
-for _name in PROCESSES:
+for _name in (*PROCESSES, *ATTACHED):
     (serve if _name in SERVED else run).command(_name)(_starter(_name))
 
 

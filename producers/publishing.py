@@ -141,6 +141,9 @@ class Publishing:
             value = self._codec.encode(contract.subject, contract.schema, data)
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
+        except (ValueError, OverflowError) as error:
+            # Avro's own limits, such as 32 bits of an int.
+            raise InvalidError([FieldProblem("/data", f"不能按模式编码 (does not fit the schema): {error}")]) from error
         completed = {name: str(text) for name, text in (*attributes.items(), *derived.items()) if text is not None}
         completed["specversion"] = SPEC_VERSION
         completed["subject"] = key

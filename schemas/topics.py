@@ -39,6 +39,7 @@ class Topics:
         self.control_identities = f"{prefix}control.identities"
         self.control_schemas = f"{prefix}control.schemas"
         self.control_requests = f"{prefix}control.requests"
+        self.control_relay = f"{prefix}control.relay"
 
     def events(self, domain: str) -> str:
         """Return the topic of a domain's events, e.g. ``events.health.v1``."""
@@ -75,6 +76,10 @@ class Topics:
         """Return the specification of a domain's event topic."""
         return TopicSpec(self.events(domain), EVENT_PARTITIONS)
 
+    def relay_spec(self) -> TopicSpec:
+        """Return the specification of the topic in which each outbox relay keeps what it published last."""
+        return TopicSpec(self.control_relay, 1, retention_ms=-1, compacted=True)
+
     def agency_specs(self, agency: str) -> list[TopicSpec]:
         """Return the topics that an agency needs: its feed and its parking place."""
         return [TopicSpec(self.feed(agency), 1), TopicSpec(self.parked(agency), 1)]
@@ -89,5 +94,6 @@ class Topics:
             TopicSpec(self.control_identities, 1, retention_ms=-1, compacted=True),
             TopicSpec(self.control_schemas, 1, retention_ms=-1),
             TopicSpec(self.control_requests, 1),
+            self.relay_spec(),
             *(TopicSpec(self.deadletter(stage), 1) for stage in ("router", "pusher", "statistics")),
         ]

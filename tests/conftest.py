@@ -21,10 +21,11 @@ from services.runtime.database import migrate
 from services.runtime.embedded.servers import Servers, start_servers
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Admin, Kafka
-from services.runtime.settings import DeliverySettings, KafkaSettings, SecuritySettings, Settings
+from services.runtime.settings import DeliverySettings, KafkaSettings, RelaySettings, SecuritySettings, Settings
 from services.runtime.supervisor import Supervisor
 from tests.configuration import Configuration
-from tests.events import TestEvents
+from tests.databases import Department, MariaDb, mariadb, mariadb_missing, postgresql
+from tests.events import SOURCE, TestEvents
 from tests.processes import Processes
 
 # kafka-python leaves a socket whose connection was refused to the garbage collector.
@@ -173,6 +174,45 @@ def configuration(kafka: Kafka, own: OwnTopics, installation: Settings) -> Confi
 def events(kafka: Kafka, own: OwnTopics, installation: Settings) -> TestEvents:
     """Publish a department's events by the product's own way in."""
     return TestEvents(kafka, own, installation)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDb]:
+    """Start a private MariaDB once per run; where there is none, what needs it is skipped."""
+    reason = mariadb_missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with open_folder() as folder, Supervisor() as supervisor:
+        yield MariaDb(folder, supervisor)
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def department(request: pytest.FixtureRequest, database_dsn: str) -> Iterator[Department]:
+    """Return a department's database of the test's own with an outbox in it, once of each kind."""
+    if request.param == "postgresql":
+        found = postgresql(database_dsn)
+        found.install()
+        yield found
+        found.close()
+        return
+    server: MariaDb = request.getfixturevalue("mariadb_server")
+    name = f"test_{secrets.token_hex(4)}"
+    bare = mariadb(server, "mysql")
+    bare.execute(f"CREATE DATABASE {name}")
+    found = mariadb(server, name)
+    found.install()
+    yield found
+    found.close()
+    bare.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def relaying(installation: Settings, department: Department) -> Settings:
+    """Return settings of a relay of the department's outbox that looks often."""
+    installation.relay = RelaySettings(
+        dsn=SecretStr(department.url), source=SOURCE, poll_s=0.1, lock_idle_s=30.0, batch=50
+    )
+    return installation
 
 
 @contextmanager

@@ -62,9 +62,11 @@ class Processes:
     folder: Path
     running: list[Running] = field(default_factory=list)
 
-    def start(self, name: str, settings: Settings, *, slot: str = "0", wait: bool = True) -> Running:
+    def start(
+        self, name: str, settings: Settings, *, slot: str = "0", wait: bool = True, port: int | None = None
+    ) -> Running:
         """Start a process by its command, and wait until it is healthy."""
-        port = free_port()
+        port = port or free_port()
         log = self.folder / f"{name}-{slot}-{len(self.running)}.log"
         verb = "serve" if name in SERVED else "run"
         command = [sys.executable, "-m", "hongyan", verb, name, "--port", str(port), "--slot", slot]

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -63,6 +63,21 @@ class RouterSettings(BaseModel):
     slot: str = Field("0", description="name of this router among its siblings; names its transactional id and state")
 
 
+class RelaySettings(BaseModel):
+    """The outbox relay of one department's database."""
+
+    dsn: SecretStr | None = Field(None, description="postgresql://…, mysql://… or another SQLAlchemy URL")
+    source: str | None = Field(None, description="CloudEvents source of the department's events")
+    table: str = Field("hongyan_outbox", pattern=r"^(\w+\.)?\w+$", description="the outbox: table or schema.table")
+    name: str = Field(
+        "outbox", description="one for each outbox, the same for all relays of it; names the transactions"
+    )
+    after: Literal["mark", "delete"] = Field("mark", description="what becomes of rows that are sent")
+    batch: int = Field(500, ge=1, le=2000, description="rows a transaction at most")
+    poll_s: float = Field(1.0, gt=0, description="seconds between two looks; PostgreSQL's NOTIFY wakes it before")
+    lock_idle_s: float = Field(60.0, ge=1, description="the database ends a relay that hangs for so many seconds")
+
+
 class DeliverySettings(BaseModel):
     """How the pusher delivers."""
 
@@ -112,6 +127,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     portal: PortalSettings = PortalSettings()
     router: RouterSettings = RouterSettings()
+    relay: RelaySettings = RelaySettings()
     delivery: DeliverySettings = DeliverySettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()

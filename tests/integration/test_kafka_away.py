@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
-from services.runtime.embedded.kafka import EmbeddedKafka
-from services.runtime.embedded.ports import free_port
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
-from services.runtime.settings import KafkaSettings, Settings, with_environment
+from services.runtime.settings import KafkaSettings, Settings
+from tests.broker import Broker
 from tests.conditions import eventually
 from tests.configuration import Configuration
 from tests.events import ISSUED, SOURCE, attribute, read_all
@@ -36,37 +33,6 @@ def post(url: str, event_id: str) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-
-
-class Broker:
-    """A broker of the test's own that can be killed and started again on its port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.kafka = EmbeddedKafka(folder / "kafka", free_port(), free_port())
-        self._program = self.kafka.program(folder / "kafka.log")
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        with self._program.log.open("ab") as log:
-            environment = with_environment(self._program.environment)
-            self._process = subprocess.Popen(self._program.command, stdout=log, stderr=log, env=environment)
-        eventually(self._answers, 60, "the broker")
-
-    def kill(self) -> None:
-        """SIGKILL it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-
-    def _answers(self) -> bool:
-        try:
-            admin = connect(KafkaSettings(bootstrap_servers=self.kafka.address)).admin()
-            admin.list_topics()
-            admin.close()
-        except UnavailableError:
-            return False
-        return True
 
 
 def test_while_kafka_is_away_nothing_is_accepted(installation: Settings, tmp_path: Path) -> None:

@@ -376,7 +376,7 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
     def commit(self) -> None:
         """Make it all visible; raises TransactionFailedError or ProducerLostError."""
         with self._verdict():
-            self.client.commit_transaction()
+            self._end(self.client._transaction_manager.begin_commit)
         self._open = False
 
     def abort(self) -> None:
@@ -385,9 +385,18 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
             return
         self._open = False
         try:
-            self.client.abort_transaction()
+            self._end(self.client._transaction_manager.begin_abort)
         except (KafkaError, AssertionError) as error:
             raise ProducerLostError(f"abort: {type(error).__name__} {error}") from error
+
+    def _end(self, begin: Callable[[], Any]) -> None:
+        """End the transaction as the library does, but not for ever: its calls have no limit, and a broker that was
+        killed meanwhile may never answer. By then the broker has aborted what it knows to be open.
+        """
+        result = begin()
+        self.client._sender.wakeup()
+        if not result.wait(TRANSACTION_TIMEOUT_MS):
+            raise KafkaTimeoutError("the transaction did not end in time")
 
     def learn(self, topics: Iterable[str]) -> None:
         """Fetch the metadata of these topics at once, so that no first send to one waits."""

@@ -1,0 +1,45 @@
+"""发件箱转发：把部门数据库发件箱里的事件恰好一次写入 Kafka (the outbox relay)。"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from producers.outbox.engine import Relay, RelayRules
+from producers.outbox.metrics import RelayMetrics
+from producers.outbox.repository import Outbox
+from producers.publishing import Publishing
+from schemas.contracts import load_contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.runtime import logging
+from services.runtime.clock import SystemClock
+from services.runtime.errors import HongyanError
+from services.runtime.kafka.client import connect
+from services.runtime.lifecycle import stop_event
+from services.runtime.probes import Health, ProbeServer
+from services.runtime.settings import Settings
+
+WELL = {"working", "standby"}
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Relay until SIGTERM."""
+    logging.configure(settings.log, process="relay")
+    ours = settings.relay
+    if ours.dsn is None or not ours.source:
+        raise HongyanError("请设置 HONGYAN_RELAY__DSN 与 HONGYAN_RELAY__SOURCE (relay.dsn and relay.source are needed)")
+    stop = stop_event()
+    topics = Topics(settings.kafka.topic_prefix)
+    registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
+    publishing = Publishing(load_contracts(), registry, settings.registry.url, topics, settings.gateway, SystemClock())
+    outbox = Outbox(ours.dsn.get_secret_value(), ours.table, ours.after, max(ours.lock_idle_s, 2 * ours.poll_s))
+    rules = RelayRules(ours.name, ours.source, ours.batch, ours.poll_s)
+    counted = CollectorRegistry()
+    relay = Relay(outbox, connect(settings.kafka), topics, publishing, rules, RelayMetrics(counted))
+
+    def health() -> Health:
+        state, trouble = relay.condition()
+        return Health(state in WELL, {"state": state, "trouble": trouble})
+
+    with ProbeServer(settings.http.host, port, health, counted):
+        relay.run(stop)

@@ -1,0 +1,99 @@
+"""docs/outbox.md, run as it is written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.contracts import load_contracts
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import RelaySettings, Settings
+from tests.conditions import eventually
+from tests.conftest import OwnTopics
+from tests.databases import Department
+from tests.events import ACCEPTED
+from tests.outbox import ids
+from tests.processes import Processes
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "outbox.md").read_text(encoding="utf-8")
+FIRST, SECOND = "SYN-510000-2025-000001", "SYN-510000-2025-000002"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the page's blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def printed_sql(dialect: str) -> str:
+    """Return what the page's first command prints."""
+    command = f"hongyan relay sql --dialect {dialect}"
+    assert command in blocks("sh")[0]
+    return subprocess.run(
+        [sys.executable, "-m", *command.split()], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+
+
+@pytest.mark.servers
+def test_the_page_as_written_takes_a_department_from_nothing_to_kafka(
+    kafka: Kafka,
+    own: OwnTopics,
+    relaying: Settings,
+    department: Department,
+    processes: Processes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The printed statements, the plain SQL, the copied helper, then the mending and the cleaning up."""
+    department.uninstall()
+    department.execute(printed_sql("postgresql" if department.kind == "postgresql" else "mysql"))
+    prepare, write, mend, clean = blocks("sql")
+    department.execute(prepare)
+    department.execute(write)
+    namespace: dict[str, Any] = {}
+    load_copied_helper(tmp_path, monkeypatch)
+    exec(blocks("python")[0], namespace)
+    namespace["accept"](department.connect(), SECOND)
+    assert set(department.execute("SELECT state FROM window_case")) == {("accepted",)}
+    processes.start("relay", relaying)
+    wanted = Counter([f"{FIRST}-accepted", f"{SECOND}-accepted"])
+    eventually(lambda: Counter(ids(kafka, own)) == wanted, 60)
+    eventually(lambda: set(department.states().values()) == {"sent"}, 60)
+    department.execute(f"UPDATE hongyan_outbox SET state = 'rejected', reason = 'x' WHERE id = '{FIRST}-accepted'")
+    department.execute(mend)
+    eventually(lambda: ids(kafka, own).count(f"{FIRST}-accepted") == 2, 60)
+    department.execute(clean)
+
+
+def load_copied_helper(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy the helper under the name that the page gives it, and make it importable."""
+    copied = folder / "hongyan_outbox.py"
+    shutil.copy(ROOT / "producers" / "outbox" / "helper.py", copied)
+    spec = spec_from_file_location("hongyan_outbox", copied)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "hongyan_outbox", module)
+
+
+def test_the_page_names_every_setting_with_its_default() -> None:
+    """And none that there is not."""
+    named = set(re.findall(r"HONGYAN_RELAY__([A-Z_]+)", PAGE))
+    assert named == {name.upper() for name in RelaySettings.model_fields}
+    for name, default in re.findall(r"\| `HONGYAN_RELAY__([A-Z_]+)` \| `?([^`|]+?)`? \|", PAGE):
+        assert str(RelaySettings.model_fields[name.lower()].default) in {default, f"{default}.0"}
+
+
+def test_the_sample_of_the_page_is_the_types_own() -> None:
+    """What a department copies is what is accepted."""
+    for field in load_contracts().types[ACCEPTED].sample:
+        assert PAGE.count(f'"{field}"') == 2
