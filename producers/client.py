@@ -6,26 +6,51 @@ with Publisher(settings, source="urn:sc:health-commission") as publisher:
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from producers.publishing import Prepared, Publishing
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
+from services.runtime.errors import BufferFullError
 from services.runtime.kafka.client import connect
-from services.runtime.kafka.port import Sent
+from services.runtime.kafka.port import Placed, Sent
 from services.runtime.settings import Settings
+
+MAX_BUFFERED = 10_000
+MAX_BLOCK_S = 30.0
 
 
 class Publisher:
-    """Publishes events of one source. Give an ``id`` of your own, so that sending again is recognised."""
+    """Publishes events of one source. Give an ``id`` of your own, so that sending again is recognised.
 
-    def __init__(self, settings: Settings, source: str, *, bulk: bool = False) -> None:
-        """Connect. ``bulk`` gathers larger batches: more events a second, each a few milliseconds later."""
+    One publisher serves all threads of a process. At most ``max_buffered`` events wait for their acknowledgement: the
+    next one waits for room, at most ``max_block_s`` seconds, so a Kafka that is away costs time and never memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: str,
+        *,
+        bulk: bool = False,
+        max_buffered: int = MAX_BUFFERED,
+        max_block_s: float = MAX_BLOCK_S,
+        metrics: CollectorRegistry | None = None,
+    ) -> None:
+        """Connect. ``bulk`` gathers larger batches: more events a second, each a few milliseconds later.
+
+        ``metrics`` gets ``hongyan_client_events_total`` by outcome, and ``hongyan_client_buffered_events``.
+        """
         self.source = source
         registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
         topics = Topics(settings.kafka.topic_prefix)
@@ -33,6 +58,9 @@ class Publisher:
         self._publishing = Publishing(
             load_contracts(), registry, settings.registry.url, topics, settings.gateway, clock
         )
+        self._buffer = Buffer(max_buffered, max_block_s)
+        if metrics is not None:
+            metrics.register(self._buffer)
         self._producer = connect(settings.kafka).producer(client_id=f"publisher-{source}"[:200], bulk=bulk)
 
     def prepare(self, event_type: str, data: Mapping[str, Any], **attributes: str) -> Prepared:
@@ -42,12 +70,19 @@ class Publisher:
         return self._publishing.prepare({"type": event_type, "source": self.source, **attributes}, data)
 
     def publish(self, event_type: str, data: Mapping[str, Any], **attributes: str) -> Sent:
-        """Send an event; it is on the log when ``.result(timeout_s)`` returns. Raises InvalidError."""
+        """Send an event; it is on the log when ``.result(timeout_s)`` returns. Raises InvalidError, BufferFullError."""
         return self.send(self.prepare(event_type, data, **attributes))
 
     def send(self, prepared: Prepared) -> Sent:
-        """Send what :meth:`prepare` returned."""
-        return self._producer.send(prepared.topic, key=prepared.key, value=prepared.value, headers=prepared.headers)
+        """Send what :meth:`prepare` returned; raises BufferFullError when there is no room in time."""
+        self._buffer.enter()
+        try:
+            sent = self._producer.send(prepared.topic, key=prepared.key, value=prepared.value, headers=prepared.headers)
+        except BaseException as error:
+            self._buffer.leave(None, error if isinstance(error, Exception) else None)
+            raise
+        sent.then(self._buffer.leave)
+        return sent
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until everything sent is acknowledged or has failed; raises UnavailableError at the time limit."""
@@ -59,4 +94,47 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._producer.close()
+        """Wait for what is under way, unless the block failed; then close."""
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self._producer.close()
+
+
+class Buffer(Collector):
+    """How many events are under way, at most so many; and how they ended."""
+
+    def __init__(self, size: int, max_block_s: float) -> None:
+        self._size = size
+        self._max_block_s = max_block_s
+        self._room = threading.Semaphore(size)
+        self._lock = threading.Lock()
+        self._entered = self._published = self._failed = 0
+
+    def enter(self) -> None:
+        """Take a place, and wait for one if need be; raises BufferFullError."""
+        if not self._room.acquire(blocking=False) and not self._room.acquire(timeout=self._max_block_s):
+            raise BufferFullError(f"{self._size} 个事件等待 Kafka 确认已超过 {self._max_block_s:.0f} 秒 (send later)")
+        with self._lock:
+            self._entered += 1
+
+    def leave(self, placed: Placed | None, _error: Exception | None) -> None:
+        """Give the place back, and count how the event ended."""
+        with self._lock:
+            if placed is not None:
+                self._published += 1
+            else:
+                self._failed += 1
+        self._room.release()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the counts."""
+        with self._lock:
+            entered, published, failed = self._entered, self._published, self._failed
+        ended = CounterMetricFamily("hongyan_client_events", "Events that were sent, by outcome", labels=["outcome"])
+        ended.add_metric(["published"], published)
+        ended.add_metric(["failed"], failed)
+        yield ended
+        waiting = entered - published - failed
+        yield GaugeMetricFamily("hongyan_client_buffered_events", "Events that wait for Kafka", value=waiting)

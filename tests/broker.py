@@ -35,6 +35,11 @@ class Broker:
             self._process.kill()
             self._process.wait(10)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal: SIGSTOP hangs it, SIGCONT lets it go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def connect(self) -> Kafka:
         """Return the factory of its clients."""
         return connect(KafkaSettings(bootstrap_servers=self.kafka.address))

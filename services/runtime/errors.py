@@ -26,6 +26,10 @@ class KafkaUnavailableError(UnavailableError):
     """Kafka does not answer."""
 
 
+class BufferFullError(UnavailableError):
+    """Too many events wait for Kafka's acknowledgement."""
+
+
 class DatabaseUnavailableError(UnavailableError):
     """PostgreSQL does not answer."""
 

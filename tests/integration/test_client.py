@@ -1,0 +1,80 @@
+"""The Python client: many threads, a bounded buffer, what it counts, and what a block leaves behind."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from producers.client import Publisher
+from schemas.contracts import load_contracts
+from schemas.topics import Topics
+from services.runtime.errors import BufferFullError, InvalidError
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import KafkaSettings, Settings
+from tests.broker import Broker
+from tests.conftest import OwnTopics
+from tests.events import ACCEPTED, SOURCE, attribute, read_all
+
+pytestmark = pytest.mark.servers
+
+SAMPLE = load_contracts().types[ACCEPTED].sample
+
+
+def test_threads_share_one_publisher(kafka: Kafka, own: OwnTopics, installation: Settings) -> None:
+    """Eight threads publish 200 events each; all are there, each key's in its thread's order, and all are counted."""
+    metrics = CollectorRegistry()
+
+    def work(thread: int) -> None:
+        for number in range(200):
+            publisher.publish(ACCEPTED, {**SAMPLE, "project_no": f"SYN-{thread}"}, id=f"{thread}-{number}")
+
+    with (
+        Publisher(installation, SOURCE, max_buffered=50, metrics=metrics) as publisher,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        list(pool.map(work, range(8)))
+    found = [attribute(record, "ce_id") for record in read_all(kafka, own.events("window"), 12)]
+    assert len(found) == 1600
+    for thread in range(8):
+        mine = [one for one in found if one.startswith(f"{thread}-")]
+        assert mine == [f"{thread}-{number}" for number in range(200)]
+    assert metrics.get_sample_value("hongyan_client_events_total", {"outcome": "published"}) == 1600
+    assert metrics.get_sample_value("hongyan_client_buffered_events") == 0
+
+
+def test_an_invalid_event_takes_no_room(installation: Settings) -> None:
+    """What is refused is refused at once, with its fields, and the buffer of one is free for the next."""
+    with Publisher(installation, SOURCE, max_buffered=1) as publisher:
+        for _ in range(3):
+            with pytest.raises(InvalidError, match="/data/division"):
+                publisher.publish(ACCEPTED, {**SAMPLE, "division": "990000"})
+        publisher.publish(ACCEPTED, SAMPLE, id="good").result(15)
+
+
+def test_a_kafka_that_hangs_costs_time_and_no_memory(installation: Settings, tmp_path: Path) -> None:
+    """With the broker stopped, the buffer fills and the next event is refused in time; afterwards all go through."""
+    broker = Broker(tmp_path)
+    own = installation.model_copy(deep=True)
+    own.kafka = KafkaSettings(bootstrap_servers=broker.kafka.address)
+    metrics = CollectorRegistry()
+    try:
+        broker.start()
+        with closing(broker.connect().admin()) as admin:
+            admin.ensure_topics([Topics().event_spec("window")])
+        with Publisher(own, SOURCE, max_buffered=20, max_block_s=0.5, metrics=metrics) as publisher:
+            publisher.publish(ACCEPTED, SAMPLE, id="before").result(15)
+            broker.signal(signal.SIGSTOP)
+            for number in range(20):
+                publisher.publish(ACCEPTED, SAMPLE, id=f"waiting-{number}")
+            with pytest.raises(BufferFullError, match="20 个事件"):
+                publisher.publish(ACCEPTED, SAMPLE, id="one too many")
+            assert metrics.get_sample_value("hongyan_client_buffered_events") == 20
+            broker.signal(signal.SIGCONT)
+        assert metrics.get_sample_value("hongyan_client_events_total", {"outcome": "published"}) == 21
+    finally:
+        broker.kill()
