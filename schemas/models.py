@@ -12,7 +12,13 @@ from schemas.contracts import ContractError, EventContract, Schema
 from schemas.formats import FORMATS
 from schemas.times import parse_time
 
-_PRIMITIVES: dict[str, type] = {"string": str, "int": int, "long": int, "double": float, "boolean": bool}
+_PRIMITIVES: dict[str, Any] = {
+    "string": str,
+    "int": Annotated[int, Field(ge=-(2**31), lt=2**31)],
+    "long": Annotated[int, Field(ge=-(2**63), lt=2**63)],
+    "double": float,
+    "boolean": bool,
+}
 _LOGICAL: dict[str, type] = {"date": date, "timestamp-millis": datetime}
 
 
