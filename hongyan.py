@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LAZY = {
     "department": "services.portal.commands:department",
     "agency": "services.portal.commands:agency",
+    "deadletter": "services.portal.deadletter_commands:deadletter",
     "subscription": "services.portal.commands:subscription",
     "import": "producers.files.commands:import_file",
     "relay": "producers.outbox.commands:relay",

@@ -24,7 +24,7 @@ from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavaila
 from services.runtime.settings import GatewaySettings
 
 _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
-_OURS = {"recordedtime", "dataschema"}
+_OURS = {"recordedtime", "dataschema", "quality"}
 _USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
 
@@ -65,7 +65,7 @@ class Publishing:
         self._topics = topics
         self._clock = clock
         self._skew = timedelta(seconds=rules.future_skew_s)
-        self._policy = ValidationRules(rules.reject_bad_uscc, self._skew)
+        self._policy = ValidationRules(rules.reject_bad_uscc, self._skew, rules.warnings)
         self._validators: dict[str, Validator] = {}
         self._division_fields = {name: _division_field(contract) for name, contract in contracts.types.items()}
 
@@ -150,8 +150,11 @@ class Publishing:
         completed["time"] = happened.isoformat()
         completed["recordedtime"] = now.astimezone(UTC).isoformat(timespec="microseconds")
         completed["dataschema"] = f"{self._registry_url}/schemas/ids/{int.from_bytes(value[1:5], 'big')}"
+        quality: Sequence[str] = data.get("quality", ())
+        if quality:
+            completed["quality"] = ",".join(quality)
         topic = self._topics.events(contract.domain)
-        return Prepared(topic, key.encode(), value, binary_headers(completed), completed, data.get("quality", ()))
+        return Prepared(topic, key.encode(), value, binary_headers(completed), completed, quality)
 
     def _time(
         self,

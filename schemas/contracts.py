@@ -51,6 +51,7 @@ class CatalogueEntry(BaseModel):
     retention_days: Annotated[int, Field(ge=LEAST_RETENTION_DAYS)]
     follow_up: bool = False
     natural_subscribers: tuple[str, ...] = ()
+    warnings: Mapping[Literal["check-character", "unusual-form", "offset-assumed"], Literal["flag", "reject"]] = {}
     notice: tuple[str, ...] = ()
     named_receivers: str | None = None
     business_key: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -19,6 +19,11 @@ _PRIMITIVES: dict[str, Any] = {
     "double": float,
     "boolean": bool,
 }
+_REFUSALS = {
+    "check-character": "校验码不符 (the check character is wrong)",
+    "unusual-form": "号码形式异常 (a number of unusual form)",
+    "offset-assumed": "时间缺少时区 (the time has no offset)",
+}
 _LOGICAL: dict[str, type] = {"date": date, "timestamp-millis": datetime}
 
 
@@ -100,5 +105,5 @@ def _checker(check: Callable[[str], tuple[str, str | None]]) -> Callable[[str, V
 def _mark(info: ValidationInfo, mark: str) -> None:
     if info.context is not None:
         if mark in info.context["refused_marks"]:
-            raise ValueError("校验码不符 (the check character is wrong)")
+            raise ValueError(_REFUSALS.get(mark, mark))
         info.context["marks"].append(f"{info.field_name}:{mark}")

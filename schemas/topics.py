@@ -12,6 +12,9 @@ THREE_YEARS_MS = 3 * 366 * DAY_MS
 EVENT_PARTITIONS = 12
 """Partition count of every event topic and of ``ledger.routed``: the router's state is partitioned like its input."""
 
+DEADLETTER_STAGES = ("router", "pusher", "statistics")
+"""The stages that put aside what they can never work on."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
@@ -40,6 +43,7 @@ class Topics:
         self.control_schemas = f"{prefix}control.schemas"
         self.control_requests = f"{prefix}control.requests"
         self.control_relay = f"{prefix}control.relay"
+        self.control_corrections = f"{prefix}control.corrections"
 
     def events(self, domain: str) -> str:
         """Return the topic of a domain's events, e.g. ``events.health.v1``."""
@@ -54,7 +58,7 @@ class Topics:
         return f"{self.prefix}parked.{agency}"
 
     def deadletter(self, stage: str) -> str:
-        """Return the dead-letter topic of a stage (``router``, ``pusher``, ``statistics``)."""
+        """Return the dead-letter topic of a stage (see :data:`DEADLETTER_STAGES`)."""
         return f"{self.prefix}deadletter.{stage}"
 
     def group(self, process: str) -> str:
@@ -95,5 +99,6 @@ class Topics:
             TopicSpec(self.control_schemas, 1, retention_ms=-1),
             TopicSpec(self.control_requests, 1),
             self.relay_spec(),
-            *(TopicSpec(self.deadletter(stage), 1) for stage in ("router", "pusher", "statistics")),
+            TopicSpec(self.control_corrections, 1),
+            *(TopicSpec(self.deadletter(stage), 1) for stage in DEADLETTER_STAGES),
         ]

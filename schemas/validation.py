@@ -21,6 +21,8 @@ _MESSAGES = {
     "string_type": "应为文字 (text is needed)",
     "string_too_short": "不能为空 (empty)",
 }
+MARKS = ("check-character", "unusual-form", "offset-assumed")
+"""Every quality mark that a value may get (domain rules 2.5, 3.1, 3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,30 @@ class InvalidData(Exception):  # noqa: N818  (it carries problems, it is not one
 
 @dataclass(frozen=True, slots=True)
 class ValidationRules:
-    """What is a matter of policy: refuse or mark a bad USCC; how far ahead of ``now`` a time may be."""
+    """What is a matter of policy: refuse or mark what is odd; how far ahead of ``now`` a time may be.
+
+    ``warnings`` says ``flag`` or ``reject`` by mark (``check-character``), by event type, or by ``TYPE:mark``.
+    """
 
     reject_bad_uscc: bool = False
     future_skew: timedelta = timedelta(minutes=5)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+
+    def refused_marks(self, contract: EventContract) -> frozenset[str]:
+        """Return the marks with which an event of this type is refused: the most exact rule holds.
+
+        ``TYPE:mark``, then the type, then the mark, then what the type's catalogue entry says; else it is flagged.
+        """
+        usual: dict[str, str] = {str(mark): rule for mark, rule in contract.catalogue.warnings.items()}
+        if self.reject_bad_uscc:
+            usual["check-character"] = "reject"
+        rules = self.warnings
+
+        def rule(mark: str) -> str:
+            of_type = rules.get(f"{contract.type}:{mark}") or rules.get(contract.type)
+            return of_type or rules.get(mark) or usual.get(mark, "flag")
+
+        return frozenset(mark for mark in MARKS if rule(mark) == "reject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +106,7 @@ class Validator:
         self._contract = contract
         self._rules = rules
         self._model = model_for(contract)
-        self._refused = frozenset({"check-character"} if rules.reject_bad_uscc else ())
+        self._refused = rules.refused_marks(contract)
         self._checks = [_compiled(check) for check in contract.schema.get("checks", ())]
         self._times = [f["name"] for f in contract.fields() if f.get("format") == "time"]
         self._nested = any(nested_record(f["type"]) is not None for f in contract.fields())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -29,16 +30,16 @@ class Broker:
             self._process = subprocess.Popen(self._program.command, stdout=log, stderr=log, env=environment)
         eventually(self._answers, 60, "the broker")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Stop it or let it go on (SIGSTOP, SIGCONT)."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
     def kill(self) -> None:
         """SIGKILL it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
-
-    def signal(self, number: int) -> None:
-        """Send it a signal: SIGSTOP hangs it, SIGCONT lets it go on."""
-        assert self._process is not None
-        self._process.send_signal(number)
 
     def connect(self) -> Kafka:
         """Return the factory of its clients."""

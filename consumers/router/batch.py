@@ -171,6 +171,7 @@ class BatchRouter:
             *record.headers,
             ("hongyan-stage", b"router"),
             ("hongyan-reason", reason.encode()),
+            ("hongyan-verdict", verdict.encode()),
             ("hongyan-original-topic", record.topic.encode()),
             ("hongyan-original-partition", str(record.partition).encode()),
             ("hongyan-original-offset", str(record.offset).encode()),

@@ -3,139 +3,185 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from queue import SimpleQueue
 
 from producers.gateway.parsing import Parsed
+from producers.gateway.remembered import Identity, Remembered, Seen, digest_of, identity_of
+from producers.gateway.rights import foreign_divisions, missing_rights
 from producers.publishing import Prepared, Publishing
-from services.identity.repository import key_digest
-from services.runtime.errors import FieldProblem, ForbiddenError, HongyanError, InvalidError, KafkaUnavailableError
-from services.runtime.kafka.port import Placed, Producer, Sent
-from services.subscriptions.control import ControlView, Department
+from schemas.contracts import EventContract
+from services.runtime.clock import Clock
+from services.runtime.errors import FieldProblem, InvalidError, KafkaUnavailableError
+from services.runtime.kafka.port import Placed, Producer
+from services.runtime.settings import GatewaySettings
+from services.subscriptions.control import Department
+
+_Settler = Callable[[Placed | None, Exception | None], None]
+GRACE_S = 0.5
+"""Seconds that the client library has beyond the limit to say itself that a record was given up."""
+AWAY = "Kafka 没有确认，请以同一 id 重发 (not acknowledged; send again with the same id)"
+CONFLICT = "同一 source 与 id 已有另一内容，先到的有效 (accepted before with other content; the first one stands)"
 
 
-class UnauthenticatedError(HongyanError):
-    """需要部门密钥：Authorization: Bearer hyk_… (a department's key is needed)"""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an event was not taken: the HTTP status that it would have had alone, and each bad field."""
 
-
-class RightMissingError(ForbiddenError):
-    """The key lacks the right; the field says which."""
-
-    def __init__(self, problems: Sequence[FieldProblem]) -> None:
-        super().__init__("; ".join(f"{p.pointer}: {p.detail}" for p in problems))
-        self.problems = tuple(problems)
+    status: int
+    problems: Sequence[FieldProblem]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An event that stands on the log."""
+    """An event that stands on the log; ``repeated`` tells that it did so before this request."""
 
     prepared: Prepared
     placed: Placed
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what its publisher is told."""
-        envelope = self.prepared.envelope
-        return {
-            "id": envelope.id,
-            "source": envelope.source,
-            "subject": envelope.subject,
-            "recordedtime": envelope.recordedtime,
-            "topic": self.placed.topic,
-            "partition": self.placed.partition,
-            "offset": self.placed.offset,
-            "quality": list(self.prepared.quality),
-        }
+    repeated: bool = False
 
 
 class Acceptance:
-    """Accepts events for the departments that the control topic names."""
+    """Accepts the events of departments."""
 
-    def __init__(self, publishing: Publishing, view: ControlView, timeout_s: float) -> None:
+    def __init__(
+        self,
+        publishing: Publishing,
+        contracts: Mapping[str, EventContract],
+        remembered: Remembered,
+        clock: Clock,
+        settings: GatewaySettings,
+    ) -> None:
         self._publishing = publishing
-        self._view = view
-        self._timeout_s = timeout_s
+        self._contracts = contracts
+        self._remembered = remembered
+        self._clock = clock
+        self._timeout_s = settings.acknowledge_timeout_s
         # Sending may wait for metadata; one thread keeps the order and the event loop free.
         self._sender = ThreadPoolExecutor(1, "send")
         self.producer: Producer | None = None
+        self.stuck: SimpleQueue[Producer] = SimpleQueue()
 
-    def authenticate(self, authorization: str) -> Department:
-        """Return the department of a key; raises UnauthenticatedError."""
-        scheme, _, key = authorization.partition(" ")
-        digest = key_digest(key.strip())
-        for department in list(self._view.departments.values()):
-            if scheme.lower() == "bearer" and hmac.compare_digest(department.key_hash, digest):
-                return department
-        raise UnauthenticatedError
+    def check(self, department: Department, events: Sequence[Parsed]) -> list[Prepared | Refused]:
+        """Return each event ready to send, or why it is refused; raises RegistryUnavailableError."""
+        known: dict[Identity, Prepared] = {}
+        return [self._check(department, event, known) for event in events]
 
-    def prepare(self, department: Department, events: Sequence[Parsed]) -> list[Prepared]:
-        """Check all events; raises RightMissingError or InvalidError that names every bad field of every event."""
-        completed = [replace(e, attributes={"source": department.source, **e.attributes}) for e in events]
-        refused = [p for event in completed for p in _rights_problems(department, event, self._publishing.types)]
-        if refused:
-            raise RightMissingError(refused)
-        prepared, problems = [], []
-        for event in completed:
-            try:
-                prepared.append(self._publishing.prepare(event.attributes, event.data))
-            except InvalidError as error:
-                problems += [FieldProblem(event.pointer + p.pointer, p.detail) for p in error.problems]
-        if problems:
-            raise InvalidError(problems)
-        return prepared
+    def _check(self, department: Department, event: Parsed, known: dict[Identity, Prepared]) -> Prepared | Refused:
+        if event.problems:
+            return Refused(422, event.problems)
+        attributes = {"source": department.source, **event.attributes}
+        foreign = missing_rights(department, attributes, self._contracts)
+        if foreign:
+            return _refused(403, event.pointer, foreign)
+        try:
+            prepared = self._publishing.prepare(attributes, event.data)
+        except InvalidError as error:
+            return _refused(422, event.pointer, error.problems)
+        foreign = foreign_divisions(department, self._contracts[prepared.attributes["type"]], attributes, event.data)
+        if foreign:
+            return _refused(403, event.pointer, foreign)
+        return self._conflict(prepared, event.pointer, known) or prepared
 
-    async def publish(self, prepared: Sequence[Prepared]) -> list[Accepted]:
-        """Append the events and wait for Kafka; raises KafkaUnavailableError that names what was not acknowledged."""
+    def _conflict(self, event: Prepared, pointer: str, known: dict[Identity, Prepared]) -> Refused | None:
+        identity = identity_of(event)
+        seen = self._remembered.get(identity)
+        first = known.setdefault(identity, event)
+        if seen is None and first is event:
+            return None
+        digest = seen.digest if seen else digest_of(first)
+        return None if digest == digest_of(event) else _refused(409, pointer, [FieldProblem("/id", CONFLICT)])
+
+    async def publish(self, prepared: Sequence[Prepared]) -> list[Accepted | Refused]:
+        """Append the events and wait for Kafka; an event that Kafka did not acknowledge in time is refused with 503.
+
+        An event that this gateway has accepted before is not appended again: the answer says where it stands.
+        """
+        seen = [self._remembered.get(identity_of(event)) for event in prepared]
+        fresh = [event for event, before in zip(prepared, seen, strict=True) if before is None]
+        placed = iter(await self._append(fresh)) if fresh else iter(())
+        return [
+            Accepted(event, before.placed, repeated=True) if before else self._answer(event, next(placed))
+            for event, before in zip(prepared, seen, strict=True)
+        ]
+
+    def _answer(self, event: Prepared, outcome: Placed | None) -> Accepted | Refused:
+        if outcome is None:
+            return Refused(503, [FieldProblem("", AWAY)])
+        self._remembered.add(identity_of(event), Seen(digest_of(event), outcome))
+        return Accepted(event, outcome)
+
+    async def _append(self, events: Sequence[Prepared]) -> list[Placed | None]:
+        """Return where each came to stand, None for what was not acknowledged in time.
+
+        A producer that has not said by then that it gave up is stuck: it is put aside, to be closed and built anew.
+        With it goes whatever it still held, so that memory is bounded however long Kafka stands still.
+        """
+        producer = self.producer
+        if producer is None:
+            return [None] * len(events)
         loop = asyncio.get_running_loop()
-        sent = await loop.run_in_executor(self._sender, self._send, prepared)
-        outcomes = await asyncio.gather(*(_outcome(loop, one) for one in sent), return_exceptions=True)
-        accepted = [Accepted(p, o) for p, o in zip(prepared, outcomes, strict=True) if isinstance(o, Placed)]
-        if len(accepted) == len(prepared):
-            return accepted
-        failed = [p.envelope.id for p, o in zip(prepared, outcomes, strict=True) if not isinstance(o, Placed)]
-        if not accepted:
-            raise KafkaUnavailableError(
-                "Kafka 没有应答，一个事件也没有接收 (nothing was accepted; send again, same ids)"
-            )
-        raise KafkaUnavailableError(
-            f"Kafka 只确认了一部分，未确认的 id (not acknowledged; send again with the same ids): {', '.join(failed)}"
-        )
+        gathered = _Gathered(loop, len(events))
+        deadline = self._clock.monotonic() + self._timeout_s
+        submitted = loop.run_in_executor(self._sender, self._send, producer, events, gathered, deadline)
+        await asyncio.wait([gathered.complete], timeout=self._timeout_s + GRACE_S)
+        if submitted.done():
+            submitted.result()
+        if not gathered.complete.done() and self.producer is producer:
+            self.producer = None
+            self.stuck.put(producer)
+        return gathered.outcomes()
 
-    def _send(self, prepared: Sequence[Prepared]) -> list[Sent]:
-        if self.producer is None:
-            raise KafkaUnavailableError("Kafka 尚未连上 (not connected to Kafka yet)")
-        return [self.producer.send(p.topic, key=p.key, value=p.value, headers=p.headers) for p in prepared]
-
-
-def _rights_problems(department: Department, event: Parsed, known: Collection[str]) -> list[FieldProblem]:
-    problems = []
-    event_type = event.attributes.get("type")
-    # A type that nobody has is an invalid event, not a missing right: validation names it.
-    if event_type in known and event_type not in department.types:
-        detail = f"{department.name} 无权发布 {event_type} (no right to publish it)"
-        problems.append(FieldProblem(f"{event.pointer}/type", detail))
-    if event.attributes["source"] != department.source:
-        detail = f"此密钥的 source 是 {department.source} (the key's source is another)"
-        problems.append(FieldProblem(f"{event.pointer}/source", detail))
-    return problems
+    def _send(self, producer: Producer, events: Sequence[Prepared], gathered: _Gathered, deadline: float) -> None:
+        sent = 0
+        try:
+            # Whoever has waited past the limit behind others must not be sent after the answer.
+            if self.producer is producer and self._clock.monotonic() < deadline:
+                for event in events:
+                    outcome = producer.send(event.topic, key=event.key, value=event.value, headers=event.headers)
+                    outcome.then(gathered.settler(sent))
+                    sent += 1
+        except KafkaUnavailableError:
+            pass  # the first that can't be sent stands for those behind it: none of them is on the log
+        finally:
+            for number in range(sent, len(events)):
+                gathered.settle(number, None)
 
 
-def _outcome(loop: asyncio.AbstractEventLoop, sent: Sent) -> asyncio.Future[Placed]:
-    future: asyncio.Future[Placed] = loop.create_future()
+class _Gathered:
+    """Collects the outcomes of many records from Kafka's thread, and wakes the event loop once, with the last."""
 
-    def settle(placed: Placed | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if placed is not None:
-            future.set_result(placed)
-        else:
-            future.set_exception(error or KafkaUnavailableError())
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+        self.complete: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._outcomes: list[Placed | None] = [None] * count
+        self._left = count
+        self._lock = threading.Lock()
 
-    def settle_in_loop(placed: Placed | None, error: Exception | None) -> None:
-        loop.call_soon_threadsafe(settle, placed, error)
+    def settler(self, number: int) -> _Settler:
+        """Return what a record's outcome is told to."""
+        return lambda placed, _error: self.settle(number, placed)
 
-    sent.then(settle_in_loop)
-    return future
+    def settle(self, number: int, placed: Placed | None) -> None:
+        """Note one outcome: where the record stands, or None."""
+        with self._lock:
+            self._outcomes[number] = placed
+            self._left -= 1
+            last = self._left == 0
+        if last and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def outcomes(self) -> list[Placed | None]:
+        """Return what is known by now."""
+        with self._lock:
+            return list(self._outcomes)
+
+    def _finish(self) -> None:
+        self.complete.set_result(None)
+
+
+def _refused(status: int, pointer: str, problems: Sequence[FieldProblem]) -> Refused:
+    return Refused(status, [FieldProblem(pointer + p.pointer, p.detail) for p in problems])

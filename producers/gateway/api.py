@@ -4,70 +4,155 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, Counter, Histogram
+import orjson
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.middleware.gzip import GZipMiddleware
 
-from producers.gateway.acceptance import Acceptance, RightMissingError, UnauthenticatedError
-from producers.gateway.parsing import TooLargeError, UnsupportedMediaTypeError, parse
-from producers.publishing import Publishing
+from producers.gateway.acceptance import Acceptance, Accepted, Refused
+from producers.gateway.answers import answer, refusal, unacknowledged
+from producers.gateway.body import read_body
+from producers.gateway.credentials import Credentials, UnauthenticatedError
+from producers.gateway.description import dead_letters_description, publish_description
+from producers.gateway.limits import RateLimits, Room, TooManyEventsError
+from producers.gateway.parsing import Parsed, TooLargeError, UnsupportedMediaTypeError, parse
+from producers.gateway.preview import Preview
+from producers.publishing import Prepared, Publishing
+from schemas.contracts import Contracts
+from services.quarantine.letters import DeadLetters, Search
+from services.runtime.api_page import add_api_page
 from services.runtime.probes import Health
 from services.runtime.settings import GatewaySettings
 from services.runtime.web import new_app, problem
+from services.subscriptions.control import Department
 
-IN_FLIGHT = 64
+MAX_LETTERS = 200
+COMPRESS_FROM_BYTES = 2048
 
 
-def create_app(
-    acceptance: Acceptance,
-    publishing: Publishing,
-    settings: GatewaySettings,
-    health: Callable[[], Health],
-    metrics: CollectorRegistry,
-) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of the gateway."""
+
+    acceptance: Acceptance
+    credentials: Credentials
+    limits: RateLimits
+    preview: Preview
+    publishing: Publishing
+    letters: DeadLetters
+    contracts: Contracts
+    settings: GatewaySettings
+
+    async def department(self, request: Request) -> Department:
+        """Return who asks. A token may have to wait for its issuer's keys; that must not hold up the others."""
+        authorization = request.headers.get("authorization", "")
+        if self.credentials.is_key(authorization):
+            return self.credentials.department(authorization)
+        return await asyncio.to_thread(self.credentials.department, authorization)
+
+    async def read(self, request: Request, department: Department) -> list[Parsed]:
+        """Return the events of a request, counted against the department's limit; one before the body is read."""
+        self.limits.take(department, 1)
+        encoding = request.headers.get("content-encoding", "")
+        body = await read_body(request.stream(), encoding, self.settings.max_body_bytes)
+        kind = request.headers.get("content-type", "")
+        events = parse(kind, request.headers, body, self.publishing.decode_data, self.settings.max_batch)
+        if len(events) > 1:
+            self.limits.take(department, len(events) - 1)
+        return events
+
+
+def create_app(gateway: Gateway, health: Callable[[], Health], metrics: CollectorRegistry) -> FastAPI:
     """Return the gateway's application."""
     app = new_app("Hongyan gateway", health, metrics)
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=1)
     accepted_total = Counter("hongyan_gateway_events", "Accepted events", ["type"], registry=metrics)
     seconds = Histogram("hongyan_gateway_seconds", "Seconds from request to acknowledgement", registry=metrics)
-    room = asyncio.Semaphore(IN_FLIGHT)
+    room = Room(gateway.settings)
+    under_way = Gauge("hongyan_gateway_requests", "Requests under way or waiting for their turn", registry=metrics)
+    under_way.set_function(lambda: room.admitted)
     _problem_handlers(app)
+    _describe_credential(app)
+    add_api_page(app)
 
-    @app.post("/v1/events", status_code=202)
-    async def publish(request: Request) -> dict[str, Any]:
+    @app.post(
+        "/v1/events",
+        status_code=202,
+        response_model=None,
+        openapi_extra=publish_description(gateway.contracts),
+        summary="发布事件 (publish events)",
+    )
+    async def publish(request: Request, dry_run: bool = False) -> Response:
+        """发布一个或一批事件；应答 202 即已在 Kafka 上 (publish; 202 means that it is on the log)."""
         with seconds.time():
-            department = acceptance.authenticate(request.headers.get("authorization", ""))
-            async with room:
-                body = await _read(request, settings.max_body_bytes)
-                kind = request.headers.get("content-type", "")
-                events = parse(kind, request.headers, body, publishing.decode_data, settings.max_batch)
-                accepted = await acceptance.publish(acceptance.prepare(department, events))
-        for one in accepted:
-            accepted_total.labels(one.prepared.envelope.type).inc()
-        return {"accepted": len(accepted), "events": [one.to_json() for one in accepted]}
+            department = await gateway.department(request)
+            async with room.turn():
+                events = await gateway.read(request, department)
+                checked = gateway.acceptance.check(department, events)
+                if dry_run:
+                    return Response(
+                        orjson.dumps(gateway.preview.answer(events, checked)), 200, None, "application/json"
+                    )
+                lenient = "handling=lenient" in request.headers.get("prefer", "").lower()
+                refused = [one for one in checked if isinstance(one, Refused)]
+                if refused and not lenient:
+                    return refusal(refused)
+                outcomes = await _publish(gateway.acceptance, checked)
+        for one in outcomes:
+            if isinstance(one, Accepted):
+                accepted_total.labels(one.prepared.attributes["type"]).inc()
+        if not lenient and any(isinstance(one, Refused) for one in outcomes):
+            return unacknowledged(events, outcomes)
+        return answer(events, outcomes)
+
+    @app.get("/v1/deadletters", summary="本部门的死信 (your dead letters)", openapi_extra=dead_letters_description())
+    async def dead_letters(
+        request: Request, limit: Annotated[int, Query(ge=1, le=MAX_LETTERS)] = MAX_LETTERS
+    ) -> list[dict[str, Any]]:
+        """列出本部门无法处理的事件及其更正，最新的在后 (what could not be worked on of yours, newest last)."""
+        department = await gateway.department(request)
+        gateway.limits.take(department, 1)
+        async with room.turn():
+            search = Search(source=department.source, limit=limit)
+            return await asyncio.to_thread(gateway.letters.search, search)
 
     return app
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    """Read the body, and stop as soon as it is too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLargeError(f"请求体最大 {limit} 字节 (the body is larger than {limit} bytes)")
-    return bytes(body)
+async def _publish(acceptance: Acceptance, checked: list[Prepared | Refused]) -> list[Accepted | Refused]:
+    """Publish what was not refused, and put the outcomes in the order of the request."""
+    published = iter(await acceptance.publish([one for one in checked if isinstance(one, Prepared)]))
+    return [one if isinstance(one, Refused) else next(published) for one in checked]
+
+
+def _describe_credential(app: FastAPI) -> None:
+    described = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = described()
+        schemes = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "部门密钥 hyk_…，或 OAuth2 令牌 (JWT)"}
+        }
+        document.setdefault("components", {})["securitySchemes"] = schemes
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnauthenticatedError)
     def _unauthenticated(_request: Request, error: UnauthenticatedError) -> JSONResponse:
-        return problem(401, str(error))
+        found = problem(401, str(error))
+        found.headers["WWW-Authenticate"] = "Bearer"
+        return found
 
-    @app.exception_handler(RightMissingError)
-    def _forbidden(_request: Request, error: RightMissingError) -> JSONResponse:
-        return problem(403, str(error), error.problems)
+    @app.exception_handler(TooManyEventsError)
+    def _too_many(_request: Request, error: TooManyEventsError) -> JSONResponse:
+        return problem(429, str(error), retry_after_s=error.retry_after_s)
 
     @app.exception_handler(TooLargeError)
     def _too_large(_request: Request, error: TooLargeError) -> JSONResponse:
@@ -75,4 +160,6 @@ def _problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(UnsupportedMediaTypeError)
     def _unsupported(_request: Request, error: UnsupportedMediaTypeError) -> JSONResponse:
-        return problem(415, str(error))
+        found = problem(415, str(error))
+        found.headers["Accept-Encoding"] = "gzip"
+        return found

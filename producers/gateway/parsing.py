@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -31,11 +31,15 @@ class TooLargeError(HongyanError):
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One event as it was sent; ``pointer`` is where it stands in the body (empty, or ``/3`` in a batch)."""
+    """One event as it was sent; ``pointer`` is where it stands in the body (empty, or ``/3`` in a batch).
+
+    ``problems`` says why an event of a batch could not be read; the others of the batch are none the worse for it.
+    """
 
     attributes: Mapping[str, Any]
     data: object
     pointer: str = ""
+    problems: Sequence[FieldProblem] = ()
 
 
 def parse(
@@ -66,16 +70,15 @@ def _batch(found: object, decode: DecodeAvro, max_batch: int) -> list[Parsed]:
         raise InvalidError([FieldProblem("", "应为非空的事件数组 (an array of events, not empty)")])
     if len(found) > max_batch:
         raise TooLargeError(f"一批最多 {max_batch} 个事件，收到 {len(found)} 个 (too many events in one batch)")
-    events: list[Parsed] = []
-    problems: list[FieldProblem] = []
-    for number, event in enumerate(found):
-        try:
-            events.append(_structured(event, f"/{number}", decode))
-        except InvalidError as error:
-            problems += error.problems
-    if problems:
-        raise InvalidError(problems)
-    return events
+    return [_one_of_batch(event, f"/{number}", decode) for number, event in enumerate(found)]
+
+
+def _one_of_batch(event: object, pointer: str, decode: DecodeAvro) -> Parsed:
+    try:
+        return _structured(event, pointer, decode)
+    except InvalidError as error:
+        named = event.get("id") if isinstance(event, dict) else None
+        return Parsed({"id": named}, None, pointer, error.problems)
 
 
 def _structured(event: object, pointer: str, decode: DecodeAvro) -> Parsed:

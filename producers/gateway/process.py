@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import threading
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from producers.gateway.acceptance import Acceptance
-from producers.gateway.api import create_app
+from producers.gateway.api import Gateway, create_app
 from producers.gateway.catalogue import catalogue_routes
+from producers.gateway.credentials import Credentials, Tokens
+from producers.gateway.limits import RateLimits
+from producers.gateway.preview import Preview
+from producers.gateway.remembered import Remembered
 from producers.publishing import Publishing
-from schemas.contracts import load_contracts
+from schemas.codec import Codec
+from schemas.contracts import Contracts, load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from services.quarantine.letters import DeadLetters
 from services.runtime import logging
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
+from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
-from services.runtime.kafka.port import Kafka
+from services.runtime.kafka.port import Kafka, Producer
 from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import serve
+from services.subscriptions.control import ControlView
 from services.subscriptions.follower import ControlFollower
+
+log = structlog.get_logger()
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -32,23 +43,61 @@ def run(settings: Settings, *, port: int) -> None:
     topics = Topics(settings.kafka.topic_prefix)
     contracts = load_contracts()
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
-    publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, SystemClock())
-    follower = ControlFollower(kafka, [topics.control_identities], "gateway")
+    clock = SystemClock()
+    publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, clock)
+    follower = ControlFollower(kafka, [topics.control_identities, topics.control_subscriptions], "gateway")
     follower.start(stop)
-    acceptance = Acceptance(publishing, follower.view, settings.gateway.acknowledge_timeout_s)
+    letters = DeadLetters(kafka, topics)
+    gateway = _gateway(settings, contracts, publishing, Codec(registry), follower.view, letters, clock)
+    acceptance = gateway.acceptance
 
     def prepare() -> None:
         _connect(kafka, acceptance, publishing, settings, stop)
         follower.caught_up(timeout_s=60)
         ready.set()
+        while not stop.is_set():
+            _close(acceptance.stuck.get())
+            _connect(kafka, acceptance, publishing, settings, stop)
 
     threading.Thread(target=prepare, name="connect", daemon=True).start()
     health = lambda: Health(ready.is_set(), {"departments": len(follower.view.departments)})  # noqa: E731
-    app = create_app(acceptance, publishing, settings.gateway, health, CollectorRegistry())
+    app = create_app(gateway, health, CollectorRegistry())
     app.include_router(catalogue_routes(contracts))
     serve(app, settings.http.host, port, stop)
     if acceptance.producer is not None:
         acceptance.producer.close()
+
+
+def _close(stuck: Producer) -> None:
+    log.warning("producer_stuck")
+    try:
+        stuck.close()
+    except UnavailableError as error:
+        log.warning("producer_close_failed", error=str(error))
+
+
+def _gateway(
+    settings: Settings,
+    contracts: Contracts,
+    publishing: Publishing,
+    codec: Codec,
+    view: ControlView,
+    letters: DeadLetters,
+    clock: Clock,
+) -> Gateway:
+    limits = settings.gateway
+    tokens = Tokens(settings.oauth, clock) if settings.oauth.issuer else None
+    remembered = Remembered(limits.remembered)
+    return Gateway(
+        Acceptance(publishing, contracts.types, remembered, clock, limits),
+        Credentials(view, clock, tokens),
+        RateLimits(limits, clock),
+        Preview(view, codec.decode, contracts.follow_up_types(), clock),
+        publishing,
+        letters,
+        contracts,
+        limits,
+    )
 
 
 def _connect(

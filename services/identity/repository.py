@@ -1,31 +1,57 @@
-"""Publishing departments and their keys."""
+"""Publishing departments: what they may publish, and their keys, which are kept as digests."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from psycopg.rows import class_row
+from psycopg import Cursor
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from services.runtime import control_outbox
 from services.runtime.database import transaction
+from services.runtime.errors import ConflictError, NotFoundError
 
 KEY_START = "hyk_"
+MAX_LIVE_KEYS = 2
 _SQL = Path(__file__).parent / "sql"
 
 
 @dataclass(frozen=True, slots=True)
 class DepartmentRow:
-    """A department as it is kept."""
+    """A department as it is kept.
+
+    ``divisions`` limits a type (``*``: every type) to prefixes of GB/T 2260 codes; ``client_id`` is its name at the
+    OAuth2 server; ``rate_per_s`` and ``burst`` (events) are None where the installation's limits hold.
+    """
 
     id: str
     name: str
     source: str
-    key_hash: str
     types: list[str]
+    divisions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    client_id: str | None = None
+    rate_per_s: float | None = None
+    burst: int | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A live key: its id, its digest, and when it ends (None: not by itself)."""
+
+    id: str
+    digest: str
+    created_at: datetime
+    expires_at: datetime | None
 
 
 def new_key() -> str:
@@ -44,31 +70,83 @@ class DepartmentRepository:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    def add(self, department: DepartmentRow) -> None:
-        """Add a department; raises ConflictError when the id or the source is taken."""
-        values = (department.id, department.name, department.source, department.key_hash, department.types)
-        with transaction(self._pool) as connection:
-            connection.execute(_read("department_add"), values)
-            control_outbox.append(connection, "identities", f"department/{department.id}", _document(department))
+    def add(self, department: DepartmentRow, key: str) -> None:
+        """Add a department with its first key; raises ConflictError when id, source or client id is taken."""
+        values = asdict(department) | {"divisions": Jsonb(dict(department.divisions))}
+        with self._changing() as cursor:
+            cursor.execute(_read("department_add"), values)
+            self._add_key(cursor, department.id, key)
+            self._announce(cursor, department)
 
     def list(self) -> list[DepartmentRow]:
         """Return all departments by id."""
-        with (
-            transaction(self._pool) as connection,
-            connection.cursor(row_factory=class_row(DepartmentRow)) as cursor,
-        ):
-            return cursor.execute(_read("department_list")).fetchall()
+        with self._changing() as cursor:
+            return [DepartmentRow(**row) for row in cursor.execute(_read("department_list"))]
+
+    def keys(self, department: str) -> Sequence[KeyRow]:
+        """Return a department's live keys, oldest first."""
+        with self._changing() as cursor:
+            return self._live(cursor, department)
+
+    def rotate(self, department: str, key: str, overlap: timedelta, by: str, reason: str) -> Sequence[KeyRow]:
+        """Add a key and let the older one end after the overlap; return the live keys.
+
+        Raises NotFoundError, or ConflictError when two keys are live already: revoke one, or wait for its end.
+        """
+        with self._decided(department, "rotate-key", by, reason) as cursor:
+            live = self._live(cursor, department)
+            if len(live) >= MAX_LIVE_KEYS:
+                raise ConflictError(f"{department} 已有两把有效密钥，先废止一把 (two keys are live; revoke one first)")
+            for old in live:
+                cursor.execute(_read("key_expire"), (overlap, old.id, department))
+            self._add_key(cursor, department, key)
+        return self.keys(department)
+
+    def revoke(self, department: str, key_id: str, by: str, reason: str) -> Sequence[KeyRow]:
+        """End a key at once; return the keys that stay live. Raises NotFoundError."""
+        with self._decided(department, "revoke-key", by, reason) as cursor:
+            if key_id not in {key.id for key in self._live(cursor, department)}:
+                raise NotFoundError(f"{department} 没有有效密钥 {key_id} (no such live key)")
+            cursor.execute(_read("key_expire"), (timedelta(0), key_id, department))
+        return self.keys(department)
+
+    @contextmanager
+    def _decided(self, department: str, action: str, by: str, reason: str) -> Iterator[Cursor[DictRow]]:
+        """Lock the department, let the caller change it, then record the decision and announce the change."""
+        with self._changing() as cursor:
+            found = cursor.execute(_read("department_touch"), (department,)).fetchone()
+            if found is None:
+                raise NotFoundError(f"没有部门 {department} (no such department)")
+            row = DepartmentRow(**found)
+            yield cursor
+            cursor.execute(_read("decision_add"), (row.id, row.version, action, by, reason))
+            self._announce(cursor, row)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Cursor[DictRow]]:
+        with transaction(self._pool) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            yield cursor
+
+    @staticmethod
+    def _add_key(cursor: Cursor[DictRow], department: str, key: str) -> None:
+        digest = key_digest(key)
+        cursor.execute(_read("key_add"), (f"key-{digest[:12]}", department, digest))
+
+    @staticmethod
+    def _live(cursor: Cursor[DictRow], department: str) -> Sequence[KeyRow]:
+        return [KeyRow(**row) for row in cursor.execute(_read("key_live"), (department,))]
+
+    def _announce(self, cursor: Cursor[DictRow], row: DepartmentRow) -> None:
+        document = _document(row, self._live(cursor, row.id))
+        control_outbox.append(cursor.connection, "identities", f"department/{row.id}", document)
 
 
 def _read(name: str) -> bytes:
     return (_SQL / f"{name}.sql").read_bytes()
 
 
-def _document(department: DepartmentRow) -> dict[str, object]:
-    return {
-        "id": department.id,
-        "name": department.name,
-        "source": department.source,
-        "key_hash": department.key_hash,
-        "types": department.types,
-    }
+def _document(department: DepartmentRow, keys: Sequence[KeyRow]) -> dict[str, Any]:
+    shown = [
+        {"id": k.id, "digest": k.digest, "expires_at": k.expires_at.isoformat() if k.expires_at else None} for k in keys
+    ]
+    return asdict(department) | {"keys": shown}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import socket
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Header
@@ -14,10 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.contracts import Contracts
 from schemas.formats import check_division
+from schemas.formats import divisions as known_divisions
 from schemas.times import parse_time
 from schemas.topics import Topics
 from services.delivery.network import Network, check_destination
-from services.identity.repository import DepartmentRepository, DepartmentRow, key_digest, new_key
+from services.identity.repository import DepartmentRepository, DepartmentRow, KeyRow, new_key
+from services.portal.deadletters import deadletter_routes
+from services.quarantine.desk import Desk
 from services.routing.filters import compile_filters
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
 from services.runtime.kafka.port import Kafka
@@ -40,6 +45,17 @@ class DepartmentBody(_Body):
     name: Text
     source: Text
     types: list[str] = Field(min_length=1)
+    divisions: dict[str, list[str]] = {}
+    client_id: Text | None = None
+    rate_per_s: float | None = Field(None, gt=0)
+    burst: int | None = Field(None, ge=1)
+
+
+class RotateBody(_Body):
+    """Why a key is changed, and for how long the older one still works (hours)."""
+
+    reason: Text
+    overlap_hours: float = Field(168, ge=0, le=24 * 366)
 
 
 class AgencyBody(_Body):
@@ -100,10 +116,29 @@ class Administration:
 
     def add_department(self, body: DepartmentBody) -> dict[str, Any]:
         """Add a department and return it with its key, which is shown this once."""
-        self._check_types(body.types)
+        problems = [*self._type_problems(body.types), *_division_problems(body.divisions, body.types)]
+        if problems:
+            raise InvalidError(problems)
         key = new_key()
-        self.departments.add(DepartmentRow(body.id, body.name, body.source, key_digest(key), body.types))
-        return {"id": body.id, "name": body.name, "source": body.source, "types": body.types, "key": key}
+        divisions = {kind: [_prefix(code) for code in codes] for kind, codes in body.divisions.items()}
+        row = DepartmentRow(**body.model_dump() | {"divisions": divisions})
+        self.departments.add(row, key)
+        return self.department(row) | {"key": key}
+
+    def department(self, row: DepartmentRow) -> dict[str, Any]:
+        """Return a department as it is shown: its live keys by id and end, never their digests."""
+        return asdict(row) | {"keys": _shown_keys(self.departments.keys(row.id))}
+
+    def rotate_key(self, department: str, body: RotateBody) -> dict[str, Any]:
+        """Give out a new key, shown this once; the older one ends after the overlap."""
+        key, overlap = new_key(), timedelta(hours=body.overlap_hours)
+        live = self.departments.rotate(department, key, overlap, ADMINISTRATOR, body.reason)
+        return {"id": department, "key": key, "keys": _shown_keys(live)}
+
+    def revoke_key(self, department: str, key_id: str, reason: str) -> dict[str, Any]:
+        """End a key at once."""
+        live = self.departments.revoke(department, key_id, ADMINISTRATOR, reason)
+        return {"id": department, "keys": _shown_keys(live)}
 
     def add_agency(self, body: AgencyBody) -> dict[str, Any]:
         """Add an agency and return it with its signing secret, which is shown this once."""
@@ -144,17 +179,35 @@ class Administration:
         name = f"sub-{secrets.token_hex(6)}"
         return plain(self.subscriptions.add(name, Grant(**values), Decision(ADMINISTRATOR, body.basis)))
 
-    def _check_types(self, types: Sequence[str]) -> None:
-        problems = self._type_problems(types)
-        if problems:
-            raise InvalidError(problems)
-
     def _type_problems(self, types: Sequence[str]) -> list[FieldProblem]:
         return [
             FieldProblem(f"/types/{n}", f"没有这个事件类型 (unknown event type): {name}")
             for n, name in enumerate(types)
             if name not in self._contracts.types
         ]
+
+
+def _division_problems(divisions: Mapping[str, Sequence[str]], types: Sequence[str]) -> list[FieldProblem]:
+    problems = [
+        FieldProblem(f"/divisions/{kind}", "不在所授事件类型之中 (none of its event types)")
+        for kind in divisions
+        if kind not in {"*", *types}
+    ]
+    for kind, codes in divisions.items():
+        for number, code in enumerate(codes):
+            if not any(known.startswith(_prefix(code)) for known in known_divisions()) or not _prefix(code):
+                detail = "不是行政区划代码或其前缀 (no division code of GB/T 2260, nor the start of one)"
+                problems.append(FieldProblem(f"/divisions/{kind}/{number}", detail))
+    return problems
+
+
+def _prefix(code: str) -> str:
+    """Return what the codes of a division and of all below it begin with: 510100 is 5101."""
+    return re.sub("(00)+$", "", code.strip())
+
+
+def _shown_keys(keys: Sequence[KeyRow]) -> list[dict[str, Any]]:
+    return [plain({"id": k.id, "created_at": k.created_at, "expires_at": k.expires_at}) for k in keys]
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -184,7 +237,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain(row).items() if name != "secret"}
 
 
-def add_routes(app: FastAPI, administration: Administration, admin_key: str) -> None:
+def add_routes(app: FastAPI, administration: Administration, desk: Desk, admin_key: str) -> None:
     """Put the administration's routes on an application."""
 
     def authorised(authorization: Annotated[str, Header()] = "") -> None:
@@ -195,6 +248,7 @@ def add_routes(app: FastAPI, administration: Administration, admin_key: str) -> 
     _department_routes(router, administration)
     _agency_routes(router, administration)
     _subscription_routes(router, administration)
+    deadletter_routes(router, desk)
     app.include_router(router)
 
 
@@ -205,8 +259,15 @@ def _department_routes(router: APIRouter, administration: Administration) -> Non
 
     @router.get("/departments")
     def all_of_them() -> list[dict[str, Any]]:
-        rows = administration.departments.list()
-        return [{"id": r.id, "name": r.name, "source": r.source, "types": r.types} for r in rows]
+        return [administration.department(row) for row in administration.departments.list()]
+
+    @router.post("/departments/{department}/keys", status_code=201)
+    def rotate(department: str, body: RotateBody) -> dict[str, Any]:
+        return administration.rotate_key(department, body)
+
+    @router.post("/departments/{department}/keys/{key}/revoke")
+    def revoke(department: str, key: str, body: ReasonBody) -> dict[str, Any]:
+        return administration.revoke_key(department, key, body.reason)
 
 
 def _agency_routes(router: APIRouter, administration: Administration) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -14,21 +15,26 @@ from services.portal.client import CommandError, call, fail
 from services.runtime.settings import settings_for_cli
 
 department = typer.Typer(help="发布部门 (publishing departments)", no_args_is_help=True)
+key = typer.Typer(help="部门密钥 (a department's keys)", no_args_is_help=True)
+department.add_typer(key, name="key")
 agency = typer.Typer(help="接收单位 (receiving agencies)", no_args_is_help=True)
 subscription = typer.Typer(help="订阅 (subscriptions)", no_args_is_help=True)
 
+KEY_COLUMNS = {"id": "密钥编号", "created_at": "发放时间", "expires_at": "失效时间"}
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")]
 Reason = Annotated[str, typer.Option(help="理由，记入决定记录 (reason, kept with the decision)")]
 
 
-def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401  (any JSON)
+def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401  (any JSON)
+    """Call the administration API; what goes wrong is printed, and ends the command."""
     try:
         return call(settings_for_cli(), method, path, body)
     except CommandError as error:
         raise fail(error) from error
 
 
-def _show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], as_json: bool) -> None:
+def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], as_json: bool) -> None:
+    """Print rows as a table, or as JSON."""
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
@@ -50,17 +56,64 @@ def department_add(
     name: Annotated[str, typer.Option(help="名称 (name)")],
     source: Annotated[str, typer.Option(help="CloudEvents source，例 urn:sc:health-commission")],
     types: Annotated[list[str], typer.Option("--type", help="可发布的事件类型，可多次给出 (repeatable)")],
+    divisions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--division", help="限于此行政区划及其下级，可多次给出；TYPE=5101 只限一个类型 (limit to a division)"
+        ),
+    ] = None,
+    client_id: Annotated[str | None, typer.Option(help="OAuth2 客户端编号 (client id at the OAuth2 server)")] = None,
+    rate: Annotated[float | None, typer.Option(help="每秒事件数上限 (events a second at most)")] = None,
+    burst: Annotated[int | None, typer.Option(help="一次突发的事件数上限 (events at once at most)")] = None,
 ) -> None:
     """登记发布部门，显示一次性密钥 (add a department; its key is shown once)."""
-    added = _ask("POST", "/v1/departments", {"id": id, "name": name, "source": source, "types": types})
+    limits: dict[str, list[str]] = {}
+    for text in divisions or ():
+        kind, _, code = text.rpartition("=")
+        limits.setdefault(kind or "*", []).append(code)
+    body = {"id": id, "name": name, "source": source, "types": types, "divisions": limits}
+    added = ask("POST", "/v1/departments", body | {"client_id": client_id, "rate_per_s": rate, "burst": burst})
     typer.echo(f"{added['id']} {added['name']}\n密钥，仅显示这一次 (key, shown once): {added['key']}")
 
 
 @department.command("list")
 def department_list(as_json: AsJson = False) -> None:
     """列出发布部门 (list the departments)."""
-    columns = {"id": "编号", "name": "名称", "source": "source", "types": "事件类型"}
-    _show(_ask("GET", "/v1/departments"), columns, as_json)
+    columns = {"id": "编号", "name": "名称", "source": "source", "types": "事件类型", "divisions": "区划"}
+    show(ask("GET", "/v1/departments"), columns, as_json)
+
+
+@key.command("rotate")
+def key_rotate(
+    department: Annotated[str, typer.Argument(help="部门编号 (department)")],
+    reason: Reason,
+    overlap_hours: Annotated[float, typer.Option(help="旧密钥还可用多少小时 (hours the old key still works)")] = 168,
+) -> None:
+    """换发密钥：新旧并行一段时间，新密钥只显示一次 (a new key beside the old one, which ends later)."""
+    body = {"reason": reason, "overlap_hours": overlap_hours}
+    changed = ask("POST", f"/v1/departments/{quote(department)}/keys", body)
+    typer.echo(f"{department}\n新密钥，仅显示这一次 (new key, shown once): {changed['key']}")
+    show(changed["keys"], KEY_COLUMNS, as_json=False)
+
+
+@key.command("revoke")
+def key_revoke(
+    department: Annotated[str, typer.Argument(help="部门编号 (department)")],
+    key_id: Annotated[str, typer.Argument(help="密钥编号，见 key list (id of the key)")],
+    reason: Reason,
+) -> None:
+    """立即废止一把密钥 (end a key at once)."""
+    path = f"/v1/departments/{quote(department)}/keys/{quote(key_id)}/revoke"
+    show(ask("POST", path, {"reason": reason})["keys"], KEY_COLUMNS, as_json=False)
+
+
+@key.command("list")
+def key_list(department: str, as_json: AsJson = False) -> None:
+    """列出有效密钥 (list a department's live keys)."""
+    found = [row["keys"] for row in ask("GET", "/v1/departments") if row["id"] == department]
+    if not found:
+        raise fail(CommandError(f"没有部门 {department} (no such department)"))
+    show(found[0], KEY_COLUMNS, as_json)
 
 
 @agency.command("add")
@@ -71,7 +124,7 @@ def agency_add(
     division: Annotated[str, typer.Option(help="行政区划代码 (GB/T 2260)")] = "510000",
 ) -> None:
     """登记接收单位，显示一次签名密钥 (add an agency; its signing secret is shown once)."""
-    added = _ask("POST", "/v1/agencies", {"id": id, "name": name, "division": division, "sink": webhook})
+    added = ask("POST", "/v1/agencies", {"id": id, "name": name, "division": division, "sink": webhook})
     typer.echo(f"{added['id']} {added['name']} → {added['sink']}")
     typer.echo(f"签名密钥，仅显示这一次 (signing secret, shown once): {added['secret']}")
 
@@ -80,7 +133,7 @@ def agency_add(
 def agency_list(as_json: AsJson = False) -> None:
     """列出接收单位 (list the agencies)."""
     columns = {"id": "编号", "name": "名称", "division": "区划", "sink": "推送地址", "state": "状态"}
-    _show(_ask("GET", "/v1/agencies"), columns, as_json)
+    show(ask("GET", "/v1/agencies"), columns, as_json)
 
 
 @agency.command("set-webhook")
@@ -90,20 +143,20 @@ def agency_set_webhook(
     reason: Reason,
 ) -> None:
     """更换推送地址，下一次尝试即生效 (change where events are posted, from the next attempt on)."""
-    changed = _ask("PATCH", f"/v1/agencies/{id}", {"sink": webhook, "reason": reason})
+    changed = ask("PATCH", f"/v1/agencies/{id}", {"sink": webhook, "reason": reason})
     typer.echo(f"{changed['id']} → {changed['sink']}")
 
 
 @agency.command("suspend")
 def agency_suspend(id: str, reason: Reason) -> None:  # noqa: A002
     """暂停推送，事件留在队列中 (hold its line; nothing is dropped)."""
-    typer.echo(f"{id}: {_ask('POST', f'/v1/agencies/{id}/suspend', {'reason': reason})['state']}")
+    typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{id}/suspend', {'reason': reason})['state']}")
 
 
 @agency.command("resume")
 def agency_resume(id: str, reason: Reason) -> None:  # noqa: A002
     """恢复推送 (take the line up again)."""
-    typer.echo(f"{id}: {_ask('POST', f'/v1/agencies/{id}/resume', {'reason': reason})['state']}")
+    typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{id}/resume', {'reason': reason})['state']}")
 
 
 @subscription.command("add")
@@ -135,7 +188,7 @@ def subscription_add(
         "method": method,
         "valid_until": valid_until,
     }
-    added = _ask("POST", "/v1/subscriptions", body)
+    added = ask("POST", "/v1/subscriptions", body)
     typer.echo(f"{added['id']} {added['agency']} {added['state']}")
 
 
@@ -151,16 +204,16 @@ def subscription_list(as_json: AsJson = False) -> None:
         "valid_until": "时限",
         "state": "状态",
     }
-    _show(_ask("GET", "/v1/subscriptions"), columns, as_json)
+    show(ask("GET", "/v1/subscriptions"), columns, as_json)
 
 
 @subscription.command("suspend")
 def subscription_suspend(id: str, reason: Reason) -> None:  # noqa: A002
     """暂停订阅 (suspend)."""
-    typer.echo(f"{id}: {_ask('POST', f'/v1/subscriptions/{id}/suspend', {'reason': reason})['state']}")
+    typer.echo(f"{id}: {ask('POST', f'/v1/subscriptions/{id}/suspend', {'reason': reason})['state']}")
 
 
 @subscription.command("resume")
 def subscription_resume(id: str, reason: Reason) -> None:  # noqa: A002
     """恢复订阅 (resume)."""
-    typer.echo(f"{id}: {_ask('POST', f'/v1/subscriptions/{id}/resume', {'reason': reason})['state']}")
+    typer.echo(f"{id}: {ask('POST', f'/v1/subscriptions/{id}/resume', {'reason': reason})['state']}")

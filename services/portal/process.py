@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from schemas.codec import Codec
 from schemas.contracts import load_contracts
+from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from schemas.validation import ValidationRules
 from services.delivery.network import parse_networks
 from services.identity.repository import DepartmentRepository
 from services.portal.api import Administration, add_routes
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
+from services.quarantine.desk import Desk
 from services.runtime import logging
+from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of, open_pool
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect
@@ -35,20 +41,25 @@ def run(settings: Settings, *, port: int) -> None:
     topics = Topics(settings.kafka.topic_prefix)
     pool = open_pool(settings.database)
     repository = SubscriptionRepository(pool)
+    contracts = load_contracts()
     administration = Administration(
         DepartmentRepository(pool),
         repository,
-        load_contracts(),
+        contracts,
         kafka,
         topics,
         Sealer(settings.security),
         parse_networks(settings.delivery.allowed_networks),
     )
+    gateway = settings.gateway
+    rules = ValidationRules(gateway.reject_bad_uscc, timedelta(seconds=gateway.future_skew_s), gateway.warnings)
+    codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+    desk = Desk(kafka, topics, contracts, codec, rules, SystemClock())
     relay = ControlRelay(pool, dsn_of(settings.database), kafka, topics)
     requests = RequestConsumer(kafka, topics, repository)
     for worker in (relay.run, requests.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: Health(True), CollectorRegistry())
-    add_routes(app, administration, settings.security.admin_key.get_secret_value())
+    add_routes(app, administration, desk, settings.security.admin_key.get_secret_value())
     serve(app, settings.http.host, port, stop)
     pool.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from schemas.codec import to_jsonable
 from schemas.envelope import RECEIVERS, RECEIVERS_SEPARATOR
 from services.routing.filters import Attributes, Data, OnError, Predicate, compile_filters
 from services.runtime.errors import InvalidError
@@ -69,7 +70,10 @@ class Matcher:
 
 
 class _Once:
-    """Decodes an event's data at most once, however many filters ask for it."""
+    """Decodes an event's data at most once, however many filters ask for it; dates and times as ISO 8601 text.
+
+    CEL refuses a whole record with a value of a kind that it does not know, and the filter would never match.
+    """
 
     __slots__ = ("_data", "_value")
 
@@ -79,5 +83,5 @@ class _Once:
 
     def __call__(self) -> Mapping[str, Any]:
         if self._value is None:
-            self._value = self._data()
+            self._value = to_jsonable(self._data())
         return self._value

@@ -53,7 +53,29 @@ class GatewaySettings(BaseModel):
     max_batch: int = Field(1000, description="a larger batch is refused")
     acknowledge_timeout_s: float = Field(5.0, gt=0, description="seconds to wait for Kafka's acknowledgement")
     reject_bad_uscc: bool = Field(False, description="refuse a USCC whose check character is wrong; else mark it")
+    warnings: dict[str, Literal["flag", "reject"]] = Field(
+        {},
+        description="an odd value, by `check-character` or other mark, TYPE, or TYPE:mark; the most exact one holds",
+    )
+    rate_per_s: float = Field(5000, gt=0, description="events a second that one department may send to one gateway")
+    burst: int = Field(10_000, ge=1, description="events that a department may send at once before the rate holds")
+    max_in_flight: int = Field(64, ge=1, description="requests that are read and sent to Kafka at once")
+    max_waiting: int = Field(256, ge=0, description="requests that wait for their turn; further ones get 503 at once")
+    remembered: int = Field(50_000, ge=0, description="newest events whose repetition is recognised at once")
     future_skew_s: float = Field(300.0, ge=0, description="an event time further ahead than this is refused")
+
+
+class OAuthSettings(BaseModel):
+    """OAuth2 client credentials (JWT) at the gateway, beside its own keys; without an issuer only keys are taken."""
+
+    issuer: str | None = Field(None, description="the `iss` that a token must have; unset: no tokens are taken")
+    audience: str = Field("hongyan", description="the `aud` that a token must have")
+    jwks: str | None = Field(None, description="the issuer's public keys (JWKS): a file, or an https:// address")
+    client_claim: str = Field(
+        "client_id", description="the claim that names the client; a department has that client id"
+    )
+    leeway_s: int = Field(30, ge=0, description="seconds that the issuer's clock may differ")
+    refresh_s: float = Field(300.0, gt=0, description="seconds after which the public keys are read again")
 
 
 class RouterSettings(BaseModel):
@@ -125,6 +147,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     http: HttpSettings = HttpSettings()
     gateway: GatewaySettings = GatewaySettings()
+    oauth: OAuthSettings = OAuthSettings()
     portal: PortalSettings = PortalSettings()
     router: RouterSettings = RouterSettings()
     relay: RelaySettings = RelaySettings()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
+import structlog
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from services.runtime.errors import (
     ConflictError,
@@ -23,6 +26,7 @@ from services.runtime.errors import (
 )
 from services.runtime.probes import Health
 
+log = structlog.get_logger()
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 
@@ -31,10 +35,12 @@ _TITLES = {
     401: "缺少凭证 (Credential missing)",
     403: "无权 (Forbidden)",
     404: "没有这一项 (Not found)",
+    405: "不支持的方法 (Method not allowed)",
     409: "冲突 (Conflict)",
     413: "超出上限 (Too large)",
     415: "不支持的内容类型 (Unsupported media type)",
     422: "内容不符合要求 (Invalid)",
+    429: "请求过快，请稍后重试 (Too many events)",
     500: "内部错误 (Internal error)",
     503: "暂不可用，请稍后重试 (Unavailable, try again later)",
 }
@@ -47,12 +53,24 @@ _STATUSES: Sequence[tuple[type[HongyanError], int]] = (
 )
 
 
-def problem(status: int, detail: str, fields: Sequence[FieldProblem] = (), **more: object) -> JSONResponse:
-    """Return a problem document (RFC 9457) that names each bad field."""
-    body: dict[str, object] = {"type": "about:blank", "title": _TITLES[status], "status": status, "detail": detail}
+def problem(
+    status: int,
+    detail: str,
+    fields: Sequence[FieldProblem] = (),
+    *,
+    retry_after_s: int = RETRY_AFTER_S,
+    **more: object,
+) -> JSONResponse:
+    """Return a problem document (RFC 9457) that names each bad field; 429 and 503 say when to come again."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, HTTPStatus(status).phrase),
+        "status": status,
+        "detail": detail,
+    }
     if fields:
         body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in fields]
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+    headers = {"Retry-After": str(retry_after_s)} if status in {429, 503} else None
     return JSONResponse(body | more, status, headers=headers, media_type=PROBLEM_TYPE)
 
 
@@ -78,6 +96,17 @@ def new_app(title: str, health: Callable[[], Health], metrics: CollectorRegistry
     @app.exception_handler(HongyanError)
     def _ours(_request: Request, error: HongyanError) -> JSONResponse:
         return problem_of(error)
+
+    @app.exception_handler(HTTPException)
+    def _http(_request: Request, error: HTTPException) -> JSONResponse:
+        found = problem(error.status_code, str(error.detail))
+        found.headers.update(error.headers or {})
+        return found
+
+    @app.exception_handler(Exception)
+    def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+        log.error("request_failed", error=repr(error), exc_info=error)
+        return problem(500, "内部错误，已记入日志 (an error of ours; it is in the log)")
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -52,14 +52,49 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """A department's key: its digest (SHA-256, hex), and when it ends by itself."""
+
+    id: str
+    digest: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Department:
-    """A publishing department: the source it publishes under, the digest of its key, the types it may publish."""
+    """A publishing department: the source it publishes under, its keys, the types and divisions it may publish.
+
+    ``divisions`` maps a type, or ``*`` for every type, to prefixes of division codes (GB/T 2260); where neither is
+    named the whole country is allowed. ``rate_per_s`` and ``burst`` (events) are None where the gateway's own hold.
+    """
 
     id: str
     name: str
     source: str
-    key_hash: str
     types: Sequence[str]
+    keys: Sequence[Key] = ()
+    divisions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    client_id: str | None = None
+    rate_per_s: float | None = None
+    burst: int | None = None
+    version: int = 1
+
+    def prefixes(self, event_type: str) -> Sequence[str]:
+        """Return the division prefixes that a type is limited to; none: not limited."""
+        return self.divisions.get(event_type, self.divisions.get("*", ()))
+
+
+def _department(entry: Mapping[str, Any]) -> Department:
+    """Read a department; a document from before keys could be rotated holds one ``key_hash``."""
+    rest = dict(entry)
+    held = rest.pop("keys", None)
+    digest = rest.pop("key_hash", None)
+    held = held if held is not None else [{"id": "key-1", "digest": digest}]
+    keys = [
+        Key(k["id"], k["digest"], datetime.fromisoformat(k["expires_at"]) if k.get("expires_at") else None)
+        for k in held
+    ]
+    return Department(**rest, keys=keys)
 
 
 @dataclass(slots=True)
@@ -76,7 +111,7 @@ class ControlView:
         kind, _, name = key.partition("/")
         try:
             known = self._apply(kind, name, orjson.loads(value) if value is not None else None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             log.error("control_record_refused", key=key, error=str(error))
             return False
         self.version += known
@@ -89,7 +124,7 @@ class ControlView:
             case "subscription":
                 _put(self.subscriptions, name, Subscription(**entry) if entry else None)
             case "department":
-                _put(self.departments, name, Department(**entry) if entry else None)
+                _put(self.departments, name, _department(entry) if entry else None)
             case _:
                 return False
         return True

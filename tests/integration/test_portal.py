@@ -154,3 +154,61 @@ def test_commands_speak_to_people(call: Call, installation: Settings) -> None:
     assert "/types/0" in bad.stderr
     assert "Traceback" not in bad.stderr
     assert "成都市市场监管局" in command("agency", "list").stdout
+
+
+def test_a_key_is_changed_without_a_gap(call: Call, follower: ControlFollower, installation: Settings) -> None:
+    """Two keys are live at most: the new one at once, the old one until the overlap ends; a revoked one is gone."""
+    department = {"id": "health", "name": "省卫生健康委", "source": "urn:h", "types": [ISSUED]}
+    first = call("/v1/departments", department)[1]
+    status, rotated = call("/v1/departments/health/keys", {"reason": "年度更换", "overlap_hours": 1})
+    assert status == 201
+    assert rotated["key"] != first["key"]
+    old, new = rotated["keys"]
+    assert (old["expires_at"] is None, new["expires_at"]) == (False, None)
+    known = follower.view.departments
+    eventually(lambda: "health" in known and len(known["health"].keys) == 2)
+    assert call("/v1/departments/health/keys", {"reason": "third"})[0] == 409
+    status, left = call(f"/v1/departments/health/keys/{old['id']}/revoke", {"reason": "泄露"})
+    assert (status, [key["id"] for key in left["keys"]]) == (200, [new["id"]])
+    eventually(lambda: [key.id for key in known["health"].keys] == [new["id"]])
+    assert call(f"/v1/departments/health/keys/{old['id']}/revoke", {"reason": "again"})[0] == 404
+    assert call("/v1/departments/nobody/keys", {"reason": "r"})[0] == 404
+    with psycopg.connect(dsn_of(installation.database)) as connection:
+        held = connection.execute("SELECT string_agg(digest, ' ') FROM department_key").fetchone()
+        decided = connection.execute("SELECT action, reason FROM decision ORDER BY id").fetchall()
+    assert held is not None
+    assert first["key"] not in held[0]
+    assert decided == [("rotate-key", "年度更换"), ("revoke-key", "泄露")]
+
+
+def test_a_department_is_limited_to_divisions(call: Call) -> None:
+    """A code stands for all below it; one that is in no table, or a type that was not given, is named."""
+    department = {"id": "city", "name": "成都市卫生健康委", "source": "urn:c", "types": [ISSUED]}
+    status, added = call("/v1/departments", {**department, "divisions": {"*": ["510100"]}})
+    assert (status, added["divisions"]) == (201, {"*": ["5101"]})
+    wrong = {**department, "id": "other", "divisions": {"*": ["99"], "nothing": ["51"]}}
+    status, problem = call("/v1/departments", wrong)
+    assert (status, {e["pointer"] for e in problem["errors"]}) == (422, {"/divisions/*/0", "/divisions/nothing"})
+
+
+def test_key_commands_speak_to_people(call: Call, installation: Settings) -> None:
+    """A department is added with its limits, its key changed and the old one revoked, all by command."""
+
+    def command(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "hongyan", "department", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=with_environment(as_environment(installation)),
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    limits = ("--division", "5101", "--client-id", "health-system", "--rate", "50", "--burst", "100")
+    command("add", "health", "--name", "卫健委", "--source", "urn:h", "--type", ISSUED, *limits)
+    assert "hyk_" in command("key", "rotate", "health", "--reason", "年度更换", "--overlap-hours", "2")
+    live = json.loads(command("key", "list", "health", "--json"))
+    assert len(live) == 2
+    command("key", "revoke", "health", live[0]["id"], "--reason", "泄露")
+    assert [key["id"] for key in json.loads(command("key", "list", "health", "--json"))] == [live[1]["id"]]

@@ -1,1 +1,1 @@
-SELECT id, name, source, key_hash, types FROM department ORDER BY id
+SELECT id, name, source, types, divisions, client_id, rate_per_s, burst, version FROM department ORDER BY id

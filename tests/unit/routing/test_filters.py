@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -158,3 +158,11 @@ def test_data_is_decoded_once_and_only_when_asked_for() -> None:
     by_data = [subscription(n, filters=[{"cel": "data.beds > 1"}]) for n in "ab"]
     assert len(Matcher(by_data, now).match(EVENT, data)) == 2
     assert decoded == [1]
+
+
+def test_a_filter_on_data_holds_for_data_with_dates() -> None:
+    """Decoded Avro has Python's dates, which CEL does not know: they are compared as ISO 8601 text."""
+    data = {"division": "510700", "issued_on": date(2025, 12, 1), "at": datetime(2025, 12, 1, tzinfo=UTC)}
+    wanted = Subscription("s", "a", ["t"], [{"cel": "data.division == '510700' && data.issued_on >= '2025-12-01'"}])
+    matcher = Matcher([wanted], lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    assert matcher.match({"type": "t"}, lambda: data) == {"a": ["s"]}

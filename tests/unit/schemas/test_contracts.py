@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,35 @@ def test_a_folder_that_is_not_in_order_is_named_with_the_reason(tmp_path: Path, 
     (folder / "schema.avsc").write_text(json.dumps(schema), encoding="utf-8")
     with pytest.raises(ContractError, match=f"medical-ad-review.rejected.*{said}"):
         load_contracts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("warnings", "refused"),
+    [
+        ({}, set()),
+        ({"check-character": "reject"}, {"/institution_uscc"}),
+        ({"unusual-form": "reject"}, {"/certificate_no"}),
+        ({ISSUED.type: "reject"}, {"/institution_uscc", "/certificate_no"}),
+        ({ISSUED.type: "reject", f"{ISSUED.type}:unusual-form": "flag"}, {"/institution_uscc"}),
+        ({"check-character": "reject", ISSUED.type: "flag"}, set()),
+        ({"cn.gov.sc.other": "reject"}, set()),
+    ],
+)
+def test_the_most_exact_rule_says_whether_an_odd_value_is_flagged_or_refused(
+    warnings: dict[str, str], refused: set[str]
+) -> None:
+    """By mark, by type, by both; what is not refused carries its mark."""
+    odd = dict(ISSUED.sample) | {"institution_uscc": "91350100M000100Y4A", "certificate_no": "第一号"}
+    try:
+        marks = valid(odd, warnings=warnings)[1]
+    except InvalidData as error:
+        assert {problem.pointer for problem in error.problems} == refused
+    else:
+        assert (marks, refused) == (["certificate_no:unusual-form", "institution_uscc:check-character"], set())
+
+
+def test_the_catalogue_says_what_is_usual_and_a_setting_overrules_it() -> None:
+    """A type whose entry refuses bad codes does so, until the installation says otherwise."""
+    strict = replace(ISSUED, catalogue=ISSUED.catalogue.model_copy(update={"warnings": {"check-character": "reject"}}))
+    assert ValidationRules().refused_marks(strict) == {"check-character"}
+    assert ValidationRules(warnings={"check-character": "flag"}).refused_marks(strict) == set()

@@ -1,0 +1,54 @@
+"""What this gateway has accepted lately, so that a repetition is answered at once and a conflict is told at once.
+
+The router decides for good, from the whole log; this is only the quick answer of one process for its newest events.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from producers.publishing import Prepared
+from services.runtime.kafka.port import Placed
+
+DIGEST_BYTES = 16
+Identity = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An accepted event: the digest of its content, and where it stands."""
+
+    digest: bytes
+    placed: Placed
+
+
+def identity_of(event: Prepared) -> Identity:
+    """Return ``(source, id)``."""
+    return event.attributes["source"], event.attributes["id"]
+
+
+def digest_of(event: Prepared) -> bytes:
+    """Return the digest of what must be the same in a repetition: value, type and business key, as the router's."""
+    content = blake2b(event.value, digest_size=DIGEST_BYTES)
+    content.update(f"\0{event.attributes['type']}\0{event.attributes['subject']}".encode())
+    return content.digest()
+
+
+class Remembered:
+    """The newest ``most`` accepted events, by identity."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: OrderedDict[Identity, Seen] = OrderedDict()
+
+    def get(self, identity: Identity) -> Seen | None:
+        """Return what was accepted under an identity."""
+        return self._seen.get(identity)
+
+    def add(self, identity: Identity, seen: Seen) -> None:
+        """Remember an event that is on the log; the first of an identity stands."""
+        self._seen.setdefault(identity, seen)
+        while len(self._seen) > self._most:
+            self._seen.popitem(last=False)

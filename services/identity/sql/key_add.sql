@@ -1,0 +1,1 @@
+INSERT INTO department_key (id, department, digest) VALUES (%s, %s, %s)

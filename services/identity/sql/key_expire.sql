@@ -1,0 +1,1 @@
+UPDATE department_key SET expires_at = now() + %s WHERE id = %s AND department = %s
