@@ -12,7 +12,7 @@ THREE_YEARS_MS = 3 * 366 * DAY_MS
 EVENT_PARTITIONS = 12
 """Partition count of every event topic and of ``ledger.routed``: the router's state is partitioned like its input."""
 
-DEADLETTER_STAGES = ("router", "pusher", "statistics")
+DEADLETTER_STAGES = ("router", "pusher", "statistics", "ledger")
 """The stages that put aside what they can never work on."""
 
 

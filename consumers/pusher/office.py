@@ -14,6 +14,7 @@ from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox, Outgoing
 from consumers.pusher.sender import Sender
 from schemas.codec import Codec, UndecodableValue
+from schemas.receipts import Receipt
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.topics import Topics
 from services.delivery.outcome import Delivered, Later, Outcome, Refused
@@ -94,23 +95,23 @@ class PushOffice:
         delivery, message = ended.delivery, ended.delivery.message
         refused = ended.outcome if isinstance(ended.outcome, Refused) else None
         headers = dict(delivery.record.headers)
-        receipt = {
-            "agency": ended.agency,
-            "cursor": delivery.record.offset,
-            "event_id": message.event_id if message else headers.get("ce_id", b"").decode(errors="replace"),
-            "source": message.source if message else headers.get("ce_source", b"").decode(errors="replace"),
-            "type": message.type if message else headers.get("ce_type", b"").decode(errors="replace"),
-            "subject": message.subject if message else None,
-            "attempts": delivery.attempts,
-            "first_at": delivery.first_at.isoformat() if delivery.first_at else None,
-            "last_at": ended.at.isoformat(),
-            "published_at": message.published_at if message else None,
-            "outcome": "parked" if refused else "delivered",
-            "status": ended.outcome.status,
-            "reason": refused.reason if refused else None,
-            "digest": message.digest if message else None,
-        }
-        return Outgoing(self._topics.receipts, ended.agency.encode(), orjson.dumps(receipt), [])
+        receipt = Receipt(
+            agency=ended.agency,
+            cursor=delivery.record.offset,
+            event_id=message.event_id if message else headers.get("ce_id", b"").decode(errors="replace"),
+            source=message.source if message else headers.get("ce_source", b"").decode(errors="replace"),
+            type=message.type if message else headers.get("ce_type", b"").decode(errors="replace"),
+            subject=message.subject if message else None,
+            attempts=delivery.attempts,
+            first_at=delivery.first_at.isoformat() if delivery.first_at else None,
+            last_at=ended.at.isoformat(),
+            published_at=message.published_at if message else None,
+            outcome="parked" if refused else "delivered",
+            status=ended.outcome.status,
+            reason=refused.reason if refused else None,
+            digest=message.digest if message else None,
+        )
+        return Outgoing(self._topics.receipts, ended.agency.encode(), receipt.to_bytes(), [])
 
     def _parked(self, ended: Ended, refused: Refused) -> list[Outgoing]:
         record = ended.delivery.record

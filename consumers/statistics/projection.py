@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 
+from consumers.runner.rows import Never
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts
 from schemas.envelope import header_attributes
@@ -13,13 +13,6 @@ from schemas.registry_client import RegistryError, SchemaUnknown
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record
 from services.statistics.facts import Fact, FactShape
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """Why a record is no fact."""
-
-    reason: str
 
 
 class Projection:

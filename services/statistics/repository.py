@@ -12,17 +12,12 @@ from pathlib import Path
 import psycopg
 from psycopg.types.json import Jsonb
 
-from services.runtime.errors import DatabaseUnavailableError, UnavailableError
+from services.runtime.errors import DatabaseUnavailableError
+from services.runtime.positions import NO_TABLES, Moves, PartitionKey, PositionStore, read_positions
 from services.statistics.definitions import Metric
 from services.statistics.facts import Fact
 
 _SQL = Path(__file__).parent / "sql"
-PartitionKey = tuple[str, int]
-NO_TABLES = "PostgreSQL 中还没有统计表，先运行 hongyan up (the tables are missing; `hongyan up` makes them)"
-
-
-class PositionLostError(UnavailableError):
-    """Another owner of the partition has advanced it meanwhile; the position must be read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +29,12 @@ class Stored:
     conflicts: int
 
 
-class FactStore:
-    """Writes facts over one connection of its own; made anew after an outage."""
+class FactStore(PositionStore):
+    """Writes facts together with positions."""
 
-    def __init__(self, dsn: str, consumer: str) -> None:
-        self._dsn = dsn
-        self._consumer = consumer
-        self._connection: psycopg.Connection | None = None
-
-    def positions(self) -> dict[PartitionKey, int]:
-        """Return the next offset of every partition that has one; raises DatabaseUnavailableError."""
-        with self._transaction() as connection:
-            return _positions(connection, self._consumer)
-
-    def begin(self, partition: PartitionKey, offset: int) -> None:
-        """Make a partition known at this offset, unless it is already."""
-        with self._transaction() as connection:
-            connection.execute(_read("offset_begin"), self._place(partition) | {"next": offset})
-
-    def store(self, facts: Sequence[Fact], moves: Mapping[PartitionKey, tuple[int, int]]) -> Stored:
-        """Store facts and move each partition from the offset expected to the next one, in one transaction.
-
-        Raises PositionLostError when a partition does not stand where it is expected (a zombie is fenced by it), and
-        DatabaseUnavailableError; either way nothing is stored.
-        """
-        with self._transaction() as connection:
-            for partition, (expected, following) in moves.items():
-                values = self._place(partition) | {"expected": expected, "next": following}
-                if connection.execute(_read("offset_update"), values).rowcount != 1:
-                    raise PositionLostError(f"{partition} does not stand at {expected}")
+    def store(self, facts: Sequence[Fact], moves: Moves) -> Stored:
+        """Store facts and move each partition, in one transaction (see :meth:`PositionStore.moving`)."""
+        with self.moving(moves) as connection:
             return self._insert(connection, facts)
 
     @staticmethod
@@ -79,28 +51,6 @@ class FactStore:
             found = connection.execute(_read("conflicts")).fetchone()
             conflicts = int(found[0]) if found else 0
         return Stored(added, len(facts) - added, conflicts)
-
-    def _place(self, partition: PartitionKey) -> dict[str, object]:
-        return {"consumer": self._consumer, "topic": partition[0], "partition": partition[1]}
-
-    @contextmanager
-    def _transaction(self) -> Iterator[psycopg.Connection]:
-        try:
-            if self._connection is None:
-                self._connection = psycopg.connect(self._dsn, connect_timeout=3)
-            with self._connection.transaction():
-                yield self._connection
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self.close()
-            raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
-        except psycopg.errors.UndefinedTable as error:
-            raise DatabaseUnavailableError(NO_TABLES) from error
-
-    def close(self) -> None:
-        """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 @contextmanager
@@ -134,16 +84,11 @@ class FigureReader:
 
     def positions(self) -> dict[PartitionKey, int]:
         """Return up to where each partition is counted (the next offset)."""
-        return _positions(self._connection, self._consumer)
+        return read_positions(self._connection, self._consumer)
 
     def _one(self, name: str, values: Mapping[str, object]) -> int:
         row = self._connection.execute(_read(name), values).fetchone()
         return int(row[0]) if row else 0
-
-
-def _positions(connection: psycopg.Connection, consumer: str) -> dict[PartitionKey, int]:
-    rows = connection.execute(_read("offsets"), (consumer,)).fetchall()
-    return {(topic, partition): offset for topic, partition, offset in rows}
 
 
 def _row(fact: Fact) -> tuple[object, ...]:

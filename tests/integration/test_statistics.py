@@ -27,10 +27,11 @@ from schemas.contracts import load_contracts
 from services.reporting.section_one import SectionOne, section_one
 from services.runtime.embedded.ports import free_port
 from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.positions import PositionLostError
 from services.runtime.settings import Settings, as_environment
 from services.statistics.definitions import SECTION_ONE
 from services.statistics.facts import Fact
-from services.statistics.repository import FactStore, PositionLostError, figures
+from services.statistics.repository import FactStore, figures
 from tests import independent_count
 from tests.conditions import eventually
 from tests.conftest import OwnTopics

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumers.statistics.projection import Never, Projection
+from consumers.runner.rows import Never
+from consumers.statistics.projection import Projection
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from services.runtime.errors import RegistryUnavailableError

@@ -1,0 +1,71 @@
+"""The record on ``receipts``, spelled once: what became of one event at one agency, by whichever channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import orjson
+
+Outcome = Literal["delivered", "parked", "accepted", "rejected"]
+Channel = Literal["webhook", "pull", "kafka", "table"]
+OUTCOMES: tuple[Outcome, ...] = ("delivered", "parked", "accepted", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One receipt. Times are RFC 3339 text.
+
+    ``delivered`` and ``parked`` are ours: the receiver has it, or it was put aside with a reason. ``accepted`` and
+    ``rejected`` (with a reason) are the agency's own (业务回执), and say that it has the event too; ``statement`` names
+    the signed text that one came in. The same receipt may stand on the log twice: agency, cursor, event and outcome
+    say which are the same.
+    """
+
+    agency: str
+    cursor: int
+    event_id: str
+    source: str
+    type: str
+    subject: str | None
+    outcome: Outcome
+    last_at: str
+    attempts: int = 0
+    first_at: str | None = None
+    published_at: str | None = None
+    status: int | None = None
+    reason: str | None = None
+    digest: str | None = None
+    channel: Channel = "webhook"
+    statement: str | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the record's value."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Receipt:
+        """Read a receipt, leaving out what a newer version adds; raises ValueError or TypeError."""
+        found = cls(**{name: document[name] for name in cls.__slots__ if name in document})
+        if found.outcome not in OUTCOMES:
+            raise ValueError(f"unknown outcome {found.outcome}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A signed text of an agency's, kept as it came beside the receipts that it makes (same topic, same key)."""
+
+    agency: str
+    id: str
+    timestamp: str
+    signature: str
+    verified_by: str
+    body: str
+    at: str
+    kind: Literal["statement"] = "statement"
+
+    def to_bytes(self) -> bytes:
+        """Return the record's value."""
+        return orjson.dumps(asdict(self))
