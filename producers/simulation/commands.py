@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from producers.simulation.month import MonthFile, MonthMaker
+from producers.simulation.month import MonthMaker
+from producers.simulation.scribe import SimulatedFile
+from producers.simulation.sections import section_files
 
 _MONTH = re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])")
 README = """\
@@ -39,7 +42,13 @@ def write_month(year: int, month: int, out: Path, seed: int, scale: float) -> li
     out.mkdir(parents=True, exist_ok=True)
     text = README.format(month=f"{year}-{month:02d}", seed=seed, scale=scale)
     (out / "README-synthetic.txt").write_text(text, encoding="utf-8")
-    return [_write(out, file) for file in MonthMaker(year, month, seed, scale).files()]
+    files = [*MonthMaker(year, month, seed, scale).files(), *section_files(year, month, seed, scale)]
+    return write_files(out, files)
+
+
+def write_files(out: Path, files: Iterable[SimulatedFile]) -> list[Path]:
+    """Write each file that has rows, named by its type; return their paths."""
+    return [_write(out, file) for file in files if file.rows]
 
 
 def type_of(path: Path) -> str:
@@ -47,7 +56,7 @@ def type_of(path: Path) -> str:
     return path.name.removesuffix("-synthetic.csv")
 
 
-def _write(out: Path, file: MonthFile) -> Path:
+def _write(out: Path, file: SimulatedFile) -> Path:
     path = out / f"{file.type}-synthetic.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as target:
         writer = csv.DictWriter(target, list(file.rows[0]))

@@ -42,7 +42,12 @@ def departments() -> list[SimulatedDepartment]:
     return [_department(n, name, share) for n, (name, share) in enumerate(_SHARES, start=1)]
 
 
+def simulated_code(kind: str, number: int, division: str = "510000") -> str:
+    """Return a valid, made-up USCC; ``kind`` is 11 for an authority and 91 for an enterprise."""
+    body = f"{kind}{division}TE5T{number:05d}"
+    return f"{body}{uscc_check_character(body)}"
+
+
 def _department(number: int, name: str, share: int) -> SimulatedDepartment:
-    body = f"11510000TE5T{number:05d}"
-    code = f"{body}{uscc_check_character(body)}"
+    code = simulated_code("11", number)
     return SimulatedDepartment(name, code, share, [f"{code}1{number:04d}{item:08d}" for item in range(1, 6)])

@@ -7,16 +7,15 @@ re-opened cases that are completed a second time; and times without an offset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from random import Random
 
-from producers.simulation.calendar import is_working_day
 from producers.simulation.departments import SimulatedDepartment, departments
+from producers.simulation.scribe import Row, Scribe, SimulatedFile, time_of
 from producers.simulation.targets import Targets, targets
 from schemas.formats import divisions
-from schemas.times import SHANGHAI, month_bounds
+from schemas.times import month_bounds
 
 TYPE_START = "cn.gov.sc.window"
 EDGE_CASES = 12
@@ -24,20 +23,9 @@ CARRIED_ON_RECORD_SHARE = 0.3
 CITY_SHARE = 0.005
 LONGEST_HANDLING = timedelta(days=12)
 SECOND = timedelta(seconds=1)
-REPEATED_SHARE = 0.002
 REOPENED_SHARE = 0.003
-NAIVE_SHARE = 0.05
+WITHDRAWN_SHARE = 0.002
 INTEGRATED_ONLINE_SHARE = 0.6
-
-Row = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class MonthFile:
-    """The rows of one event type."""
-
-    type: str
-    rows: Sequence[Row]
 
 
 class MonthMaker:
@@ -46,22 +34,24 @@ class MonthMaker:
     def __init__(self, year: int, month: int, seed: int, scale: float) -> None:
         self._month = f"{year}-{month:02d}"
         self._random = Random(f"{self._month}/{seed}")  # noqa: S311  (a simulation, not a secret)
-        self._from, self._to = month_bounds(year, month)
+        self._within = self._from, self._to = month_bounds(year, month)
+        self._scribe = Scribe(self._random)
         self._departments = departments()
         self._weights = [d.share for d in self._departments]
         self._divisions = [code for code in divisions() if code != "510000"]
         self._serial = 0
         self.targets: Targets = targets(self._month, self._random, scale)
 
-    def files(self) -> list[MonthFile]:
-        """Return the month's files, rows in the order of their times."""
+    def files(self) -> list[SimulatedFile]:
+        """Return the month's files, most rows in the order of their times."""
         accepted, completed = self._cases()
         return [
-            _file("case.accepted", accepted),
-            _file("case.completed", completed),
+            self._file("case.accepted", accepted),
+            self._file("case.completed", completed),
+            self._file("case.withdrawn", self._withdrawn(accepted, completed)),
             self._results("result.issued", completed, ("outlet", "window", "cabinet"), self.targets.window_issued),
             self._results("result.mailed", completed, ("origin", "hall", "department"), self.targets.hall_mailed),
-            _file("consultation.recorded", self._with_repeats([*self._consultations(), *self._contacts_outside()])),
+            self._file("consultation.recorded", self._contacts()),
         ]
 
     def _cases(self) -> tuple[list[Row], list[Row]]:
@@ -75,13 +65,13 @@ class MonthMaker:
         cities = [self._city_case() for _ in range(round(self.targets.online_accepted * CITY_SHARE))]
         accepted += cities
         completed += [self._finish(row) for row in cities]
-        return self._with_repeats(accepted), self._with_repeats(completed)
+        return self._scribe.with_repeats(accepted), self._scribe.with_repeats(completed)
 
     def _accepted(self) -> list[Row]:
         want = self.targets
         # The integrated window takes in cases of both kinds: channels overlap, and may not be added.
         both = min(round(want.integrated_window_accepted * INTEGRATED_ONLINE_SHARE), want.online_accepted)
-        times = [self._moment() for _ in range(want.online_accepted)]
+        times = [self._scribe.moment(self._within) for _ in range(want.online_accepted)]
         # The first and the last second of the month belong to it.
         times[-2:] = [self._from, self._to - SECOND]
         rows = [
@@ -90,7 +80,8 @@ class MonthMaker:
         ]
         at_windows = want.integrated_window_accepted - both
         return rows + [
-            self._case("window", "integrated_window", self._moment(office_hours=True)) for _ in range(at_windows)
+            self._case("window", "integrated_window", self._scribe.moment(self._within, office_hours=True))
+            for _ in range(at_windows)
         ]
 
     def _completed(self, accepted: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -100,10 +91,11 @@ class MonthMaker:
         online = [row for row in finished if row["handling"] == "online"][: want.online_completed]
         offline = [row for row in finished if row["handling"] == "window"][: want.offline_completed]
         carried = [
-            self._carried("online", "online", self._moment()) for _ in range(want.online_completed - len(online))
+            self._carried("online", "online", self._scribe.moment(self._within))
+            for _ in range(want.online_completed - len(online))
         ]
         carried += [
-            self._carried("window", "department_window", self._moment(office_hours=True))
+            self._carried("window", "department_window", self._scribe.moment(self._within, office_hours=True))
             for _ in range(want.offline_completed - len(offline))
         ]
         return [*map(self._finish, [*online, *offline]), *carried], carried
@@ -120,14 +112,14 @@ class MonthMaker:
             "intake": intake,
             "level": "province",
             "division": self._division(),
-            "occurred_at": self._written(at),
+            "occurred_at": self._scribe.written(at),
         }
 
     def _finish(self, accepted: Row) -> Row:
-        began = _time(accepted)
+        began = time_of(accepted)
         latest = max(began, min(began + LONGEST_HANDLING, self._to - SECOND))
         at = began + (latest - began) * self._random.random()
-        return {**accepted, "occurred_at": self._written(at), "result": self._result()}
+        return {**accepted, "occurred_at": self._scribe.written(at), "result": self._result()}
 
     def _carried(self, handling: str, intake: str, at: datetime) -> Row:
         return {**self._case(handling, intake, at), "result": self._result()}
@@ -136,18 +128,32 @@ class MonthMaker:
         """Return the acceptance, weeks before the month, of a case that is completed in it."""
         at = self._from - timedelta(minutes=self._random.randint(60, 60 * 24 * 40))
         accepted = {name: text for name, text in completed.items() if name != "result"}
-        return {**accepted, "occurred_at": self._written(at)}
+        return {**accepted, "occurred_at": self._scribe.written(at)}
 
     def _city_case(self) -> Row:
         """Return a case of a city's own authority, which no figure of the provincial level counts."""
-        row = self._case("online", "online", self._moment())
+        row = self._case("online", "online", self._scribe.moment(self._within))
         return {**row, "level": "city", "division": self._random.choice(self._divisions)}
 
     def _reopened(self, completed: Sequence[Row]) -> list[Row]:
         """Complete some cases a second time, later in the month: they may not count twice."""
-        open_still = [row for row in completed if _time(row) < self._to - timedelta(days=1)]
+        open_still = [row for row in completed if time_of(row) < self._to - timedelta(days=1)]
         again = self._random.sample(open_still, int(len(open_still) * REOPENED_SHARE))
         return [self._finish({**row, "occurred_at": _later(row)}) for row in again]
+
+    def _withdrawn(self, accepted: Sequence[Row], completed: Sequence[Row]) -> list[Row]:
+        """Withdraw some of the cases that are still open."""
+        done = {row["project_no"] for row in completed}
+        before = self._to - timedelta(hours=1)
+        still = [row for row in accepted if row["project_no"] not in done and self._from <= time_of(row) < before]
+        return [self._withdraw(row) for row in self._random.sample(still, int(len(accepted) * WITHDRAWN_SHARE))]
+
+    def _withdraw(self, accepted: Row) -> Row:
+        began = time_of(accepted)
+        at = began + (self._to - SECOND - began) * self._random.random()
+        row = {name: text for name, text in accepted.items() if name not in {"handling", "intake"}}
+        reason = self._random.choice(("applicant", "applicant", "incomplete", "other"))
+        return {**row, "occurred_at": self._scribe.written(at), "reason_code": reason}
 
     def _outside(self) -> Iterator[datetime]:
         """Give moments around the month, the last second before it and the first after it among them."""
@@ -157,30 +163,33 @@ class MonthMaker:
             yield self._from - timedelta(seconds=self._random.randint(2, 3600))
             yield self._to + timedelta(seconds=self._random.randint(1, 3600))
 
-    def _results(self, name: str, completed: Sequence[Row], field: tuple[str, str, str], count: int) -> MonthFile:
+    def _results(self, name: str, completed: Sequence[Row], field: tuple[str, str, str], count: int) -> SimulatedFile:
         """Hand out or mail results of completed cases, a tenth more in another way that does not count."""
         column, counted, other = field
         ways = [counted] * count + [other] * (count // 10)
-        times = [self._moment(office_hours=True) for _ in ways]
+        times = [self._scribe.moment(self._within, office_hours=True) for _ in ways]
         outside = list(self._outside())
         rows: list[Row] = [
             self._result_of(self._random.choice(completed), {column: way}, at)
             for way, at in zip([*ways, *[counted] * len(outside)], [*times, *outside], strict=True)
         ]
-        return _file(name, self._with_repeats(rows))
+        return self._file(name, self._scribe.with_repeats(rows))
 
     def _result_of(self, completed: Row, way: Row, at: datetime) -> Row:
         """Return a result; one of a case not completed by then is of an earlier case that was carried over."""
         self._serial += 1
         earlier = f"SYN-{self._month.replace('-', '')}-{self._serial:07d}"
         return {
-            "project_no": completed["project_no"] if _time(completed) < at else earlier,
+            "project_no": completed["project_no"] if time_of(completed) < at else earlier,
             "department_code": completed["department_code"],
             "department_name": completed["department_name"],
             **way,
             "division": completed["division"],
-            "occurred_at": self._written(at),
+            "occurred_at": self._scribe.written(at),
         }
+
+    def _contacts(self) -> list[Row]:
+        return self._scribe.with_repeats([*self._consultations(), *self._contacts_outside()])
 
     def _consultations(self) -> Iterator[Row]:
         for mode, total in (("phone", self.targets.consult_phone), ("onsite", self.targets.consult_onsite)):
@@ -188,7 +197,7 @@ class MonthMaker:
             while left > 0:
                 count = min(left, self._random.choice((1, 1, 1, 1, 2, 3)))
                 left -= count
-                yield self._contact(mode, count, self._moment(office_hours=True))
+                yield self._contact(mode, count, self._scribe.moment(self._within, office_hours=True))
 
     def _contacts_outside(self) -> Iterator[Row]:
         for at in self._outside():
@@ -204,12 +213,8 @@ class MonthMaker:
             "mode": mode,
             "count": str(count),
             "division": self._division(),
-            "occurred_at": self._written(at),
+            "occurred_at": self._scribe.written(at),
         }
-
-    def _with_repeats(self, rows: list[Row]) -> list[Row]:
-        """Report some cases twice, word for word."""
-        return [*rows, *self._random.sample(rows, int(len(rows) * REPEATED_SHARE))]
 
     def _department(self) -> SimulatedDepartment:
         return self._random.choices(self._departments, self._weights)[0]
@@ -220,32 +225,9 @@ class MonthMaker:
     def _result(self) -> str:
         return self._random.choices(("granted", "refused", "other"), (95, 3, 2))[0]
 
-    def _moment(self, *, office_hours: bool = False) -> datetime:
-        """Return a moment of the month: windows work nine to five on working days, people apply online at all hours."""
-        while True:
-            at = self._from + (self._to - self._from) * self._random.random()
-            local = at.astimezone(SHANGHAI)
-            at_work = 9 <= local.hour < 17 and is_working_day(local.date())
-            if at_work or (not office_hours and self._random.random() < 0.25):
-                return at.replace(microsecond=0)
-
-    def _written(self, at: datetime) -> str:
-        """Write a time as systems do: mostly with an offset, some in UTC, some without any."""
-        local = at.astimezone(SHANGHAI).replace(microsecond=0)
-        chance = self._random.random()
-        if chance < NAIVE_SHARE:
-            return local.replace(tzinfo=None).isoformat()
-        return at.astimezone(UTC).replace(microsecond=0).isoformat() if chance < 0.1 else local.isoformat()
-
-
-def _file(name: str, rows: list[Row]) -> MonthFile:
-    return MonthFile(f"{TYPE_START}.{name}", sorted(rows, key=_time))
-
-
-def _time(row: Row) -> datetime:
-    at = datetime.fromisoformat(row["occurred_at"])
-    return at if at.tzinfo else at.replace(tzinfo=SHANGHAI)
+    def _file(self, name: str, rows: Sequence[Row]) -> SimulatedFile:
+        return self._scribe.file(f"{TYPE_START}.{name}", rows)
 
 
 def _later(row: Row) -> str:
-    return (_time(row) + timedelta(hours=1)).isoformat()
+    return (time_of(row) + timedelta(hours=1)).isoformat()

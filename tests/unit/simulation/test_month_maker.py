@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from producers.files.importing import RowReader
 from producers.simulation.calendar import is_working_day
-from producers.simulation.commands import type_of, write_month
+from producers.simulation.commands import type_of, write_files, write_month
+from producers.simulation.sections import section_files
 from producers.simulation.targets import published
 from schemas.contracts import load_contracts
 from schemas.formats import divisions, is_uscc
-from tests.independent_count import CHINA, FROM, TO, WINDOW, cases, figures, rows
+from schemas.validation import ValidationRules, Validator
+from tests.independent_count import CHINA, FROM, TO, WINDOW, Counting, cases, rows
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def outside(counted: Mapping[str, Decimal], bounds: Mapping[str, Any]) -> dict[str, Decimal]:
+    """Return the figures that lie without their bounds."""
+    limits = {name: (Decimal(bounds[name]["min"]), Decimal(bounds[name]["max_exclusive"])) for name in counted}
+    return {name: value for name, value in counted.items() if not limits[name][0] <= value < limits[name][1]}
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +41,76 @@ def december(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_totals_lie_within_the_published_figures(december: Path) -> None:
-    """Counted from the files alone, all eight figures are those of the report."""
-    counted = figures(december)
+    """Counted from the files alone, all 39 figures are those of the report."""
+    counted = Counting(december).all()
     bounds = published()["2025-12"]
-    outside = {m: n for m, n in counted.items() if not bounds[m]["min"] <= n < bounds[m]["max_exclusive"]}
-    assert outside == {}
+    assert counted.keys() == bounds.keys()
+    assert outside(counted, bounds) == {}
+
+
+@pytest.mark.parametrize("seed", range(8, 16))
+def test_another_seed_reaches_the_same_bounds_by_other_events(december: Path, tmp_path: Path, seed: int) -> None:
+    """The published figures leave room: other seeds lie within the bounds too, and where there is room they differ."""
+    write_files(tmp_path, section_files(2025, 12, seed, 1.0))
+    one, other = Counting(december).other_sections(), Counting(tmp_path).other_sections()
+    assert outside(other, published()["2025-12"]) == {}
+    assert one["project_funds"] != other["project_funds"]
+
+
+def test_another_month_has_figures_of_its_own(tmp_path: Path) -> None:
+    """Where nothing was published, figures are plausible, and most are not December's."""
+    write_files(tmp_path, section_files(2025, 10, 3, 1.0))
+    counted = Counting(tmp_path, 2025, 10).other_sections()
+    assert min(counted.values()) > 0
+    assert counted["policy_app_divisions"] <= 21
+    assert len(outside(counted, published()["2025-12"])) > 20
+
+
+def test_the_other_sections_hold_what_a_careless_count_gets_wrong(december: Path) -> None:
+    """Inventories revised, items expired, cases of the year before, other programmes, and the days around the month."""
+    count = Counting(december)
+    decided = {row["owner_code"]: row["total"] for _, row in count.rows("inventory.decided", "decided_on")}
+    revised = [row for at, row in count.rows("inventory.revised", "decided_on") if at < TO]
+    assert any(row["total"] != decided[row["owner_code"]] for row in revised)
+    assert any(at >= TO for at, _ in count.rows("inventory.revised", "decided_on"))
+    assert {at < TO for at, _ in count.rows("policy.item.expired", "expired_on")} == {True, False}
+    completed = [row for _, row in count.rows("enterprise.project.case.completed")]
+    assert any(row["accepted_at"] < "2025" for row in completed)
+    assert any(row["legal_days"] == "" for row in completed)
+    programmes = Counter(row["programme"] for _, row in count.rows("activity.held", "held_on"))
+    assert len(programmes) > 6
+
+
+def test_sums_of_inventories_agree_with_their_parts(december: Path) -> None:
+    """Every list's total is the sum of kept, merged and retired systems, or no such event would be accepted."""
+    for name in ("inventory.decided", "inventory.revised"):
+        for _, row in Counting(december).rows(name, "decided_on"):
+            assert int(row["total"]) == int(row["keep"]) + int(row["merge"]) + int(row["retire"])
+
+
+def test_every_row_passes_the_checks_of_its_type(december: Path) -> None:
+    """No simulated row of the other sections is refused: they go through the same validation as any department's."""
+    for file in december.glob("*.csv"):
+        contract = load_contracts().types[type_of(file)]
+        validator, reader = Validator(contract, ValidationRules()), RowReader(contract)
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            for row in islice(csv.DictReader(lines), 500):
+                validator.validate(reader.split(row)[1], NOW)
+
+
+def test_some_rows_arrive_out_of_order(december: Path) -> None:
+    """Files are mostly in the order of their times, as systems export them, but not wholly."""
+    times = [at for at, _ in rows(december, "case.completed")]
+    breaks = sum(later < sooner for sooner, later in pairwise(times))
+    assert 0 < breaks < len(times) * 0.02
+
+
+def test_withdrawn_cases_were_accepted_and_never_completed(december: Path) -> None:
+    """A withdrawal ends a case that is on record and still open."""
+    withdrawn = {row["project_no"] for _, row in rows(december, "case.withdrawn")}
+    assert withdrawn
+    assert withdrawn <= {row["project_no"] for _, row in rows(december, "case.accepted")}
+    assert not withdrawn & {row["project_no"] for _, row in rows(december, "case.completed")}
 
 
 def test_it_holds_what_a_careless_count_gets_wrong(december: Path) -> None:
@@ -83,7 +163,7 @@ def test_a_seed_gives_the_same_month_again_and_another_seed_another(tmp_path: Pa
     for (_, folder), seed in zip(made.items(), (1, 1, 2), strict=True):
         write_month(2025, 12, folder, seed, 0.01)
     same = [file.name for file in made["a"].iterdir() if file.read_bytes() == (made["b"] / file.name).read_bytes()]
-    assert len(same) == 6
+    assert len(same) == len(list(made["a"].iterdir())) == 22
     assert (made["a"] / f"{WINDOW}.case.accepted-synthetic.csv").read_bytes() != (
         made["c"] / f"{WINDOW}.case.accepted-synthetic.csv"
     ).read_bytes()
