@@ -1,0 +1,74 @@
+"""Populations: CEL over an event's data, checked when a definition is loaded and evaluated by the CEL library alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import cel
+
+from services.runtime.errors import HongyanError
+
+_FIELD = re.compile(r"\bdata\.([A-Za-z_][A-Za-z0-9_]*)(\s*\()?")
+_IN = re.compile(r"\bdata\.(\w+)\s+in\s+\[([^\]]*)\]")
+_COMPARED = re.compile(r"\bdata\.(\w+)\s*[=!]=\s*\"([^\"]*)\"")
+_TEXT = re.compile(r'"([^"]*)"')
+_VARIABLES = {"data", "type", "source"}
+_ERRORS = (ValueError, TypeError, RuntimeError, KeyError, ArithmeticError)
+
+
+class PopulationError(HongyanError):
+    """A population can't be evaluated."""
+
+
+class Population:
+    """One compiled population."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._program = cel.compile(text)
+        except ValueError as error:
+            raise PopulationError(f"CEL 不能编译 (does not compile): {error}") from error
+        if unknown := sorted(set(self._program.variables()) - _VARIABLES):
+            raise PopulationError(f"CEL 只能用 data、type、source (names the unknown {', '.join(unknown)})")
+        self.text = text
+        self.everything = text.strip() == "true"
+
+    def fields(self) -> frozenset[str]:
+        """Return the fields of the data that it names."""
+        return frozenset(name for name, _ in _FIELD.findall(self.text))
+
+    def compared(self) -> list[tuple[str, str]]:
+        """Return the (field, text) pairs that it compares."""
+        pairs = _COMPARED.findall(self.text)
+        pairs += [(field, text) for field, texts in _IN.findall(self.text) for text in _TEXT.findall(texts)]
+        return pairs
+
+    def holds(self, kind: str, source: str, data: Mapping[str, Any]) -> bool:
+        """Tell whether an event belongs to it; raises PopulationError when that can't be told: no event is passed over.
+
+        Fields that the event does not have are null.
+        """
+        if self.everything:
+            return True
+        try:
+            found = self._program.execute({"type": kind, "source": source, "data": data})
+        except _ERRORS as error:
+            raise PopulationError(f"不能求值 (can't be evaluated) on {kind}: {error}") from error
+        if not isinstance(found, bool):
+            raise PopulationError(f"应得 true 或 false (is to give true or false): {found!r}")
+        return found
+
+
+@cache
+def population(text: str) -> Population:
+    """Return the compiled population; raises PopulationError."""
+    return Population(text)
+
+
+def matching(text: str, cells: Sequence[tuple[int, str, str, Mapping[str, Any]]]) -> list[int]:
+    """Return the ids of the cells (id, type, source, data) that belong to a population."""
+    holds: Callable[[str, str, Mapping[str, Any]], bool] = population(text).holds
+    return [number for number, kind, source, data in cells if holds(kind, source, data)]
