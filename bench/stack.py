@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from producers.demonstration.installation import Installation
 from services.runtime.settings import Settings, as_environment
@@ -57,7 +58,14 @@ def subscribe(installation: Installation, agency: str, sink: str, types: list[st
     """Add an agency with a sink and what it gets."""
     body = {"id": agency, "name": agency, "division": "510000", "sink": sink}
     installation.administer("/v1/agencies", body)
-    installation.administer("/v1/subscriptions", {"agency": agency, "types": types, **LAW})
+    owner: dict[str, Any] = {
+        "id": f"owner-of-{agency}",
+        "name": "bench",
+        "source": f"urn:bench:owner-of:{agency}",
+        "types": types,
+    }
+    installation.administer("/v1/departments", owner)
+    installation.subscribe({"agency": agency, "types": types, **LAW}, owner["id"])
 
 
 def wait_for(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:

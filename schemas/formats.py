@@ -101,6 +101,17 @@ def check_division(text: str) -> Checked:
     raise ValueError("不在行政区划表中 (not in the table of divisions, GB/T 2260)")
 
 
+def division_prefix(code: str) -> str:
+    """Return what the codes of a division and of all below it begin with: 510100 is 5101."""
+    return re.sub("(00)+$", "", code.strip())
+
+
+def is_division_prefix(code: str) -> bool:
+    """Tell whether this is the code of a division in the table, or the start of one."""
+    prefix = division_prefix(code)
+    return bool(prefix) and any(known.startswith(prefix) for known in divisions())
+
+
 def check_sm3(text: str) -> Checked:
     """Keep a SM3 digest as lower-case hex."""
     digest = text.strip().lower()

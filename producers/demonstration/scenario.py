@@ -101,7 +101,7 @@ class Scenario:
         self._subscribe({"agency": city.agency, "types": [f"{START}.issued"], "filters": only_city, **law})
 
     def _subscribe(self, body: Mapping[str, Any]) -> None:
-        self._installation.administer("/v1/subscriptions", body)
+        self._installation.subscribe(body, f"health-{self._run}")
 
     def publish(self, on_change: Callable[[Sequence[Delivery]], None]) -> None:
         """Publish certificates, corrections and a revocation, and watch them arrive; raises HongyanError."""

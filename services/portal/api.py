@@ -1,37 +1,33 @@
-"""The administration API: departments, agencies, subscriptions. One bearer key in this first form."""
+"""The administration API: departments, agencies and dead letters. One bearer key in this first form."""
 
 from __future__ import annotations
 
 import hmac
-import re
-import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Header
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.contracts import Contracts
-from schemas.formats import check_division
-from schemas.formats import divisions as known_divisions
-from schemas.times import parse_time
+from schemas.formats import check_division, division_prefix, is_division_prefix
 from schemas.topics import Topics
 from services.delivery.network import Network, check_destination
 from services.identity.repository import DepartmentRepository, DepartmentRow, KeyRow, new_key
 from services.portal.deadletters import deadletter_routes
 from services.quarantine.desk import Desk
-from services.routing.filters import compile_filters
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
 from services.runtime.kafka.port import Kafka
-from services.subscriptions.repository import Decision, Grant, SubscriptionRepository, plain
+from services.subscriptions.repository import Decision, SubscriptionRepository, plain
 from services.subscriptions.sealing import Sealer, new_secret
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 ADMINISTRATOR = "administrator"
+NO_DIVISION = "不是行政区划代码或其前缀 (no division code of GB/T 2260, nor the start of one)"
 
 
 class _Body(BaseModel):
@@ -74,19 +70,6 @@ class SinkBody(_Body):
     reason: Text
 
 
-class SubscriptionBody(_Body):
-    """A grant: CloudEvents Subscriptions' types and filters, and what the law adds."""
-
-    agency: str
-    types: list[str] = Field(min_length=1)
-    filters: list[dict[str, Any]] = []
-    basis: Text
-    scene: Text
-    scope: Text
-    method: Text = "webhook"
-    valid_until: str | None = None
-
-
 class ReasonBody(_Body):
     """Why a decision was taken."""
 
@@ -120,7 +103,7 @@ class Administration:
         if problems:
             raise InvalidError(problems)
         key = new_key()
-        divisions = {kind: [_prefix(code) for code in codes] for kind, codes in body.divisions.items()}
+        divisions = {kind: [division_prefix(code) for code in codes] for kind, codes in body.divisions.items()}
         row = DepartmentRow(**body.model_dump() | {"divisions": divisions})
         self.departments.add(row, key)
         return self.department(row) | {"key": key}
@@ -169,16 +152,6 @@ class Administration:
         """Suspend an agency or take it up again; its line is held meanwhile and nothing is dropped."""
         return _shown(self.subscriptions.set_agency(agency, Decision(ADMINISTRATOR, reason), state=state))
 
-    def add_subscription(self, body: SubscriptionBody) -> dict[str, Any]:
-        """Add a subscription, at once active; raises InvalidError that names each bad field."""
-        problems = [*self._type_problems(body.types), *_filter_problems(body.filters)]
-        valid_until = _time(body.valid_until, problems)
-        if problems:
-            raise InvalidError(problems)
-        values = body.model_dump() | {"valid_until": valid_until}
-        name = f"sub-{secrets.token_hex(6)}"
-        return plain(self.subscriptions.add(name, Grant(**values), Decision(ADMINISTRATOR, body.basis)))
-
     def _type_problems(self, types: Sequence[str]) -> list[FieldProblem]:
         return [
             FieldProblem(f"/types/{n}", f"没有这个事件类型 (unknown event type): {name}")
@@ -195,15 +168,9 @@ def _division_problems(divisions: Mapping[str, Sequence[str]], types: Sequence[s
     ]
     for kind, codes in divisions.items():
         for number, code in enumerate(codes):
-            if not any(known.startswith(_prefix(code)) for known in known_divisions()) or not _prefix(code):
-                detail = "不是行政区划代码或其前缀 (no division code of GB/T 2260, nor the start of one)"
-                problems.append(FieldProblem(f"/divisions/{kind}/{number}", detail))
+            if not is_division_prefix(code):
+                problems.append(FieldProblem(f"/divisions/{kind}/{number}", NO_DIVISION))
     return problems
-
-
-def _prefix(code: str) -> str:
-    """Return what the codes of a division and of all below it begin with: 510100 is 5101."""
-    return re.sub("(00)+$", "", code.strip())
 
 
 def _shown_keys(keys: Sequence[KeyRow]) -> list[dict[str, Any]]:
@@ -213,24 +180,6 @@ def _shown_keys(keys: Sequence[KeyRow]) -> list[dict[str, Any]]:
 def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a host; raises OSError."""
     return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
-
-
-def _filter_problems(filters: list[dict[str, Any]]) -> Sequence[FieldProblem]:
-    try:
-        compile_filters(filters, lambda: None)
-    except InvalidError as error:
-        return error.problems
-    return ()
-
-
-def _time(text: str | None, problems: list[FieldProblem]) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return parse_time(text)[0]
-    except ValueError as error:
-        problems.append(FieldProblem("/valid_until", str(error)))
-        return None
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +196,6 @@ def add_routes(app: FastAPI, administration: Administration, desk: Desk, admin_k
     router = APIRouter(prefix="/v1", dependencies=[Depends(authorised)])
     _department_routes(router, administration)
     _agency_routes(router, administration)
-    _subscription_routes(router, administration)
     deadletter_routes(router, desk)
     app.include_router(router)
 
@@ -290,18 +238,3 @@ def _agency_routes(router: APIRouter, administration: Administration) -> None:
     @router.post("/agencies/{agency}/resume")
     def resume(agency: str, body: ReasonBody) -> dict[str, Any]:
         return administration.set_agency_state(agency, "active", body.reason)
-
-
-def _subscription_routes(router: APIRouter, administration: Administration) -> None:
-    @router.post("/subscriptions", status_code=201)
-    def add(body: SubscriptionBody) -> dict[str, Any]:
-        return administration.add_subscription(body)
-
-    @router.get("/subscriptions")
-    def all_of_them() -> list[dict[str, Any]]:
-        return [plain(row) for row in administration.subscriptions.subscriptions()]
-
-    @router.post("/subscriptions/{subscription}/{action}")
-    def decide(subscription: str, action: Literal["suspend", "resume"], body: ReasonBody) -> dict[str, Any]:
-        decision = Decision(ADMINISTRATOR, body.reason)
-        return plain(administration.subscriptions.set_state(subscription, action, decision))

@@ -19,9 +19,11 @@ class CommandError(Exception):
     """What a command could not do, in lines for people."""
 
 
-def call(settings: Settings, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
+def call(
+    settings: Settings, method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S
+) -> Any:  # noqa: ANN401
     """Call the API and return its JSON answer; raises CommandError with one line a bad field."""
-    key = settings.security.admin_key
+    key = settings.portal.person_key or settings.security.admin_key
     if key is None:
         raise CommandError(
             "没有管理密钥：先运行 hongyan up，或设置 HONGYAN_SECURITY__ADMIN_KEY (no administration key)"
@@ -33,7 +35,7 @@ def call(settings: Settings, method: str, path: str, body: Mapping[str, Any] | N
         headers={"Authorization": f"Bearer {key.get_secret_value()}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise CommandError(_lines(error)) from error

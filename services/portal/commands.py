@@ -1,4 +1,4 @@
-"""``hongyan department | agency | subscription``: administration from the command line, over the REST API."""
+"""``hongyan department | agency``: administration from the command line, over the REST API."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.portal.client import CommandError, call, fail
+from services.portal.client import TIMEOUT_S, CommandError, call, fail
 from services.runtime.settings import settings_for_cli
 
 department = typer.Typer(help="发布部门 (publishing departments)", no_args_is_help=True)
 key = typer.Typer(help="部门密钥 (a department's keys)", no_args_is_help=True)
 department.add_typer(key, name="key")
 agency = typer.Typer(help="接收单位 (receiving agencies)", no_args_is_help=True)
-subscription = typer.Typer(help="订阅 (subscriptions)", no_args_is_help=True)
 
 KEY_COLUMNS = {"id": "密钥编号", "created_at": "发放时间", "expires_at": "失效时间"}
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")]
 Reason = Annotated[str, typer.Option(help="理由，记入决定记录 (reason, kept with the decision)")]
 
 
-def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401  (any JSON)
+def ask(method: str, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401  (any JSON)
     """Call the administration API; what goes wrong is printed, and ends the command."""
     try:
-        return call(settings_for_cli(), method, path, body)
+        return call(settings_for_cli(), method, path, body, timeout_s)
     except CommandError as error:
         raise fail(error) from error
 
@@ -157,63 +156,3 @@ def agency_suspend(id: str, reason: Reason) -> None:  # noqa: A002
 def agency_resume(id: str, reason: Reason) -> None:  # noqa: A002
     """恢复推送 (take the line up again)."""
     typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{id}/resume', {'reason': reason})['state']}")
-
-
-@subscription.command("add")
-def subscription_add(
-    agency: Annotated[str, typer.Option(help="接收单位编号 (agency)")],
-    types: Annotated[list[str], typer.Option("--type", help="事件类型，可多次给出 (repeatable)")],
-    basis: Annotated[str, typer.Option(help="使用依据 (legal basis)")],
-    scene: Annotated[str, typer.Option(help="使用场景 (scene)")],
-    scope: Annotated[str, typer.Option(help="使用范围 (scope)")],
-    method: Annotated[str, typer.Option(help="共享方式 (method)")] = "webhook",
-    filters: Annotated[
-        list[str] | None,
-        typer.Option("--filter", help="""JSON 过滤器，可多次给出，例 '{"exact": {"division": "510100"}}'"""),
-    ] = None,
-    valid_until: Annotated[str | None, typer.Option(help="使用时限 (until when)")] = None,
-) -> None:
-    """增加订阅 (add a subscription)."""
-    try:
-        parsed = [json.loads(text) for text in filters or ()]
-    except ValueError as error:
-        raise fail(CommandError(f"--filter 不是 JSON (is no JSON): {error}")) from error
-    body = {
-        "agency": agency,
-        "types": types,
-        "filters": parsed,
-        "basis": basis,
-        "scene": scene,
-        "scope": scope,
-        "method": method,
-        "valid_until": valid_until,
-    }
-    added = ask("POST", "/v1/subscriptions", body)
-    typer.echo(f"{added['id']} {added['agency']} {added['state']}")
-
-
-@subscription.command("list")
-def subscription_list(as_json: AsJson = False) -> None:
-    """列出订阅 (list the subscriptions)."""
-    columns = {
-        "id": "编号",
-        "agency": "接收单位",
-        "types": "事件类型",
-        "filters": "过滤器",
-        "basis": "使用依据",
-        "valid_until": "时限",
-        "state": "状态",
-    }
-    show(ask("GET", "/v1/subscriptions"), columns, as_json)
-
-
-@subscription.command("suspend")
-def subscription_suspend(id: str, reason: Reason) -> None:  # noqa: A002
-    """暂停订阅 (suspend)."""
-    typer.echo(f"{id}: {ask('POST', f'/v1/subscriptions/{id}/suspend', {'reason': reason})['state']}")
-
-
-@subscription.command("resume")
-def subscription_resume(id: str, reason: Reason) -> None:  # noqa: A002
-    """恢复订阅 (resume)."""
-    typer.echo(f"{id}: {ask('POST', f'/v1/subscriptions/{id}/resume', {'reason': reason})['state']}")

@@ -13,8 +13,10 @@ from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from schemas.validation import ValidationRules
 from services.delivery.network import parse_networks
+from services.identity.people import PersonRepository
 from services.identity.repository import DepartmentRepository
 from services.portal.api import Administration, add_routes
+from services.portal.entitlement import add_entitlement
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
 from services.quarantine.desk import Desk
@@ -27,6 +29,7 @@ from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import new_app, serve
+from services.subscriptions.grants import GrantRepository
 from services.subscriptions.repository import SubscriptionRepository
 from services.subscriptions.sealing import Sealer
 
@@ -40,10 +43,11 @@ def run(settings: Settings, *, port: int) -> None:
     kafka = connect(settings.kafka)
     topics = Topics(settings.kafka.topic_prefix)
     pool = open_pool(settings.database)
+    departments = DepartmentRepository(pool)
     repository = SubscriptionRepository(pool)
     contracts = load_contracts()
     administration = Administration(
-        DepartmentRepository(pool),
+        departments,
         repository,
         contracts,
         kafka,
@@ -53,13 +57,16 @@ def run(settings: Settings, *, port: int) -> None:
     )
     gateway = settings.gateway
     rules = ValidationRules(gateway.reject_bad_uscc, timedelta(seconds=gateway.future_skew_s), gateway.warnings)
-    codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
-    desk = Desk(kafka, topics, contracts, codec, rules, SystemClock())
+    registry, clock = RegistryClient(settings.registry.url, settings.registry.timeout_s), SystemClock()
+    desk = Desk(kafka, topics, contracts, Codec(registry), rules, clock)
     relay = ControlRelay(pool, dsn_of(settings.database), kafka, topics)
     requests = RequestConsumer(kafka, topics, repository)
     for worker in (relay.run, requests.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: Health(True), CollectorRegistry())
-    add_routes(app, administration, desk, settings.security.admin_key.get_secret_value())
+    admin_key = settings.security.admin_key.get_secret_value()
+    add_routes(app, administration, desk, admin_key)
+    grants = GrantRepository(pool, clock)
+    add_entitlement(app, grants, repository, departments, PersonRepository(pool), contracts, registry, clock, admin_key)
     serve(app, settings.http.host, port, stop)
     pool.close()

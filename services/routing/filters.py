@@ -7,7 +7,7 @@ does; a missing attribute never does; values compare case-sensitively and may no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cel
@@ -52,6 +52,19 @@ def compile_filter(expression: object, on_error: OnError, pointer: str) -> Predi
             return _cel(operand, on_error, here)
         case _:
             raise _invalid(here, "没有这种方言，应为 exact prefix suffix all any not cel (unknown dialect)")
+
+
+def cel_expressions(expression: object) -> Iterator[str]:
+    """Give the CEL expressions of a filter, however deep."""
+    if isinstance(expression, Mapping):
+        for dialect, operand in expression.items():
+            if dialect == "cel" and isinstance(operand, str):
+                yield operand
+            else:
+                yield from cel_expressions(operand)
+    elif isinstance(expression, list):
+        for one in expression:
+            yield from cel_expressions(one)
 
 
 def _attributes(operand: object, pointer: str, holds: Callable[[str, str], bool]) -> Predicate:

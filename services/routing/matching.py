@@ -18,7 +18,7 @@ from services.subscriptions.control import Subscription
 log = structlog.get_logger()
 _NONE: Mapping[str, list[str]] = {}
 
-Entry = tuple[str, str, Predicate | None, datetime | None]
+Entry = tuple[str, str, Predicate | None, datetime | None, datetime | None]
 
 
 class Matcher:
@@ -40,12 +40,12 @@ class Matcher:
     def _add(self, subscription: Subscription, on_error: OnError) -> None:
         try:
             predicate = compile_filters(subscription.filters, on_error) if subscription.filters else None
-            expires = subscription.expires_at()
+            begins, expires = subscription.begins_at(), subscription.expires_at()
         except (InvalidError, ValueError) as error:
             log.error("subscription_refused", subscription=subscription.id, error=str(error))
             return
         for kind in subscription.types:
-            self._by_type[kind].append((subscription.id, subscription.agency, predicate, expires))
+            self._by_type[kind].append((subscription.id, subscription.agency, predicate, begins, expires))
 
     def match(self, attributes: Attributes, data: Data) -> Mapping[str, list[str]]:
         """Return the agencies it goes to, each with the subscriptions that matched; ``data`` is called lazily.
@@ -59,10 +59,12 @@ class Matcher:
         named = attributes.get(RECEIVERS)
         receivers = None if named is None else frozenset(named.split(RECEIVERS_SEPARATOR))
         found: dict[str, list[str]] = {}
-        for subscription, agency, predicate, expires in entries:
+        for subscription, agency, predicate, begins, expires in entries:
             if receivers is not None and agency not in receivers:
                 continue
             if expires is not None and self._now() >= expires:
+                continue
+            if begins is not None and self._now() < begins:
                 continue
             if predicate is None or predicate(attributes, once):
                 found.setdefault(agency, []).append(subscription)

@@ -133,6 +133,9 @@ class PortalSettings(BaseModel):
     """The administration API."""
 
     url: str = Field("http://127.0.0.1:8082", description="its address, as commands see it")
+    person_key: SecretStr | None = Field(
+        None, description="a person's own key: commands act as them, not as administrator"
+    )
 
 
 class Settings(BaseSettings):

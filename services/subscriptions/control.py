@@ -1,13 +1,17 @@
 """The configuration that processes follow: agencies, subscriptions and departments, folded from the control topics.
 
-Keys are ``agency/<id>``, ``subscription/<id>`` and ``department/<id>``; values are JSON; a null value removes.
+Keys are ``agency/<id>``, ``subscription/<id>``, ``policy/<id>`` and ``department/<id>``; values are JSON; a null value
+removes. A field policy stays for ever under the id that its content gives it, so that a follow-up can go by the policy
+that its original went by. What an entry says beyond what is known here is left out: it may come from a later version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from hashlib import blake2b
+from threading import Lock
 from typing import Any, TypeVar
 
 import orjson
@@ -15,6 +19,7 @@ import structlog
 
 log = structlog.get_logger()
 T = TypeVar("T")
+D = TypeVar("D", "Agency", "Subscription")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,12 @@ class Agency:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A grant (订阅) as it stands: types, filters of CloudEvents Subscriptions, and its legal part."""
+    """A grant (订阅) as it stands: types, filters of CloudEvents Subscriptions, and its legal part.
+
+    ``fields`` is its field policy (None: whole events). ``divisions`` are the prefixes of division codes it reaches
+    (none: the agency's own). ``forward_to`` names agencies that it may be passed on to. ``backfill_from``: it begins in
+    the past. ``state`` is the one decided; what time does to it needs no record.
+    """
 
     id: str
     agency: str
@@ -44,11 +54,30 @@ class Subscription:
     scene: str = ""
     scope: str = ""
     method: str = ""
+    valid_from: str | None = None
     valid_until: str | None = None
+    backfill_from: str | None = None
+    fields: Mapping[str, Any] | None = None
+    divisions: Sequence[str] = ()
+    forward_to: Sequence[str] = ()
+
+    def begins_at(self) -> datetime | None:
+        """Return when it begins by itself, None for at once."""
+        return datetime.fromisoformat(self.valid_from) if self.valid_from else None
 
     def expires_at(self) -> datetime | None:
         """Return when it ends by itself, None for never."""
         return datetime.fromisoformat(self.valid_until) if self.valid_until else None
+
+    def policy(self) -> str:
+        """Return the id of its field policy, empty for whole events."""
+        return policy_id(self.fields) if self.fields is not None else ""
+
+
+def policy_id(fields: Mapping[str, Any]) -> str:
+    """Return the id of a field policy: the same for the same content, in whatever order it is written."""
+    content = {name: sorted(value) for name, value in fields.items() if value or name == "levels"}
+    return blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +126,16 @@ def _department(entry: Mapping[str, Any]) -> Department:
     return Department(**rest, keys=keys)
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The configuration at one position of its topic: whatever was written before ``position`` is in it."""
+
+    position: int
+    agencies: Mapping[str, Agency]
+    subscriptions: Mapping[str, Subscription]
+    policies: Mapping[str, Mapping[str, Any]]
+
+
 @dataclass(slots=True)
 class ControlView:
     """What the control topics say. ``version`` rises with every change that was taken in."""
@@ -104,7 +143,21 @@ class ControlView:
     agencies: dict[str, Agency] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     departments: dict[str, Department] = field(default_factory=dict)
+    policies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     version: int = 0
+    position: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def take(self, key: str, value: bytes | None, offset: int) -> None:
+        """Take in the record at this offset of the topic that positions are told by."""
+        with self._lock:
+            self.apply(key, value)
+            self.position = offset + 1
+
+    def snapshot(self) -> Snapshot:
+        """Return the configuration of one moment."""
+        with self._lock:
+            return Snapshot(self.position, dict(self.agencies), dict(self.subscriptions), dict(self.policies))
 
     def apply(self, key: str, value: bytes | None) -> bool:
         """Take in one record; tells whether it was one of ours. What can't be read is logged and left out."""
@@ -120,9 +173,11 @@ class ControlView:
     def _apply(self, kind: str, name: str, entry: dict[str, Any] | None) -> bool:
         match kind:
             case "agency":
-                _put(self.agencies, name, Agency(**entry) if entry else None)
+                _put(self.agencies, name, _known(Agency, entry) if entry else None)
             case "subscription":
-                _put(self.subscriptions, name, Subscription(**entry) if entry else None)
+                _put(self.subscriptions, name, _known(Subscription, entry) if entry else None)
+            case "policy":
+                _put(self.policies, name, entry)
             case "department":
                 _put(self.departments, name, _department(entry) if entry else None)
             case _:
@@ -133,6 +188,11 @@ class ControlView:
         """Return the agencies that are active and have an active subscription."""
         served = {s.agency for s in self.subscriptions.values() if s.state == "active"}
         return frozenset(a.id for a in self.agencies.values() if a.state == "active" and a.id in served)
+
+
+def _known(kind: type[D], entry: Mapping[str, Any]) -> D:
+    names = {one.name for one in fields(kind)}
+    return kind(**{name: value for name, value in entry.items() if name in names})
 
 
 def _put(held: dict[str, T], name: str, entry: T | None) -> None:

@@ -22,7 +22,7 @@ class ControlFollower:
     """Keeps a :class:`ControlView` current from a thread of its own.
 
     The thread alone writes the view; readers look at its dictionaries, which change by whole entries, and compare
-    ``view.version`` to learn of a change.
+    ``view.version`` to learn of a change. ``view.position`` tells how far the first of the topics was read.
     """
 
     def __init__(self, kafka: Kafka, topics: Collection[str], name: str) -> None:
@@ -71,7 +71,11 @@ class ControlFollower:
     def _take(self, consumer: Consumer) -> None:
         for partition, records in consumer.poll(POLL_S if self._caught_up.is_set() else 0.05, BATCH).items():
             for record in records:
-                self.view.apply((record.key or b"").decode(errors="replace"), record.value)
+                key = (record.key or b"").decode(errors="replace")
+                if partition == self._partitions[0]:
+                    self.view.take(key, record.value, record.offset)
+                else:
+                    self.view.apply(key, record.value)
             self._positions[partition] = records[-1].offset + 1
 
     def _drop(self) -> None:

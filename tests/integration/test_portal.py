@@ -29,7 +29,13 @@ pytestmark = pytest.mark.servers
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
 AGENCY = {"id": "market", "name": "省市场监管局", "division": "510000", "sink": "http://127.0.0.1:9/hook"}
-GRANT = {"agency": "market", "types": [ISSUED], "basis": "b", "scene": "s", "scope": "c"}
+LAW = {"basis": "b", "scene": "s", "scope": "c"}
+GRANT = {"agency": "market", "types": [ISSUED], **LAW, "by": "zhang", "approve_by": "li"}
+DEPARTMENT = {"id": "health", "name": "省卫生健康委", "source": "urn:h", "types": [ISSUED]}
+PEOPLE = (
+    {"id": "zhang", "name": "张三", "agency": "market"},
+    {"id": "li", "name": "李四", "department": "health", "approves": [ISSUED]},
+)
 
 
 @pytest.fixture
@@ -61,9 +67,17 @@ def follower(kafka: Kafka, own: OwnTopics) -> Iterator[ControlFollower]:
     stop.set()
 
 
+def prepare(call: Call) -> None:
+    """Add the agency, the department, and one person of each."""
+    assert call("/v1/agencies", AGENCY)[0] == 201
+    assert call("/v1/departments", DEPARTMENT)[0] == 201
+    for person in PEOPLE:
+        assert call("/v1/people", person)[0] == 201
+
+
 def rows(installation: Settings) -> tuple[int, ...]:
     """Return how many rows the configuration's tables have."""
-    tables = ("department", "agency", "subscription", "decision", "control_outbox")
+    tables = ("department", "agency", "person", "subscription", "decision", "control_outbox")
     with psycopg.connect(dsn_of(installation.database)) as connection:
         counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables]
     return tuple(row[0] for row in counts if row)
@@ -71,9 +85,9 @@ def rows(installation: Settings) -> tuple[int, ...]:
 
 def test_what_is_added_reaches_whoever_follows(call: Call, follower: ControlFollower) -> None:
     """All three are on the control topics; key and secret are given out once, and the secret is kept sealed."""
-    department = {"id": "health", "name": "省卫生健康委", "source": "urn:h", "types": [ISSUED]}
-    assert call("/v1/departments", department)[1]["key"].startswith("hyk_")
+    assert call("/v1/departments", DEPARTMENT)[1]["key"].startswith("hyk_")
     assert call("/v1/agencies", AGENCY)[1]["secret"].startswith("whsec_")
+    assert all(call("/v1/people", person)[1]["key"].startswith("hyp_") for person in PEOPLE)
     assert call("/v1/subscriptions", GRANT)[0] == 201
     view = follower.view
     eventually(lambda: view.departments and view.agencies and view.subscriptions)
@@ -85,7 +99,7 @@ def test_a_suspension_works_within_a_second(
     call: Call, follower: ControlFollower, record_property: Callable[[str, object], None]
 ) -> None:
     """From the decision to the followers' view: measured, and far below the second that is promised."""
-    call("/v1/agencies", AGENCY)
+    prepare(call)
     name = call("/v1/subscriptions", GRANT)[1]["id"]
     eventually(lambda: name in follower.view.subscriptions)
     began = time.monotonic()
@@ -100,7 +114,7 @@ def test_what_is_refused_names_its_field_and_changes_nothing(
     call: Call, installation: Settings, kafka: Kafka, own: OwnTopics
 ) -> None:
     """Unknown type, filter that doesn't compile, sink outside the allow-list, unknown agency, wrong key."""
-    call("/v1/agencies", AGENCY)
+    prepare(call)
     before = eventually(lambda: (found := rows(installation))[-1] == 0 and found)
     refused = {
         "/types/0": {**GRANT, "types": ["nothing"]},
@@ -108,6 +122,7 @@ def test_what_is_refused_names_its_field_and_changes_nothing(
         "/filters/0/regex": {**GRANT, "filters": [{"regex": {"type": "x"}}]},
         "/agency": {**GRANT, "agency": "nobody"},
         "/valid_until": {**GRANT, "valid_until": "soon"},
+        "/by": {**GRANT, "by": "nobody"},
         "/basis": {key: value for key, value in GRANT.items() if key != "basis"},
     }
     for pointer, body in refused.items():
@@ -149,7 +164,7 @@ def test_commands_speak_to_people(call: Call, installation: Settings) -> None:
     assert added.returncode == 0, added.stderr
     assert "whsec_" in added.stdout
     law = ("--basis", "b", "--scene", "s", "--scope", "c")
-    bad = command("subscription", "add", "--agency", "city", "--type", "nothing", *law)
+    bad = command("subscription", "draft", "--agency", "city", "--type", "nothing", *law)
     assert bad.returncode == 1
     assert "/types/0" in bad.stderr
     assert "Traceback" not in bad.stderr
@@ -158,8 +173,7 @@ def test_commands_speak_to_people(call: Call, installation: Settings) -> None:
 
 def test_a_key_is_changed_without_a_gap(call: Call, follower: ControlFollower, installation: Settings) -> None:
     """Two keys are live at most: the new one at once, the old one until the overlap ends; a revoked one is gone."""
-    department = {"id": "health", "name": "省卫生健康委", "source": "urn:h", "types": [ISSUED]}
-    first = call("/v1/departments", department)[1]
+    first = call("/v1/departments", DEPARTMENT)[1]
     status, rotated = call("/v1/departments/health/keys", {"reason": "年度更换", "overlap_hours": 1})
     assert status == 201
     assert rotated["key"] != first["key"]

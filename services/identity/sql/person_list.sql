@@ -1,0 +1,1 @@
+SELECT id, name, agency, department, approves FROM person

@@ -1,0 +1,39 @@
+"""The part of the administration API that people call as themselves: people, grants, and what is explained of them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from schemas.contracts import Contracts
+from schemas.registry_client import RegistryClient
+from services.identity.people import PersonRepository
+from services.identity.repository import DepartmentRepository
+from services.portal.actors import Callers
+from services.portal.people import People, person_routes
+from services.portal.subscriptions import Grants, subscription_routes
+from services.routing.fields import policy_of
+from services.routing.redaction import Redactor
+from services.runtime.clock import Clock
+from services.subscriptions.grants import GrantRepository
+from services.subscriptions.repository import SubscriptionRepository
+
+
+def add_entitlement(
+    app: FastAPI,
+    repository: GrantRepository,
+    agencies: SubscriptionRepository,
+    departments: DepartmentRepository,
+    people: PersonRepository,
+    contracts: Contracts,
+    registry: RegistryClient,
+    clock: Clock,
+    admin_key: str,
+) -> None:
+    """Put the routes on an application."""
+    callers = app.state.callers = Callers(people, admin_key)
+    redactor = Redactor(registry, lambda identity: policy_of(identity, {}))
+    grants = Grants(repository, agencies, contracts, redactor, clock)
+    router = APIRouter(prefix="/v1")
+    person_routes(router, People(people, departments))
+    subscription_routes(router, grants, callers)
+    app.include_router(router)

@@ -1,0 +1,1 @@
+SELECT * FROM subscription WHERE id = %s FOR UPDATE

@@ -1,0 +1,1 @@
+SELECT document FROM subscription_version WHERE subscription = %s AND version = %s
