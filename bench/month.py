@@ -44,5 +44,5 @@ def measure(_address: str) -> list[Result]:
 def _counted(dsn: str) -> int:
     """Return how many records the statistics have passed: every one ends as a fact or as a known repetition."""
     with psycopg.connect(dsn) as connection:
-        row = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM consumer_offset").fetchone()
+        row = connection.execute("SELECT coalesce(sum(next_offset), 0) FROM statistics.consumer_offset").fetchone()
         return int(row[0]) if row else 0

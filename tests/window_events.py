@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from producers.files.importing import derived_id
+from producers.files.importing import RowReader, derived_id
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.envelope import Envelope
@@ -29,11 +29,12 @@ class Made:
     key: bytes
     value: bytes
     headers: HeaderList
+    domain: str = "window"
 
     def send(self, producer: Producer, topics: Topics, partition: int | None = None) -> Placed:
-        """Append it to the window's events."""
+        """Append it to its domain's events."""
         sent = producer.send(
-            topics.events("window"), key=self.key, value=self.value, headers=self.headers, partition=partition
+            topics.events(self.domain), key=self.key, value=self.value, headers=self.headers, partition=partition
         )
         return sent.result(10)
 
@@ -56,7 +57,8 @@ class WindowEvents:
         """Return the event that an import makes of a file's row."""
         contract = self._contracts.types[kind]
         key = "/".join(row[name] for name in contract.catalogue.business_key)
-        return self._made(kind, row, derived_id(kind, SOURCE, key, row[contract.catalogue.time_field]), SOURCE)
+        _, data = RowReader(contract).split(row)
+        return self._made(kind, data, derived_id(kind, SOURCE, key, row[contract.catalogue.time_field]), SOURCE)
 
     def _made(self, kind: str, data: Mapping[str, object], event_id: str | None, source: str) -> Made:
         contract = self._contracts.types[kind]
@@ -70,4 +72,4 @@ class WindowEvents:
             time=str(data[contract.catalogue.time_field]),
         )
         value = self._codec.encode(contract.subject, contract.schema, valid)
-        return Made(key.encode(), value, envelope.to_headers())
+        return Made(key.encode(), value, envelope.to_headers(), contract.domain)

@@ -59,7 +59,8 @@ class RowConsumer(Generic[Row, Stored]):
     """Turns the records of some topics into rows until told to stop.
 
     Positions are the table's; Kafka's are for lag alone. ``project`` may raise a retriable error: the record is then
-    read again later. What can never be a row goes to the dead letters of ``name`` before its offset is passed.
+    read again later; None is a record that is no row on purpose. What can never be a row goes to the dead letters of
+    ``name`` before its offset is passed.
     """
 
     def __init__(
@@ -69,11 +70,15 @@ class RowConsumer(Generic[Row, Stored]):
         topics: Topics,
         inputs: Collection[str],
         store: RowStore[Row, Stored],
-        project: Callable[[Record], Row | Never],
+        project: Callable[[Record], Row | Never | None],
         on_stored: Callable[[Stored, int], None],
         instance: str,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_stored`` is told what each batch came to, and how many records were put aside."""
+        """``on_stored`` is told what each batch came to, and how many records were put aside.
+
+        ``on_idle`` is called while nothing comes, and may work for some seconds.
+        """
         self._name = name
         self._kafka = kafka
         self._topics = topics
@@ -82,6 +87,7 @@ class RowConsumer(Generic[Row, Stored]):
         self._project = project
         self._on_stored = on_stored
         self._instance = instance
+        self._on_idle = on_idle
         self._expected: dict[Partition, int] = {}
         self._reassigned = False
         self.working = False
@@ -107,6 +113,8 @@ class RowConsumer(Generic[Row, Stored]):
                 found = self._settled(consumer, consumer.poll(POLL_S, BATCH))
                 if found:
                     self._take(consumer, producer, found)
+                elif not self._reassigned:
+                    self._on_idle()
 
     def _settled(self, consumer: Consumer, found: Found) -> Found:
         """Return what was polled, but nothing that may have been read before the table's positions were taken up."""
@@ -153,7 +161,7 @@ class RowConsumer(Generic[Row, Stored]):
                 projected = self._project(record)
                 if isinstance(projected, Never):
                     put_aside.append(self._dead_letter(producer, record, projected))
-                else:
+                elif projected is not None:
                     rows.append(projected)
         for sent in put_aside:
             sent.result(ACKNOWLEDGE_S)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -11,14 +12,17 @@ from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Projection
 from schemas.topics import Topics
 from services.runtime.kafka.port import Kafka
-from services.statistics.facts import Fact
-from services.statistics.repository import FactStore, Stored
+from services.statistics.facts import Deletion, Fact
+from services.statistics.store import FactStore, Stored
+
+SETTLE_EVERY_S = 5.0
+"""Seconds between two settlings while nothing comes; reading a figure settles at once, whatever is left."""
 
 log = structlog.get_logger()
 
 
-class Statistics(RowConsumer[Fact, Stored]):
-    """Counts the events of some topics until told to stop."""
+class Statistics(RowConsumer[Fact | Deletion, Stored]):
+    """Counts the events of some topics until told to stop, and settles what it stored when there is nothing to do."""
 
     def __init__(
         self,
@@ -29,11 +33,24 @@ class Statistics(RowConsumer[Fact, Stored]):
         projection: Projection,
         metrics: StatisticsMetrics,
         instance: str,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        def on_stored(stored: Stored, put_aside: int) -> None:
-            metrics.batch_stored(stored)
-            metrics.dead_letters.inc(put_aside)
-            if stored.conflicts:
-                log.error("facts_conflicted", count=stored.conflicts)
+        self._metrics = metrics
+        self._settle = settle
+        self._unsettled = True
+        self._settled_at = float("-inf")
+        super().__init__(
+            "statistics", kafka, topics, inputs, store, projection.project, self._stored, instance, self._idle
+        )
 
-        super().__init__("statistics", kafka, topics, inputs, store, projection.project, on_stored, instance)
+    def _stored(self, stored: Stored, put_aside: int) -> None:
+        self._unsettled = True
+        self._metrics.batch_stored(stored)
+        self._metrics.dead_letters.inc(put_aside)
+        if stored.conflicts:
+            log.error("facts_conflicted", count=stored.conflicts)
+
+    def _idle(self) -> None:
+        if self._unsettled and time.monotonic() - self._settled_at > SETTLE_EVERY_S:
+            self._settle()
+            self._unsettled, self._settled_at = False, time.monotonic()

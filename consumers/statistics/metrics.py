@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter
 
-from services.statistics.repository import Stored
+from services.statistics.store import Stored
 
 
 class StatisticsMetrics:

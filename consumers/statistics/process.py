@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from prometheus_client import CollectorRegistry
 
 from consumers.statistics.engine import Statistics
@@ -17,8 +19,8 @@ from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
-from services.statistics.definitions import SECTION_ONE
-from services.statistics.repository import FactStore
+from services.statistics.settling import settled
+from services.statistics.store import FactStore
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -28,19 +30,27 @@ def run(settings: Settings, *, port: int) -> None:
     topics, contracts = Topics(settings.kafka.topic_prefix), load_contracts()
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
     metrics_registry = CollectorRegistry()
+    dsn = dsn_of(settings.database)
     statistics = Statistics(
         connect(settings.kafka),
         topics,
         counted_topics(topics, contracts),
-        FactStore(dsn_of(settings.database), topics.group("statistics")),
-        Projection(contracts, codec),
+        FactStore(dsn, topics.group("statistics")),
+        Projection(contracts, codec, topics, timedelta(seconds=settings.gateway.future_skew_s)),
         StatisticsMetrics(metrics_registry),
         f"statistics-{settings.router.slot}",
+        lambda: settle_now(dsn),
     )
     with ProbeServer(settings.http.host, port, lambda: Health(statistics.working), metrics_registry):
         statistics.run(stop)
 
 
 def counted_topics(topics: Topics, contracts: Contracts) -> list[str]:
-    """Return the topics of the types that any figure counts."""
-    return sorted({topics.events(contracts.types[metric.type].domain) for metric in SECTION_ONE})
+    """Return the topics whose events are facts: every domain's, and the receipts."""
+    return [*(topics.events(domain) for domain in contracts.domains()), topics.receipts]
+
+
+def settle_now(dsn: str) -> None:
+    """Settle what is stored."""
+    with settled(dsn):
+        pass

@@ -9,13 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from schemas.topics import Topics
 from services.reporting.rendering import print_section, sentence
 from services.reporting.section_one import section_one
-from services.runtime.database import dsn_of
 from services.runtime.errors import HongyanError
 from services.runtime.settings import settings_for_cli
-from services.statistics.repository import figures
+from services.statistics.opening import open_figures
 
 
 class Format(StrEnum):
@@ -32,8 +30,7 @@ def report(
     """月报第一部分的数字：精确值、显示值与单位 (section one of the monthly report)."""
     try:
         settings = settings_for_cli()
-        consumer = Topics(settings.kafka.topic_prefix).group("statistics")
-        with figures(dsn_of(settings.database), consumer) as reader:
+        with open_figures(settings) as reader:
             section = section_one(reader, month)
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)

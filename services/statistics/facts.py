@@ -2,68 +2,157 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
+from hashlib import blake2b
 from typing import Any
 
-from schemas.contracts import EventContract
+import orjson
 
-DEFAULT_QUANTITY = 1
-MAX_QUANTITY = 2**31 - 1
-# An index entry of PostgreSQL holds at most 2,704 bytes.
+from schemas.times import SHANGHAI
+from services.statistics.shapes import Shape
+
 MAX_KEY_BYTES = 2600
+"""An index entry of PostgreSQL holds at most 2,704 bytes; texts that name events and cases stay below."""
+FIRST_YEAR = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What the facts of one type and source have in common: the values of their dimensions."""
+
+    id: int
+    kind: int
+    type: str
+    source: str
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact: the event's identity, what it counts for, and where it stands on the log."""
+    """One fact: the event's identity, the case it counts for, and where it stands on the log.
+
+    ``follows`` is the identity of the event that it corrects; ``detail`` is JSON text.
+    """
+
+    identity: uuid.UUID
+    digest: uuid.UUID
+    month: int
+    cell: Cell
+    case_id: uuid.UUID
+    event_id: str
+    case_key: str
+    occurred_at: datetime
+    recorded_at: datetime
+    follows: uuid.UUID | None
+    marks: str | None
+    detail: str
+    place: tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A tombstone: the event that ``target`` names counts no more."""
+
+    identity: uuid.UUID
+    target: uuid.UUID
+    recorded_at: datetime
+    place: tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose event it is, and when the platform accepted it."""
 
     source: str
     event_id: str
-    type: str
-    case_key: str
-    occurred_at: datetime
-    quantity: int
-    dimensions: Mapping[str, str]
-    digest: bytes
-    topic: str
-    partition: int
-    offset: int
+    follows: str | None
+    recorded_at: datetime
 
 
-class FactShape:
-    """What the facts of one event type are made of: the fields with fixed symbols are dimensions."""
+def identity_of(source: str, event_id: str) -> uuid.UUID:
+    """Return what stands for an event's identity, or with a business key for its case: a digest of both texts."""
+    return uuid.UUID(bytes=blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest())
 
-    def __init__(self, contract: EventContract) -> None:
-        self.type = contract.type
-        self.subject = contract.subject
-        self._contract = contract
-        self._time_field = contract.catalogue.time_field
-        self._dimensions = [f["name"] for f in contract.fields() if "symbols" in f]
-        self._dimensions += [f["name"] for f in contract.fields() if f["name"] in {"department_code", "division"}]
+
+def kind_of(event_type: str) -> int:
+    """Return the number that stands for an event type in the store: 32 bits of its digest."""
+    return int.from_bytes(blake2b(event_type.encode(), digest_size=4).digest(), "big", signed=True)
+
+
+def month_number(at: datetime) -> int:
+    """Return the Shanghai month of an instant as a number like 202512."""
+    local = at.astimezone(SHANGHAI)
+    return local.year * 100 + local.month
+
+
+class FactMaker:
+    """Makes the facts of one event type. Cells are made once and handed out again."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._kind = kind_of(shape.type)
+        self._cells: dict[tuple[object, ...], Cell] = {}
 
     def fact(
-        self, source: str, event_id: str, data: Mapping[str, Any], digest: bytes, place: tuple[str, int, int]
+        self, origin: Origin, case_key: str, data: Mapping[str, Any], digest: uuid.UUID, place: tuple[str, int, int]
     ) -> Fact:
-        """Return the fact of one event's data.
+        """Return the fact of one event's data; raises KeyError, TypeError or ValueError that names what is wrong."""
+        occurred_at = _instant(data[self._shape.time_field], self._shape.time_field)
+        if occurred_at.year < FIRST_YEAR:
+            raise ValueError(f"{self._shape.time_field} is {occurred_at.isoformat()}")
+        check_storable(origin, case_key)
+        detail = {name: value for name in self._shape.details if (value := data.get(name)) is not None}
+        quality = data.get("quality")
+        return Fact(
+            identity=identity_of(origin.source, origin.event_id),
+            digest=digest,
+            month=month_number(occurred_at),
+            cell=self._cell(origin.source, data),
+            case_id=identity_of(origin.source, case_key),
+            event_id=origin.event_id,
+            case_key=case_key,
+            occurred_at=occurred_at,
+            recorded_at=origin.recorded_at,
+            follows=identity_of(origin.source, origin.follows) if origin.follows else None,
+            marks=",".join(quality) if quality else None,
+            detail=_json(detail) if detail else "{}",
+            place=place,
+        )
 
-        Raises KeyError, TypeError or ValueError that names what the data lacks, or what no table can hold.
-        """
-        occurred_at = data[self._time_field]
-        if not isinstance(occurred_at, datetime):
-            raise TypeError(f"{self._time_field} is no time")
-        dimensions = {name: data[name] for name in self._dimensions if isinstance(data.get(name), str)}
-        quantity = int(data.get("count", DEFAULT_QUANTITY))
-        if not 1 <= quantity <= MAX_QUANTITY:
-            raise ValueError(f"count is {quantity}")
-        case_key = self._contract.business_key(data)
-        _check_storable(source, (event_id, self.type + case_key), dimensions.values())
-        return Fact(source, event_id, self.type, case_key, occurred_at, quantity, dimensions, digest, *place)
+    def _cell(self, source: str, data: Mapping[str, Any]) -> Cell:
+        values = (source, *(data.get(name) for name in self._shape.dimensions))
+        found = self._cells.get(values)
+        if found is None:
+            held = {name: data[name] for name in self._shape.dimensions if data.get(name) is not None}
+            text = _json({"type": self._shape.type, "source": source, "data": held}, sort=True)
+            number = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+            found = self._cells[values] = Cell(number, self._kind, self._shape.type, source, held)
+        return found
 
 
-def _check_storable(source: str, keys: Collection[str], texts: Collection[str]) -> None:
-    if any("\0" in text for text in (source, *keys, *texts)):
+def check_storable(origin: Origin, case_key: str) -> None:
+    """Raise ValueError where texts can't be stored."""
+    keys: Collection[str] = (origin.event_id, case_key, origin.follows or "")
+    if any("\0" in text for text in (origin.source, *keys)):
         raise ValueError("a text holds the character NUL")
-    if any(len(source.encode()) + len(key.encode()) > MAX_KEY_BYTES for key in keys):
+    if any(len(origin.source.encode()) + len(key.encode()) > MAX_KEY_BYTES for key in keys):
         raise ValueError("source and id, or source and business key, are too long")
+
+
+def _instant(value: object, name: str) -> datetime:
+    """Return a time; a day is its midnight in Shanghai (domain rule 10.4)."""
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=SHANGHAI)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), SHANGHAI)
+    raise TypeError(f"{name} is no time")
+
+
+def _json(value: Mapping[str, Any], *, sort: bool = False) -> str:
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else None).decode()
+    if "\\u0000" in text:
+        raise ValueError("a text holds the character NUL")
+    return text

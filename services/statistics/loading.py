@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.runtime.errors import HongyanError, NotFoundError
 from services.statistics.definition import Metric, Text
 from services.statistics.population import Population, PopulationError, population
-from services.statistics.shapes import Shape
+from services.statistics.shapes import PSEUDO_DIMENSIONS, Shape
 
 SHIPPED = Path(__file__).parent / "metrics"
 _NEED_FIELDS = ("sum", "distinct", "mean", "percentile")
@@ -178,7 +178,7 @@ def _check_derived(metric: Metric, known: Mapping[str, Sequence[Metric]]) -> lis
 def _check_fields(metric: Metric, shape: Shape) -> Iterator[str]:
     counting = metric.count
     for dimension in metric.dimensions:
-        if dimension not in shape.dimensions:
+        if dimension not in (*shape.dimensions, *PSEUDO_DIMENSIONS):
             yield f"dimensions: {dimension} 不是 {shape.type} 的维度 (is none); {_list(shape.dimensions)}"
     named: list[tuple[str, str | None]] = [(counting.kind, counting.field)] if counting.kind in _NEED_FIELDS else []
     named += [("legal", counting.legal), ("actual", counting.actual)] if counting.kind == "speedup" else []

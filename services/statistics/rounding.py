@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Literal
 
 TEN_THOUSAND = 10_000
 NOT_DEFINED = "—"
@@ -58,11 +57,3 @@ RULES: Mapping[str, RoundingRule] = {
 def round_half_up(value: Decimal, decimals: int) -> Decimal:
     """Round with ties away from zero."""
     return value.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
-
-
-ShownUnit = Literal["万件", "人/次"]
-
-
-def shown(exact: int, unit: ShownUnit) -> Shown:
-    """Return how a count is printed: 万件 in ten thousands by the 万 rule; 人/次 exact."""
-    return RULES["万件" if unit == "万件" else "exact"].show(exact, unit)

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.contracts import Contracts, EventContract, Schema
+from schemas.receipts import OUTCOMES
 
 DELIVERY = "hongyan.delivery"
 """The type of facts about the push service itself: one for each receipt."""
+
+PSEUDO_DIMENSIONS = ("source", "type")
+"""Dimensions that every fact has, whatever its type: whose it is, and its type."""
 
 ORGANISATIONS = ("department", "organiser", "owner", "reviewer", "authority")
 KEPT_SENSITIVITIES = ("public", "internal")
@@ -74,16 +78,18 @@ def shapes(contracts: Contracts) -> Mapping[str, Shape]:
 _DELIVERY = Shape(
     type=DELIVERY,
     time_field="last_at",
-    dimensions=("publisher", "agency", "event_type", "outcome", "deadline"),
+    dimensions=("publisher", "agency", "event_type", "channel", "outcome", "follow_up", "deadline"),
     details=("seconds", "attempts"),
     numbers=frozenset({"seconds", "attempts"}),
     nullable=frozenset({"seconds"}),
-    symbols={"outcome": ("delivered", "parked"), "deadline": ("within", "after", "none")},
+    symbols={"outcome": OUTCOMES, "deadline": ("within", "after", "none", "unknown")},
     sample={
         "publisher": "urn:sc:health",
         "agency": "market",
         "event_type": "cn.gov.sc.health.medical-ad-certificate.issued",
+        "channel": "webhook",
         "outcome": "delivered",
+        "follow_up": False,
         "deadline": "within",
         "seconds": 1,
         "attempts": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -10,8 +11,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import psycopg
 import pytest
@@ -29,9 +32,11 @@ from services.runtime.embedded.ports import free_port
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.positions import PositionLostError
 from services.runtime.settings import Settings, as_environment
-from services.statistics.definitions import SECTION_ONE
-from services.statistics.facts import Fact
-from services.statistics.repository import FactStore, figures
+from services.statistics.facts import Fact, FactMaker, Origin, identity_of
+from services.statistics.loading import load_metrics
+from services.statistics.reading import figures
+from services.statistics.shapes import shapes
+from services.statistics.store import FactStore
 from tests import independent_count
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
@@ -39,6 +44,9 @@ from tests.fakes.kafka import FakeKafka
 from tests.window_events import COMPLETED, Made, WindowEvents
 
 pytestmark = pytest.mark.servers
+SHAPES = shapes(load_contracts())
+METRICS = load_metrics(SHAPES)
+DOMAINS = ("window", "activity", "enterprise", "inventory", "policy")
 
 
 @pytest.fixture
@@ -50,7 +58,7 @@ def events() -> WindowEvents:
 @pytest.fixture(autouse=True)
 def base_topics(topics: OwnTopics) -> None:
     """Create the topics of the window domain."""
-    topics.ensure_base("window")
+    topics.ensure_base(*DOMAINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +91,9 @@ class Counting:
         statistics = Statistics(
             kafka,
             topics,
-            [topics.events("window")],
+            [topics.events(domain) for domain in DOMAINS],
             FactStore(dsn, topics.group("statistics")),
-            Projection(load_contracts(), Codec(events.schemas)),
+            Projection(load_contracts(), Codec(events.schemas), topics),
             StatisticsMetrics(registry),
             f"statistics-{slot}",
         )
@@ -108,13 +116,13 @@ def counting(kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowE
 def publish(kafka: Kafka, topics: OwnTopics, made: Sequence[Made]) -> None:
     """Append records and wait until all are on the log."""
     producer = kafka.producer(acknowledge_timeout_s=30.0)
-    sent = [producer.send(topics.events("window"), key=m.key, value=m.value, headers=m.headers) for m in made]
+    sent = [producer.send(topics.events(m.domain), key=m.key, value=m.value, headers=m.headers) for m in made]
     producer.flush(30)
     assert all(one.result(1) for one in sent)
     producer.close()
 
 
-def count(dsn: str, query: str = "SELECT count(*) FROM fact") -> int:
+def count(dsn: str, query: str = "SELECT count(*) FROM statistics.fact") -> int:
     """Return one number from the database."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute(query).fetchone()
@@ -128,31 +136,43 @@ def reached(dsn: str, facts: int) -> bool:
 
 def report(dsn: str, topics: OwnTopics, month: str = "2025-12") -> SectionOne:
     """Return the month's section one."""
-    with figures(dsn, topics.group("statistics")) as reader:
+    with figures(dsn, topics.group("statistics"), METRICS, SHAPES) as reader:
         return section_one(reader, month)
 
 
 def passed(dsn: str) -> int:
     """Return how many offsets the table has passed."""
-    return count(dsn, "SELECT coalesce(sum(next_offset), 0) FROM consumer_offset")
+    return count(dsn, "SELECT coalesce(sum(next_offset), 0) FROM statistics.consumer_offset")
 
 
+@pytest.mark.parametrize(("year", "month", "seed"), [(2025, 12, 3), (2026, 3, 8)])
 def test_a_simulated_month_comes_out_as_an_independent_count_says(
-    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents, tmp_path: Path
+    counting: Counting,
+    kafka: Kafka,
+    topics: OwnTopics,
+    database_dsn: str,
+    events: WindowEvents,
+    tmp_path: Path,
+    year: int,
+    month: int,
+    seed: int,
 ) -> None:
-    """Repeats, re-opened cases, both edges, other levels and times without offset: all eight figures are exact."""
-    files = write_month(2025, 12, tmp_path, seed=3, scale=0.02)
+    """Repeats, re-opened cases, both edges, other levels and times without offset: all 39 figures are exact."""
     made = [
         events.from_row(type_of(file), row)
-        for file in files
-        for _, row in independent_count.rows(tmp_path, type_of(file).removeprefix("cn.gov.sc.window."))
+        for file in write_month(year, month, tmp_path, seed=seed, scale=0.02)
+        for row in csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines())
     ]
+    Random(seed).shuffle(made)
     publish(kafka, topics, made)
     with counting.instance():
-        eventually(lambda: passed(database_dsn) == len(made), 30, "the whole month")
-    section = report(database_dsn, topics)
-    assert {f.metric_id: f.exact for f in section.figures} == independent_count.figures(tmp_path)
-    assert [f.metric_id for f in section.figures] == [metric.id for metric in SECTION_ONE]
+        eventually(lambda: passed(database_dsn) == len(made), 60, "the whole month")
+    independent = independent_count.Counting(tmp_path, year, month)
+    with figures(database_dsn, topics.group("statistics"), METRICS, SHAPES) as reader:
+        ours = {name: reader.figure(name, f"{year}-{month:02d}").exact for name in independent.all()}
+    assert ours == {name: pytest.approx(value, abs=Decimal("1e-15")) for name, value in independent.all().items()}
+    section = report(database_dsn, topics, f"{year}-{month:02d}")
+    assert {f.metric_id: f.exact for f in section.figures} == independent.section_one()
     assert sum(section.offsets.values()) == len(made)
 
 
@@ -233,14 +253,19 @@ def test_the_first_content_of_an_identity_stands(database_dsn: str) -> None:
     store.close()
     assert (found.added, found.repeated, found.conflicts) == (1, 2, 1)
     with psycopg.connect(database_dsn) as connection:
-        row = connection.execute("SELECT digest, \"offset\" FROM fact WHERE event_id = 'e1'").fetchone()
-    assert row == (b"one", 0)
+        row = connection.execute("SELECT \"offset\" FROM statistics.fact WHERE event_id = 'e1'").fetchone()
+    assert row == (0,)
+
+
+MAKER = FactMaker(SHAPES[COMPLETED])
 
 
 def fact(event_id: str, offset: int, digest: bytes = b"digest") -> Fact:
     """Return a fact of December."""
     at = independent_count.FROM
-    return Fact("urn:sc:test", event_id, COMPLETED, event_id, at, 1, {}, digest, "events.window.v1", 0, offset)
+    content = identity_of("digest", digest.decode())
+    place = ("events.window.v1", 0, offset)
+    return MAKER.fact(Origin("urn:sc:test", event_id, None, at), event_id, {"occurred_at": at}, content, place)
 
 
 def test_replaying_the_whole_log_changes_nothing(
@@ -252,7 +277,7 @@ def test_replaying_the_whole_log_changes_nothing(
         eventually(lambda: passed(database_dsn) == 500, 30)
     before = report(database_dsn, topics)
     with psycopg.connect(database_dsn) as connection:
-        connection.execute("DELETE FROM consumer_offset")
+        connection.execute("DELETE FROM statistics.consumer_offset")
     with counting.instance() as running:
         eventually(lambda: running.total("repeated") == 500, 30)
     assert report(database_dsn, topics) == before
@@ -303,7 +328,7 @@ def allow_connections(dsn: str, *, allowed: bool) -> None:
 def test_a_kafka_that_is_away_is_waited_for(topics: OwnTopics, database_dsn: str, events: WindowEvents) -> None:
     """The count resumes by itself once Kafka answers again."""
     cluster = FakeKafka()
-    cluster.admin().ensure_topics(topics.base_specs(["window"]))
+    cluster.admin().ensure_topics(topics.base_specs(list(DOMAINS)))
     with Counting(cluster, topics, database_dsn, events).instance() as running:
         events.make(event_id="a").send(cluster.producer(), topics, 0)
         eventually(lambda: passed(database_dsn) == 1)

@@ -1,1 +1,1 @@
-SELECT count(*) FROM staging JOIN fact USING (source, event_id) WHERE staging.digest <> fact.digest
+SELECT count(*) FROM staging s JOIN identity i ON i.id = s.identity WHERE i.digest <> s.digest

@@ -1,2 +1,1 @@
-COPY staging (source, event_id, type, case_key, occurred_at, quantity, dimensions, digest, topic, partition, "offset")
-FROM STDIN
+COPY staging FROM STDIN

@@ -1,1 +1,1 @@
-SELECT count(*) FROM fact WHERE occurred_at >= %(from)s AND occurred_at < %(to)s
+SELECT month, sum(events)::bigint FROM month_cell GROUP BY month

@@ -6,24 +6,26 @@ import io
 
 from rich.console import Console
 
+from schemas.contracts import load_contracts
 from services.reporting.rendering import print_section, sentence
-from services.reporting.section_one import Figure, SectionOne
-from services.statistics.definitions import SECTION_ONE
-from services.statistics.rounding import shown
+from services.reporting.section_one import SectionOne
+from services.statistics.figure import Month, figure_of
+from services.statistics.loading import load_metrics
+from services.statistics.shapes import shapes
 
 PUBLISHED = "各进驻部门（单位）窗口共受理"
 """How the bulletin begins its sentence, which we do not copy."""
+METRICS = load_metrics(shapes(load_contracts()))
+SECTION_ONE = [
+    METRICS.of(one, "2025-12") for group in METRICS.groups if group.name == "section_one" for one in group.ids
+]
 EXACT = (66_160, 64_089, 65_917, 2_213, 3_590, 1_298, 1_243, 5_534)
 
 
 def section(events: int = 140_000) -> SectionOne:
     """Return a section with the figures of EXACT."""
-    figures = []
-    for metric, exact in zip(SECTION_ONE, EXACT, strict=True):
-        printed = shown(exact, metric.shown_unit)
-        figures.append(
-            Figure(metric.id, metric.label_zh, metric.label_en, exact, metric.unit, printed.value, printed.unit)
-        )
+    found = zip(SECTION_ONE, EXACT, strict=True)
+    figures = [figure_of(metric, Month(2025, 12), exact, exact) for metric, exact in found]
     return SectionOne("2025-12", "from", "to", events, {"events.window.v1/0": 7, "events.window.v1/1": 5}, figures)
 
 
@@ -41,7 +43,7 @@ def test_every_figure_is_printed_exact_and_as_shown() -> None:
     for metric, exact in zip(SECTION_ONE, EXACT, strict=True):
         assert metric.label_zh in text
         assert f"{exact} {metric.unit}" in text
-        assert shown(exact, metric.shown_unit).value in text
+        assert metric.rule.show(exact, metric.unit).value in text
     assert "2 个分区的第 12 条记录" in text
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from schemas.times import month_bounds, parse_time
-from services.reporting.section_one import parse_month
 from services.runtime.errors import InvalidError
+from services.statistics.figure import Month
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "data" / "statistics_vectors.json").read_text(encoding="utf-8")
@@ -47,4 +47,10 @@ def test_a_time_without_offset_is_read_with_zone_data(case: dict[str, str]) -> N
 def test_what_is_no_month_is_refused(text: str) -> None:
     """Whatever can't be a reporting month is named as a bad field."""
     with pytest.raises(InvalidError, match="/month"):
-        parse_month(text)
+        Month.parse(text)
+
+
+def test_months_go_back_over_the_year() -> None:
+    """A month before January is in the year before."""
+    assert str(Month(2026, 1).back(1)) == "2025-12"
+    assert str(Month(2025, 12).back(12)) == "2024-12"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,8 +12,10 @@ from consumers.runner.rows import Never
 from consumers.statistics.projection import Projection
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
+from schemas.receipts import Receipt
+from schemas.topics import Topics
 from services.runtime.errors import RegistryUnavailableError
-from services.statistics.facts import Fact
+from services.statistics.facts import Deletion, Fact, identity_of
 from tests.fakes.kafka import FakeRecord
 from tests.window_events import ACCEPTED, COMPLETED, CONSULTED, SOURCE, Made, WindowEvents
 
@@ -23,45 +26,126 @@ def events() -> WindowEvents:
     return WindowEvents()
 
 
-def project(events: WindowEvents, made: Made) -> Fact | Never:
-    """Project a record that stands at offset 7 of partition 3."""
-    record = FakeRecord("events", 3, 7, 0, made.key, made.value, made.headers)
-    return Projection(load_contracts(), Codec(events.schemas)).project(record)
+RECORDED = datetime(2026, 1, 12, 9, tzinfo=UTC)
+
+
+def project(events: WindowEvents, made: Made, topic: str = "events") -> Fact | Deletion | Never | None:
+    """Project a record of January 12 that stands at offset 7 of partition 3."""
+    at = int(RECORDED.timestamp() * 1000)
+    record = FakeRecord(topic, 3, 7, at, made.key, made.value, made.headers)
+    return Projection(load_contracts(), Codec(events.schemas), Topics()).project(record)
+
+
+def fact_of(events: WindowEvents, made: Made, topic: str = "events") -> Fact:
+    """Return the fact of a record that is one."""
+    fact = project(events, made, topic)
+    assert isinstance(fact, Fact)
+    return fact
 
 
 def test_a_completion_becomes_a_fact(events: WindowEvents) -> None:
-    """A fact has the event's identity, its business key, its own time and the dimensions that figures filter on."""
-    fact = project(events, events.make(event_id="e1", project_no="SYN-1", occurred_at="2025-12-31T23:59:59+08:00"))
-    assert isinstance(fact, Fact)
-    assert (fact.source, fact.event_id, fact.type, fact.case_key) == (SOURCE, "e1", COMPLETED, "SYN-1")
+    """A fact has the event's identity, its case, its own time and month, and the dimensions that figures filter on."""
+    made = events.make(event_id="e1", project_no="SYN-1", occurred_at="2025-12-31T23:59:59+08:00")
+    fact = fact_of(events, made)
+    assert (fact.cell.source, fact.event_id, fact.cell.type, fact.case_key) == (SOURCE, "e1", COMPLETED, "SYN-1")
+    assert (fact.identity, fact.case_id) == (identity_of(SOURCE, "e1"), identity_of(SOURCE, "SYN-1"))
     assert fact.occurred_at == datetime(2025, 12, 31, 15, 59, 59, tzinfo=UTC)
-    assert {"handling": "online", "level": "province"}.items() <= fact.dimensions.items()
-    assert (fact.topic, fact.partition, fact.offset) == ("events", 3, 7)
+    assert (fact.month, fact.marks, fact.follows) == (202512, None, None)
+    assert {"handling": "online", "level": "province"}.items() <= fact.cell.data.items()
+    assert fact.place == ("events", 3, 7)
 
 
-def test_a_consultation_weighs_as_many_contacts_as_it_says(events: WindowEvents) -> None:
-    """人/次 is a quantity."""
-    fact = project(events, events.make(CONSULTED, count="3"))
-    assert isinstance(fact, Fact)
-    assert fact.quantity == 3
+def test_facts_of_the_same_dimensions_share_a_cell(events: WindowEvents) -> None:
+    """A cell is told by its content, in whatever process it is made."""
+    first, again, other = (fact_of(events, events.make(division=code)) for code in ("510100", "510100", "510300"))
+    assert first.cell == again.cell
+    assert first.cell.id != other.cell.id
 
 
-def test_a_fact_has_no_names(events: WindowEvents) -> None:
-    """Dimensions are codes and fixed symbols only."""
-    fact = project(events, events.make())
-    assert isinstance(fact, Fact)
-    assert "department_name" not in fact.dimensions
+def test_details_are_kept_beside(events: WindowEvents) -> None:
+    """What is no dimension is kept for sums and populations."""
+    fact = fact_of(events, events.make(CONSULTED, count="3"))
+    assert json.loads(fact.detail) == {"count": 3}
+
+
+def test_an_assumed_offset_is_marked(events: WindowEvents) -> None:
+    """A time without a zone is Shanghai's, and the fact says so."""
+    fact = fact_of(events, events.make(occurred_at="2025-12-31T23:59:59"))
+    assert (fact.month, fact.marks) == (202512, "occurred_at:offset-assumed")
+
+
+def test_a_day_belongs_to_its_shanghai_month(events: WindowEvents) -> None:
+    """A date alone is that day in Shanghai."""
+    fact = fact_of(events, events.make("cn.gov.sc.activity.held", held_on="2025-12-01"))
+    assert fact.month == 202512
 
 
 def test_content_tells_repeats_from_conflicts(events: WindowEvents) -> None:
     """The digest is the content's."""
     first, again, other = (
-        project(events, events.make(event_id="e1", division=code)) for code in ("510100", "510100", "510300")
+        fact_of(events, events.make(event_id="e1", division=code)) for code in ("510100", "510100", "510300")
     )
-    assert isinstance(first, Fact)
-    assert isinstance(again, Fact)
-    assert isinstance(other, Fact)
     assert first.digest == again.digest != other.digest
+
+
+def test_a_correction_names_what_it_corrects(events: WindowEvents) -> None:
+    """`follows` is the identity of the same source's event."""
+    made = events.make(event_id="e2")
+    fact = fact_of(events, replace(made, headers=[*made.headers, ("ce_follows", b"e1")]))
+    assert fact.follows == identity_of(SOURCE, "e1")
+
+
+def test_a_tombstone_deletes_what_it_names(events: WindowEvents) -> None:
+    """Without a value and without `follows` nothing can be told, and that is said."""
+    made = replace(events.make(event_id="e2"), value=None)
+    deletion = project(events, replace(made, headers=[*made.headers, ("ce_follows", b"e1")]))
+    assert isinstance(deletion, Deletion)
+    assert deletion.target == identity_of(SOURCE, "e1")
+    assert isinstance(project(events, made), Never)
+
+
+def test_a_time_in_the_future_of_its_record_is_put_aside(events: WindowEvents) -> None:
+    """The log's own time decides, so that counting again decides alike."""
+    assert isinstance(project(events, events.make(occurred_at="2026-01-12T17:04:59+08:00")), Fact)
+    found = project(events, events.make(occurred_at="2026-01-12T17:05:01+08:00"))
+    assert isinstance(found, Never)
+    assert "时间在未来" in found.reason
+
+
+RECEIPT = Receipt(
+    agency="market",
+    cursor=7,
+    event_id="e1",
+    source="urn:sc:health",
+    type="cn.gov.sc.health.medical-ad-certificate.issued",
+    subject="k",
+    outcome="delivered",
+    last_at="2025-12-09T09:00:02+08:00",
+    published_at="2025-12-02T09:00:00.500+08:00",
+    attempts=2,
+)
+
+
+def receipt_fact(events: WindowEvents, receipt: Receipt) -> Fact:
+    """Return the fact of a receipt."""
+    return fact_of(events, Made(b"market", receipt.to_bytes(), ()), Topics().receipts)
+
+
+def test_a_receipt_is_a_fact_about_the_push_service(events: WindowEvents) -> None:
+    """By publisher and agency, with its delay, and whether it was within the legal deadline of five working days."""
+    fact = receipt_fact(events, RECEIPT)
+    assert fact.cell.data["publisher"] == "urn:sc:health"
+    assert (fact.cell.data["agency"], fact.cell.data["deadline"]) == ("market", "within")
+    assert json.loads(fact.detail) == {"seconds": 604801.5, "attempts": 2}
+    late = receipt_fact(events, replace(RECEIPT, last_at="2025-12-10T00:00:00+08:00"))
+    assert late.cell.data["deadline"] == "after"
+    assert late.identity == fact.identity
+
+
+def test_a_signed_statement_is_no_fact_of_its_own(events: WindowEvents) -> None:
+    """What an agency signed is said again by the receipts that come of it."""
+    made = Made(b"market", b'{"kind":"statement","agency":"market"}', ())
+    assert project(events, made, Topics().receipts) is None
 
 
 @pytest.mark.parametrize(

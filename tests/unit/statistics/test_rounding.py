@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.statistics.rounding import round_half_up, shown
+from services.statistics.rounding import RULES, round_half_up
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "statistics_vectors.json").read_text(encoding="utf-8"))
 CASES: list[dict[str, Any]] = VECTORS["rounding"]["cases"]
@@ -38,9 +38,15 @@ def test_money_and_changes_are_rounded_by_the_same_rule(case: dict[str, Any]) ->
 )
 def test_ten_thousand_is_where_the_second_decimal_goes(exact: int, printed: str) -> None:
     """From 10 000 on one decimal is printed, below it two."""
-    assert shown(exact, "万件").value == printed
+    assert RULES["万件"].show(exact, "件").value == printed
 
 
 def test_contacts_are_printed_exactly() -> None:
     """人/次 is never rounded."""
-    assert (shown(15534, "人/次").value, shown(15534, "人/次").unit) == ("15534", "人/次")
+    found = RULES["exact"].show(15534, "人/次")
+    assert (found.value, found.unit) == ("15534", "人/次")
+
+
+def test_a_figure_without_a_value_is_shown_as_such() -> None:
+    """A rate of nothing is no zero."""
+    assert RULES["%"].show(None, "比率").value == "—"

@@ -1,1 +1,0 @@
-INSERT INTO decision (kind, subject, version, action, decided_by, reason) VALUES ('access', %s, %s, %s, %s, %s)

@@ -1,1 +1,0 @@
-INSERT INTO access_key (id, agency, digest) VALUES (%s, %s, %s)

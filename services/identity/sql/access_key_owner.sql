@@ -1,1 +1,0 @@
-SELECT agency FROM access_key WHERE digest = %s AND (expires_at IS NULL OR expires_at > now())

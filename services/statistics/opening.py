@@ -1,0 +1,29 @@
+"""Opens figures as the settings say: the shipped definitions and the statisticians' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from schemas.contracts import load_contracts
+from schemas.topics import Topics
+from services.runtime.database import dsn_of
+from services.runtime.settings import Settings
+from services.statistics.loading import SHIPPED, Metrics, load_metrics
+from services.statistics.reading import FigureReader, figures
+from services.statistics.shapes import shapes
+
+
+def metrics_of(settings: Settings) -> Metrics:
+    """Return the definitions of an installation; raises MetricsError."""
+    own = settings.statistics.metrics
+    return load_metrics(shapes(load_contracts()), [SHIPPED, *([own] if own is not None else [])])
+
+
+@contextmanager
+def open_figures(settings: Settings) -> Iterator[FigureReader]:
+    """Give a reader of an installation's figures; raises MetricsError or DatabaseUnavailableError."""
+    metrics = metrics_of(settings)
+    consumer = Topics(settings.kafka.topic_prefix).group("statistics")
+    with figures(dsn_of(settings.database), consumer, metrics, shapes(load_contracts())) as reader:
+        yield reader

@@ -1,0 +1,1 @@
+SELECT grp, count(*)::numeric, NULL::numeric, count(*) FROM counted GROUP BY grp

@@ -1,0 +1,1 @@
+INSERT INTO batch (months) VALUES (%(months)s) RETURNING id

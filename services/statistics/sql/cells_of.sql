@@ -1,0 +1,1 @@
+SELECT id, type, source, data FROM cell WHERE type = ANY(%s)

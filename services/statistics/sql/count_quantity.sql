@@ -1,3 +1,0 @@
-SELECT coalesce(sum(quantity), 0)
-FROM fact
-WHERE type = %(type)s AND occurred_at >= %(from)s AND occurred_at < %(to)s AND dimensions @> %(where)s

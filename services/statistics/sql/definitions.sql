@@ -1,0 +1,1 @@
+SELECT metric_id, version, digest, document FROM statistics_definition

@@ -1,0 +1,1 @@
+SELECT metric_id, month, exact FROM statistics_history

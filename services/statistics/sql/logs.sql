@@ -1,0 +1,1 @@
+SELECT id, topic, partition FROM consumer_offset WHERE consumer = %s

@@ -1,0 +1,1 @@
+INSERT INTO month_state (month, stale) VALUES (%s, false)

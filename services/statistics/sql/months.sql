@@ -1,0 +1,1 @@
+SELECT month FROM month_state

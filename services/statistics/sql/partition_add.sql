@@ -1,0 +1,1 @@
+CREATE TABLE fact_{month} PARTITION OF fact FOR VALUES IN ({month})

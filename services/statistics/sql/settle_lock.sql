@@ -1,0 +1,1 @@
+SELECT pg_advisory_lock(hashtextextended('hongyan statistics settling ' || current_schema(), 0))
