@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LAZY = {
     "department": "services.portal.commands:department",
-    "agency": "services.portal.commands:agency",
+    "agency": "services.portal.access_commands:agency",
     "deadletter": "services.portal.deadletter_commands:deadletter",
     "person": "services.portal.person_commands:person",
     "subscription": "services.portal.subscription_commands:subscription",
@@ -72,6 +72,7 @@ PROCESSES = {
     "registry": ("services.registry.process", 8081),
     "gateway": ("producers.gateway.process", 8080),
     "portal": ("services.portal.process", 8082),
+    "feeds": ("consumers.feeds.process", 8083),
     "router": ("consumers.router.process", 8091),
     "pusher": ("consumers.pusher.process", 8092),
     "statistics": ("consumers.statistics.process", 8093),
@@ -80,7 +81,7 @@ PROCESSES = {
 """Every process of an installation, with its module and default port."""
 ATTACHED = {"relay": ("producers.outbox.process", 8095)}
 """Processes that go with a department's own system; `hongyan up` does not start them."""
-SERVED = ("registry", "gateway", "portal")
+SERVED = ("registry", "gateway", "portal", "feeds")
 
 serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)
 run = typer.Typer(help="单独启动一个消费进程。 (Start one consumer process.)", no_args_is_help=True)

@@ -65,6 +65,10 @@ class Topics:
         """Return the consumer group of a process."""
         return f"{self.prefix}{process}"
 
+    def agency_group(self, agency: str) -> str:
+        """Return the group that holds an agency's cursor while it takes its feed by other channels than the webhook."""
+        return f"{self.prefix}agency.{agency}"
+
     def transactional_id(self, process: str, slot: str) -> str:
         """Return the transactional id of one slot of a process: stable over restarts, so a zombie is fenced."""
         return f"{self.prefix}{process}-{slot}"

@@ -45,6 +45,15 @@ class Configuration:
         entry = {"id": name, "agency": agency, "types": list(types), "filters": list(filters), "state": state}
         self._put(self._topics.control_subscriptions, f"subscription/{name}", entry | {"valid_until": valid_until})
 
+    def access(
+        self, agency: str, key: str, channel: str = "pull", *, ack_key: str | None = None, live: bool = True
+    ) -> None:
+        """Give an agency a key and a channel; ``live`` false: the key has ended."""
+        keys = [{"id": "key-1", "digest": key_digest(key), "expires_at": None}] if live else []
+        sealed = self._sealer.seal(ack_key) if ack_key and not ack_key.startswith("whpk_") else ack_key
+        entry = {"agency": agency, "channel": channel, "keys": keys, "ack_key": sealed, "version": 1}
+        self._put(self._topics.control_subscriptions, f"access/{agency}", entry)
+
     def department(self, department: str, source: str, key: str, types: Sequence[str]) -> None:
         """Make a department known."""
         entry = {"id": department, "name": department, "source": source, "types": list(types)}

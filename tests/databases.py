@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -15,25 +14,19 @@ from typing import Any
 
 import psycopg
 import pymysql
-import pytest
 from pymysql.constants import CLIENT
 
 from services.runtime.embedded.ports import free_port
 from services.runtime.supervisor import Child, Program, Supervisor
 from tests.conditions import eventually
+from tests.required import missing
 
 SQL = Path(__file__).parents[1] / "producers" / "outbox" / "sql"
-REQUIRED = "HONGYAN_TESTS_REQUIRE"
 
 
 def mariadb_missing() -> str | None:
     """Return why there is no MariaDB to test with; fails where the run is bound to have it."""
-    if shutil.which("mariadbd") and shutil.which("mariadb-install-db"):
-        return None
-    reason = "mariadbd is not installed (Debian: apt-get install mariadb-server)"
-    if "mariadb" in os.environ.get(REQUIRED, "") or os.environ.get("CI"):
-        pytest.fail(reason)
-    return reason
+    return missing("mariadb", ("mariadbd", "mariadb-install-db"), "mariadb-server")
 
 
 class MariaDb:

@@ -14,7 +14,7 @@ from services.runtime.embedded.ports import free_port
 from services.runtime.settings import Settings, as_environment
 from tests.conditions import eventually
 
-SERVED = {"registry", "gateway", "portal"}
+SERVED = {"registry", "gateway", "portal", "feeds"}
 
 
 @dataclass

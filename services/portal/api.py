@@ -17,6 +17,7 @@ from schemas.formats import check_division, division_prefix, is_division_prefix
 from schemas.topics import Topics
 from services.delivery.network import Network, check_destination
 from services.identity.repository import DepartmentRepository, DepartmentRow, KeyRow, new_key
+from services.portal.access import AccessAdministration, access_routes
 from services.portal.deadletters import deadletter_routes
 from services.quarantine.desk import Desk
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
@@ -186,7 +187,9 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain(row).items() if name != "secret"}
 
 
-def add_routes(app: FastAPI, administration: Administration, desk: Desk, admin_key: str) -> None:
+def add_routes(
+    app: FastAPI, administration: Administration, access: AccessAdministration, desk: Desk, admin_key: str
+) -> None:
     """Put the administration's routes on an application."""
 
     def authorised(authorization: Annotated[str, Header()] = "") -> None:
@@ -196,6 +199,7 @@ def add_routes(app: FastAPI, administration: Administration, desk: Desk, admin_k
     router = APIRouter(prefix="/v1", dependencies=[Depends(authorised)])
     _department_routes(router, administration)
     _agency_routes(router, administration)
+    router.include_router(access_routes(access))
     deadletter_routes(router, desk)
     app.include_router(router)
 

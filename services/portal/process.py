@@ -13,8 +13,10 @@ from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from schemas.validation import ValidationRules
 from services.delivery.network import parse_networks
+from services.identity.access import AccessRepository
 from services.identity.people import PersonRepository
 from services.identity.repository import DepartmentRepository
+from services.portal.access import AccessAdministration
 from services.portal.api import Administration, add_routes
 from services.portal.entitlement import add_entitlement
 from services.portal.relay import ControlRelay
@@ -55,6 +57,7 @@ def run(settings: Settings, *, port: int) -> None:
         Sealer(settings.security),
         parse_networks(settings.delivery.allowed_networks),
     )
+    access = AccessAdministration(AccessRepository(pool), kafka, topics, Sealer(settings.security))
     gateway = settings.gateway
     rules = ValidationRules(gateway.reject_bad_uscc, timedelta(seconds=gateway.future_skew_s), gateway.warnings)
     registry, clock = RegistryClient(settings.registry.url, settings.registry.timeout_s), SystemClock()
@@ -65,7 +68,7 @@ def run(settings: Settings, *, port: int) -> None:
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: Health(True), CollectorRegistry())
     admin_key = settings.security.admin_key.get_secret_value()
-    add_routes(app, administration, desk, admin_key)
+    add_routes(app, administration, access, desk, admin_key)
     grants = GrantRepository(pool, clock)
     add_entitlement(app, grants, repository, departments, PersonRepository(pool), contracts, registry, clock, admin_key)
     serve(app, settings.http.host, port, stop)

@@ -54,6 +54,17 @@ class NotFoundError(HongyanError):
     """There is no such thing."""
 
 
+class GoneError(HongyanError):
+    """What was asked for is no longer kept; ``earliest`` is the first cursor that is."""
+
+    def __init__(self, earliest: int) -> None:
+        super().__init__(
+            f"早于保留范围，现存最早的游标是 {earliest}；从 after={earliest - 1} 继续，其间的事件另行对账 "
+            f"(before what is kept; the earliest cursor is {earliest})"
+        )
+        self.earliest = earliest
+
+
 class ConflictError(HongyanError):
     """The thing exists already, or has changed since it was read."""
 

@@ -22,6 +22,15 @@ class KafkaSettings(BaseModel):
 
     bootstrap_servers: str | None = Field(None, description="host:port[,host:port…]; unset: `hongyan up` starts one")
     topic_prefix: str = Field("", description="put before every topic, group and transactional id")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how clients talk to the brokers"
+    )
+    sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"] = Field(
+        "SCRAM-SHA-256", description="how Hongyan's own processes log in, where a username is set"
+    )
+    username: str | None = Field(None, description="whom Hongyan's own processes log in as")
+    password: SecretStr | None = Field(None, description="with which password")
+    ca_file: str | None = Field(None, description="certificates of the brokers' issuer (PEM)")
     replication_factor: int | None = Field(None, description="unset: 3 where the cluster has three brokers, else 1")
 
 
@@ -123,6 +132,23 @@ class StatisticsSettings(BaseModel):
     )
 
 
+class FeedsSettings(BaseModel):
+    """The feeds API, from which agencies pull."""
+
+    url: str = Field("http://127.0.0.1:8083", description="its address, as agencies and commands see it")
+    max_wait_s: float = Field(60.0, gt=0, description="a long poll waits no longer")
+    max_batch: int = Field(1000, ge=1, description="events one answer holds at most")
+    max_open: int = Field(2000, ge=1, description="requests and streams that are open at once; further ones get 503")
+    max_open_agency: int = Field(50, ge=1, description="of these, of one agency; further ones get 429")
+    tail_events: int = Field(512, ge=1, description="newest events of a feed that are kept in memory")
+    tail_bytes: int = Field(256 * 1024, ge=1024, description="bytes of them at most, of each feed that is read now")
+    idle_s: float = Field(300.0, gt=0, description="seconds after which a feed that nobody reads leaves the memory")
+    heartbeat_s: float = Field(15.0, gt=0, description="seconds between two signs of life on a quiet stream")
+    history_readers: int = Field(4, ge=1, description="readers of older events, shared by all agencies")
+    max_ack: int = Field(5000, ge=1, description="events that one acknowledgement covers at most")
+    max_digest: int = Field(100_000, ge=1, description="events that one digest covers at most")
+
+
 class SecuritySettings(BaseModel):
     """Keys."""
 
@@ -160,6 +186,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     oauth: OAuthSettings = OAuthSettings()
     portal: PortalSettings = PortalSettings()
+    feeds: FeedsSettings = FeedsSettings()
     router: RouterSettings = RouterSettings()
     relay: RelaySettings = RelaySettings()
     delivery: DeliverySettings = DeliverySettings()

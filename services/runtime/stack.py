@@ -159,7 +159,7 @@ def _completed(settings: Settings, data: Path, servers: Servers, ports: Mapping[
         "database": settings.database.model_copy(update={"dsn": SecretStr(servers.dsn)}),
         "security": settings.security.model_copy(update=security),
     }
-    for name in ("registry", "gateway", "portal"):
+    for name in ("registry", "gateway", "portal", "feeds"):
         if name in ports:
             made[name] = getattr(settings, name).model_copy(update={"url": _url(settings, ports[name])})
     return settings.model_copy(update=made)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -19,6 +21,7 @@ from services.runtime.errors import (
     ConflictError,
     FieldProblem,
     ForbiddenError,
+    GoneError,
     HongyanError,
     InvalidError,
     NotFoundError,
@@ -37,6 +40,7 @@ _TITLES = {
     404: "没有这一项 (Not found)",
     405: "不支持的方法 (Method not allowed)",
     409: "冲突 (Conflict)",
+    410: "已不再保留 (Gone)",
     413: "超出上限 (Too large)",
     415: "不支持的内容类型 (Unsupported media type)",
     422: "内容不符合要求 (Invalid)",
@@ -47,6 +51,7 @@ _TITLES = {
 _STATUSES: Sequence[tuple[type[HongyanError], int]] = (
     (InvalidError, 422),
     (NotFoundError, 404),
+    (GoneError, 410),
     (ConflictError, 409),
     (ForbiddenError, 403),
     (UnavailableError, 503),
@@ -77,12 +82,18 @@ def problem(
 def problem_of(error: HongyanError) -> JSONResponse:
     """Return the problem document of one of our errors."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    return problem(status, str(error), error.problems if isinstance(error, InvalidError) else ())
+    more = {"earliest": error.earliest} if isinstance(error, GoneError) else {}
+    return problem(status, str(error), error.problems if isinstance(error, InvalidError) else (), **more)
 
 
-def new_app(title: str, health: Callable[[], Health], metrics: CollectorRegistry) -> FastAPI:
+def new_app(
+    title: str,
+    health: Callable[[], Health],
+    metrics: CollectorRegistry,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+) -> FastAPI:
     """Return an application with the pages that every process has, and our errors as problem documents."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
 
     @app.get("/health", include_in_schema=False)
     def _health() -> JSONResponse:
@@ -116,8 +127,25 @@ def new_app(title: str, health: Callable[[], Health], metrics: CollectorRegistry
     return app
 
 
-def serve(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
+class _Server(uvicorn.Server):
+    """Tells at once when it is asked to end, so that requests that wait may end too."""
+
+    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal."""
+        super().handle_exit(sig, frame)
+        self._on_exit()
+
+
+def serve(
+    app: FastAPI, host: str, port: int, stop: threading.Event, on_exit: Callable[[], None] = lambda: None
+) -> None:
     """Serve until SIGTERM or SIGINT, finish what is under way, then set ``stop`` for the background threads.
+
+    ``on_exit`` is called as soon as the signal comes, in the main thread.
 
     ``stop`` must come from :func:`services.runtime.lifecycle.stop_event`: the server raises the signal again when it
     has stopped, and without a handler for it the process would end before its own clean-up.
@@ -126,6 +154,6 @@ def serve(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, http="h11"
     )
     try:
-        uvicorn.Server(config).run()
+        _Server(config, on_exit).run()
     finally:
         stop.set()

@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 import orjson
 import structlog
 
+from schemas.receipts import Channel
+from services.identity.access import Access
+
 log = structlog.get_logger()
 T = TypeVar("T")
 D = TypeVar("D", "Agency", "Subscription")
@@ -144,6 +147,7 @@ class ControlView:
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     departments: dict[str, Department] = field(default_factory=dict)
     policies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    access: dict[str, Access] = field(default_factory=dict)
     version: int = 0
     position: int = 0
     _lock: Lock = field(default_factory=Lock)
@@ -178,11 +182,28 @@ class ControlView:
                 _put(self.subscriptions, name, _known(Subscription, entry) if entry else None)
             case "policy":
                 _put(self.policies, name, entry)
+            case "access":
+                _put(self.access, name, Access.from_json(entry) if entry else None)
             case "department":
                 _put(self.departments, name, _department(entry) if entry else None)
             case _:
                 return False
         return True
+
+    def channel(self, agency: str) -> Channel:
+        """Return by which channel an agency takes its feed now."""
+        held = self.access.get(agency)
+        return held.channel if held else "webhook"
+
+    def held(self, agency: str) -> str | None:
+        """Return why an agency gets nothing by decision now, None when it does."""
+        found = self.agencies.get(agency)
+        if found is None or found.state != "active":
+            return "接收单位已暂停 (the agency is suspended)"
+        states = [s.state for s in list(self.subscriptions.values()) if s.agency == agency]
+        if states and "active" not in states:
+            return "没有生效的订阅 (no active subscription)"
+        return None
 
     def active_agencies(self) -> frozenset[str]:
         """Return the agencies that are active and have an active subscription."""

@@ -9,7 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.topics import TopicSpec
-from services.runtime.errors import KafkaUnavailableError, ProducerLostError, TransactionFailedError
+from services.runtime.errors import (
+    ConflictError,
+    HongyanError,
+    KafkaUnavailableError,
+    ProducerLostError,
+    TransactionFailedError,
+)
 from services.runtime.kafka.port import Committed, Consumer, HeaderList, Partition, Placed, Rebalanced
 
 
@@ -401,6 +407,26 @@ class FakeAdmin:
         """Return what a group has committed."""
         held = self._cluster.groups.get(group)
         return dict(held.committed) if held else {}
+
+    def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit for a group without members."""
+        held = self._cluster.groups.setdefault(group, Group())
+        if held.members:
+            raise ConflictError(f"{group} has members")
+        held.committed.update(offsets)
+
+    def group_assignment(self, group: str) -> set[Partition]:
+        """Return what the members hold."""
+        held = self._cluster.groups.get(group)
+        return {p for member in held.members.values() for p in member.assignment()} if held else set()
+
+    def put_user(self, user: str, password: str) -> None:
+        """There are no users here."""
+        raise HongyanError("the fake has no users")
+
+    def allow_reading(self, user: str, topic: str, group: str) -> None:
+        """There is no authoriser here."""
+        raise HongyanError("the fake has no authoriser")
 
     def close(self) -> None:
         """Nothing to close."""

@@ -16,24 +16,20 @@ from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     IllegalGenerationError,
-    IllegalStateError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
-    KafkaConfigurationError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
     RebalanceInProgressError,
-    TopicAlreadyExistsError,
     UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
 )
 from kafka.future import Future
 from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 
-from schemas.topics import TopicSpec
 from services.runtime.errors import KafkaUnavailableError, ProducerLostError, TransactionFailedError
+from services.runtime.kafka.admin import KafkaPythonAdmin
 from services.runtime.kafka.port import (
     Committed,
     Consumer,
@@ -45,6 +41,7 @@ from services.runtime.kafka.port import (
     Record,
     Sent,
 )
+from services.runtime.kafka.wrapping import wrapped
 from services.runtime.settings import KafkaSettings
 
 CALL_TIMEOUT_MS = 10_000
@@ -71,17 +68,6 @@ _LOST = (ProducerFencedError, InvalidProducerEpochError, InvalidProducerIdMappin
 
 # The library reports every retry at ERROR; what matters is raised, wrapped and logged by the caller.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
-
-
-@contextmanager
-def _wrapped(what: str) -> Iterator[None]:
-    """Turn the library's error into ours, once, with the cause kept."""
-    try:
-        yield
-    except (KafkaConfigurationError, IllegalStateError):
-        raise  # our own mistake: waiting does not mend it
-    except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"{what}: {type(error).__name__} {error}".strip()) from error
 
 
 def _tp(partition: Partition) -> TopicPartition:
@@ -146,7 +132,7 @@ class KafkaPythonConsumer:
 
         self._listener = _Listener(self.client._net, from_committed, on_revoked)
         self.client.subscribe(sorted(topics), listener=self._listener)
-        with _wrapped("subscribe"):
+        with wrapped("subscribe"):
             # Metadata first: a leader gives out no partition that it doesn't know, and learning of one later is another
             # rebalance.
             self.client.topics()
@@ -166,7 +152,7 @@ class KafkaPythonConsumer:
     def poll(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         """Return what has come, by partition; raises KafkaUnavailableError."""
         self._release_parked()
-        with _wrapped("poll"):
+        with wrapped("poll"):
             found: dict[TopicPartition, list[Record]] = self.client.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=max_records
             )
@@ -203,7 +189,7 @@ class KafkaPythonConsumer:
 
     def position(self, partition: Partition) -> int:
         """Return the offset that will be read next."""
-        with _wrapped("position"):
+        with wrapped("position"):
             position: int | None = self.client.position(_tp(partition), timeout_ms=CALL_TIMEOUT_MS)
         if position is None:
             raise KafkaUnavailableError(f"position of {partition} is not known yet")
@@ -211,7 +197,7 @@ class KafkaPythonConsumer:
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return what the group has committed; a partition without any is left out."""
-        with _wrapped("committed"):
+        with wrapped("committed"):
             # All in one request; the public call asks for one partition at a time.
             held = self.client._coordinator.fetch_committed_offsets(
                 [_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS
@@ -220,7 +206,7 @@ class KafkaPythonConsumer:
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> None:
         """Commit these positions; raises KafkaUnavailableError, also when they are another member's by now."""
-        with _wrapped("commit"):
+        with wrapped("commit"):
             self.client.commit(
                 {_tp(p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()},
                 timeout_ms=CALL_TIMEOUT_MS,
@@ -228,13 +214,13 @@ class KafkaPythonConsumer:
 
     def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the first offset still kept of each."""
-        with _wrapped("beginning_offsets"):
+        with wrapped("beginning_offsets"):
             found = self.client.beginning_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
         return {Partition(*tp): offset for tp, offset in found.items()}
 
     def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """Return the first offset whose record is not older than this time; a partition without one is left out."""
-        with _wrapped("offsets_at"):
+        with wrapped("offsets_at"):
             found = self.client.offsets_for_times(
                 {_tp(p): timestamp_ms for p in partitions}, timeout_ms=CALL_TIMEOUT_MS
             )
@@ -242,13 +228,13 @@ class KafkaPythonConsumer:
 
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset after the last committed record of each (read committed)."""
-        with _wrapped("end_offsets"):
+        with wrapped("end_offsets"):
             found = self.client.end_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
         return {Partition(*tp): offset for tp, offset in found.items()}
 
     def close(self) -> None:
         """Leave the group."""
-        with _wrapped("close"):
+        with wrapped("close"):
             self.client.close(autocommit=False, timeout_ms=CALL_TIMEOUT_MS)
 
 
@@ -259,7 +245,7 @@ class _KafkaPythonSent:
         self._future = future
 
     def result(self, timeout_s: float) -> Placed:
-        with _wrapped("send"):
+        with wrapped("send"):
             meta = self._future.get(timeout=timeout_s)
         return Placed(meta.topic, meta.partition, meta.offset)
 
@@ -332,12 +318,12 @@ class KafkaPythonProducer:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything sent is acknowledged or has failed; raises KafkaUnavailableError at the time limit."""
-        with _wrapped("flush"):
+        with wrapped("flush"):
             self.client.flush(timeout=timeout_s)
 
     def close(self) -> None:
         """Give up what is not acknowledged, and close."""
-        with _wrapped("close"):
+        with wrapped("close"):
             self.client.close(timeout=2)
 
 
@@ -402,7 +388,7 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         """Fetch the metadata of these topics at once, so that no first send to one waits."""
         metadata = self.client._metadata
         wanted = [topic for topic in topics if metadata.partitions_for_topic(topic) is None]
-        with _wrapped("learn"):
+        with wrapped("learn"):
             if wanted:
                 metadata.set_topics({*metadata._topics, *wanted})
             for topic in wanted:
@@ -420,61 +406,6 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
             raise ProducerLostError(f"{type(error).__name__} {error}") from error
 
 
-class KafkaPythonAdmin:
-    """An admin client of kafka-python."""
-
-    def __init__(self, client: KafkaAdminClient, replication_factor: int | None) -> None:
-        self.client = client
-        self._replication_factor = replication_factor
-
-    def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
-        """Create those that are missing; existing ones are left as they are."""
-        with _wrapped("ensure_topics"):
-            existing = set(self.client.list_topics())
-            missing = {spec.name: self._options(spec) for spec in specs if spec.name not in existing}
-            if not missing:
-                return
-            try:
-                self.client.create_topics(missing, wait_for_metadata=True)
-            except TopicAlreadyExistsError:
-                # Another process was quicker with one of them; the others were created all the same.
-                self.client.wait_for_topics(list(missing))
-
-    def _options(self, spec: TopicSpec) -> dict[str, Any]:
-        brokers = len(self.client.describe_cluster()["brokers"])
-        replicas = self._replication_factor or (3 if brokers >= 3 else 1)
-        config = spec.config() | ({"min.insync.replicas": "2"} if replicas >= 3 else {})
-        return {"num_partitions": spec.partitions, "replication_factor": replicas, "configs": config}
-
-    def list_topics(self) -> set[str]:
-        """Return the names of all topics."""
-        with _wrapped("list_topics"):
-            return set(self.client.list_topics())
-
-    def delete_topics(self, topics: Collection[str]) -> None:
-        """Delete topics; a missing one is no error."""
-        with _wrapped("delete_topics"):
-            try:
-                self.client.delete_topics(sorted(topics))
-            except UnknownTopicOrPartitionError:
-                return
-
-    def cluster_id(self) -> str:
-        """Return the cluster's id."""
-        with _wrapped("cluster_id"):
-            return str(self.client.describe_cluster()["cluster_id"])
-
-    def group_offsets(self, group: str) -> dict[Partition, Committed]:
-        """Return what a group has committed, with notes."""
-        with _wrapped("group_offsets"):
-            found = self.client.list_group_offsets(group).get(group, {})
-        return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.client.close()
-
-
 class KafkaPython:
     """Makes kafka-python clients with the settings that exactness needs."""
 
@@ -487,6 +418,7 @@ class KafkaPython:
             "reconnect_backoff_ms": 50,
             "reconnect_backoff_max_ms": 1000,
             "bootstrap_timeout_ms": 5000,
+            **_security(settings),
         }
         self._base = self._admin | {"metrics_enabled": False}
 
@@ -494,7 +426,7 @@ class KafkaPython:
         self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
     ) -> Consumer:
         """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
-        with _wrapped("connect"):
+        with wrapped("connect"):
             return KafkaPythonConsumer(
                 KafkaConsumer(
                     group_id=group,
@@ -521,7 +453,7 @@ class KafkaPython:
     ) -> KafkaPythonProducer:
         """Make an idempotent producer that gives a record up after the time-out (seconds)."""
         timeout_ms = int(acknowledge_timeout_s * 1000)
-        with _wrapped("connect"):
+        with wrapped("connect"):
             return KafkaPythonProducer(
                 KafkaProducer(
                     client_id=client_id,
@@ -538,7 +470,7 @@ class KafkaPython:
 
     def transactional_producer(self, transactional_id: str) -> KafkaPythonTransactionalProducer:
         """Make a transactional producer and end what its predecessor left open."""
-        with _wrapped("connect"):
+        with wrapped("connect"):
             client = KafkaProducer(
                 client_id=transactional_id,
                 transactional_id=transactional_id,
@@ -559,10 +491,23 @@ class KafkaPython:
 
     def admin(self) -> KafkaPythonAdmin:
         """Make an admin client."""
-        with _wrapped("connect"):
+        with wrapped("connect"):
             return KafkaPythonAdmin(KafkaAdminClient(**self._admin), self._replication_factor)
 
 
 def connect(settings: KafkaSettings) -> Kafka:
     """Return the factory of clients for the cluster that the settings name; nothing is connected yet."""
     return KafkaPython(settings)
+
+
+def _security(settings: KafkaSettings) -> dict[str, Any]:
+    """Return how to log in, where the cluster asks for it."""
+    if settings.username is None or settings.password is None:
+        return {"security_protocol": settings.security_protocol, "ssl_cafile": settings.ca_file}
+    return {
+        "security_protocol": settings.security_protocol,
+        "ssl_cafile": settings.ca_file,
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.username,
+        "sasl_plain_password": settings.password.get_secret_value(),
+    }

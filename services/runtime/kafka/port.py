@@ -227,6 +227,22 @@ class Admin(Protocol):
         """Return what a group has committed, with notes."""
         ...
 
+    def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit for a group that has no member now; raises ConflictError when it has one."""
+        ...
+
+    def group_assignment(self, group: str) -> set[Partition]:
+        """Return the partitions that a group's members hold; raises UnavailableError while it is rebalancing."""
+        ...
+
+    def put_user(self, user: str, password: str) -> None:
+        """Make a user who logs in by SCRAM-SHA-256, or change the password; raises HongyanError when refused."""
+        ...
+
+    def allow_reading(self, user: str, topic: str, group: str) -> None:
+        """Let a user read one topic in one group, and nothing else; raises HongyanError without an authoriser."""
+        ...
+
     def close(self) -> None:
         """Close the connection."""
         ...

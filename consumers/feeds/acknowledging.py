@@ -1,0 +1,185 @@
+"""Takes agencies' receipts: puts them on the log first, then moves the cursor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from consumers.feeds.cursors import Cursors
+from consumers.feeds.entry import Entry
+from consumers.feeds.history import History
+from schemas.receipts import Channel, Receipt, Statement
+from schemas.topics import Topics
+from services.delivery.acknowledgement import Acknowledgement, One, Signed
+from services.runtime.clock import Clock
+from services.runtime.errors import FieldProblem, InvalidError, UnavailableError
+from services.runtime.kafka.port import Kafka, Producer
+
+ACKNOWLEDGE_S = 10.0
+REMEMBERED = 50_000
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an acknowledgement came to: the agency's cursor, receipts written, and those that were there already."""
+
+    cursor: int
+    recorded: int
+    repeated: int
+
+
+class Acknowledging:
+    """Records receipts. Called again with the same, it changes nothing: the log may hold a receipt twice, and whoever
+    counts them knows the same ones by agency, cursor, event and outcome."""
+
+    def __init__(
+        self, kafka: Kafka, topics: Topics, history: History, cursors: Cursors, most: int, clock: Clock
+    ) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._history = history
+        self._cursors = cursors
+        self._most = most
+        self._clock = clock
+        self._producer: Producer | None = None
+        self._known: OrderedDict[tuple[str, int, str, str | None], None] = OrderedDict()
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def take(
+        self, agency: str, channel: Channel, said: Acknowledgement, body: bytes, signed: Signed | None
+    ) -> Taken:
+        """Record what an agency said; raises InvalidError that names the field, GoneError or UnavailableError."""
+        async with self._turns.setdefault(agency, asyncio.Lock()):
+            if channel == "pull":
+                await asyncio.to_thread(self._cursors.check_handed_over, agency)
+            cursor = await asyncio.to_thread(self._cursors.get, agency)
+            entries = await self._entries(agency, channel, said, cursor)
+            return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, entries)
+
+    async def _entries(
+        self, agency: str, channel: Channel, said: Acknowledgement, cursor: int
+    ) -> dict[int, tuple[Entry, One]]:
+        """Return the events that are meant, with what is said of each."""
+        found: dict[int, tuple[Entry, One]] = {}
+        if said.up_to is not None:
+            if said.from_ is None and channel != "pull":
+                detail = "推送渠道下须给出 from (needed while the feed is pushed)"
+                raise InvalidError([FieldProblem("/from", detail)])
+            start = cursor if said.from_ is None else said.from_
+            for each in await self._range(agency, start, said.up_to):
+                found[each.cursor] = (each, One(cursor=each.cursor, outcome=said.outcome, reason=said.reason))
+        problems: list[FieldProblem] = []
+        for number, one in enumerate(said.receipts):
+            held = found.get(one.cursor)
+            entry = held[0] if held else await self._single(agency, one.cursor)
+            if entry is None:
+                problems.append(FieldProblem(f"/receipts/{number}/cursor", "队列中没有这个游标 (no event there)"))
+            elif one.event_id is not None and one.event_id != entry.attributes.get("id"):
+                detail = f"该游标处的事件是 {entry.attributes.get('id')} (another event is there)"
+                problems.append(FieldProblem(f"/receipts/{number}/event_id", detail))
+            else:
+                found[one.cursor] = (entry, one)
+        if problems:
+            raise InvalidError(problems)
+        return found
+
+    async def _range(self, agency: str, start: int, up_to: int) -> list[Entry]:
+        kept = await self._history.bounds(agency)
+        if up_to >= kept.end:
+            detail = f"超出队列末尾 {kept.end - 1} (beyond the end of the feed)"
+            raise InvalidError([FieldProblem("/up_to", detail)])
+        entries: list[Entry] = []
+        while start <= up_to:
+            found = await self._history.read(agency, start, up_to + 1, self._most + 1 - len(entries))
+            if not found:
+                break
+            entries += found
+            start = found[-1].cursor + 1
+            if len(entries) > self._most:
+                detail = f"一次至多 {self._most} 个事件，先确认到 {entries[self._most - 1].cursor} (too many at once)"
+                raise InvalidError([FieldProblem("/up_to", detail)])
+        return entries
+
+    async def _single(self, agency: str, cursor: int) -> Entry | None:
+        kept = await self._history.bounds(agency)
+        if cursor >= kept.end:
+            return None
+        found = await self._history.read(agency, cursor, cursor + 1, 1)
+        return found[0] if found else None
+
+    def _write(
+        self,
+        agency: str,
+        channel: Channel,
+        said: Acknowledgement,
+        body: bytes,
+        signed: Signed | None,
+        cursor: int,
+        entries: Mapping[int, tuple[Entry, One]],
+    ) -> Taken:
+        at = self._clock.now().isoformat()
+        receipts = [_receipt(agency, channel, entry, one, at, signed) for entry, one in entries.values()]
+        fresh = [receipt for receipt in receipts if _identity(receipt) not in self._known]
+        values = [receipt.to_bytes() for receipt in fresh]
+        if fresh and signed is not None:
+            values.insert(0, _statement(agency, signed, body, at).to_bytes())
+        self._send(agency, values)
+        self._remember(fresh)
+        if channel == "pull" and said.up_to is not None and said.up_to >= cursor:
+            cursor = said.up_to + 1
+            self._cursors.move(agency, cursor)
+        return Taken(cursor, len(fresh), len(receipts) - len(fresh))
+
+    def _send(self, agency: str, values: Sequence[bytes]) -> None:
+        if self._producer is None:
+            self._producer = self._kafka.producer(client_id="feeds", acknowledge_timeout_s=ACKNOWLEDGE_S)
+        sent = [self._producer.send(self._topics.receipts, key=agency.encode(), value=value) for value in values]
+        for one in sent:
+            one.result(ACKNOWLEDGE_S)
+
+    def _remember(self, receipts: Collection[Receipt]) -> None:
+        for receipt in receipts:
+            self._known[_identity(receipt)] = None
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    def close(self) -> None:
+        """Close the producer."""
+        if self._producer is not None:
+            try:
+                self._producer.close()
+            except UnavailableError as error:
+                log.debug("producer_close_failed", error=str(error))
+
+
+def _identity(receipt: Receipt) -> tuple[str, int, str, str | None]:
+    return receipt.agency, receipt.cursor, receipt.outcome, receipt.reason
+
+
+def _receipt(agency: str, channel: Channel, entry: Entry, one: One, at: str, signed: Signed | None) -> Receipt:
+    attributes = entry.attributes
+    return Receipt(
+        agency=agency,
+        cursor=entry.cursor,
+        event_id=attributes.get("id", ""),
+        source=attributes.get("source", ""),
+        type=attributes.get("type", ""),
+        subject=attributes.get("subject"),
+        outcome=one.outcome,
+        last_at=at,
+        published_at=attributes.get("recordedtime"),
+        reason=one.reason,
+        channel=channel,
+        statement=signed.id if signed else None,
+    )
+
+
+def _statement(agency: str, signed: Signed, body: bytes, at: str) -> Statement:
+    return Statement(
+        agency, signed.id, signed.timestamp, signed.signature, signed.verified_by, body.decode(errors="replace"), at
+    )

@@ -1,0 +1,62 @@
+"""An agency's cursor, whichever channel moved it last.
+
+The pusher's group holds it while the agency takes a webhook, and the agency's own group otherwise. Both only rise, so
+the greater one is the cursor, and a change of channel has nothing to copy.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from schemas.topics import Topics
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
+
+
+class HandoverError(UnavailableError):
+    """推送尚未交出这个队列，请稍后重试 (the pusher has not let go of this feed yet; try again)"""
+
+
+class Cursors:
+    """Reads and moves cursors over one admin client, from any thread."""
+
+    def __init__(self, kafka: Kafka, topics: Topics) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._lock = threading.Lock()
+        self._admin: Admin | None = None
+
+    def get(self, agency: str) -> int:
+        """Return the offset that the agency has not taken yet, 0 when it has taken nothing."""
+        feed = Partition(self._topics.feed(agency), 0)
+        with self._lock:
+            return cursor_of(self._connected(), self._topics, feed, agency)
+
+    def move(self, agency: str, offset: int) -> None:
+        """Let the agency's own group stand here; raises ConflictError while the agency's clients are members of it."""
+        feed = Partition(self._topics.feed(agency), 0)
+        with self._lock:
+            self._connected().set_group_offsets(self._topics.agency_group(agency), {feed: Committed(offset)})
+
+    def check_handed_over(self, agency: str) -> None:
+        """Raise HandoverError while a pusher still holds the feed: it may have events of it under way."""
+        feed = Partition(self._topics.feed(agency), 0)
+        with self._lock:
+            if feed in self._connected().group_assignment(self._topics.group("pusher")):
+                raise HandoverError
+
+    def _connected(self) -> Admin:
+        if self._admin is None:
+            self._admin = self._kafka.admin()
+        return self._admin
+
+    def close(self) -> None:
+        """Close the client."""
+        if self._admin is not None:
+            self._admin.close()
+
+
+def cursor_of(admin: Admin, topics: Topics, feed: Partition, agency: str) -> int:
+    """Return the greatest offset that any channel's group has committed for a feed."""
+    groups = (topics.group("pusher"), topics.agency_group(agency))
+    return max(admin.group_offsets(group).get(feed, Committed(0)).offset for group in groups)

@@ -1,0 +1,127 @@
+"""Reads older events from the log, by a few readers that all agencies share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Concatenate, ParamSpec, TypeVar
+
+import structlog
+
+from consumers.feeds.entry import Entry
+from schemas.topics import Topics
+from services.runtime.errors import GoneError, KafkaUnavailableError, UnavailableError
+from services.runtime.kafka.port import Consumer, Kafka, Partition, Record
+
+READ_S = 10.0
+POLL_S = 0.2
+BATCH_BYTES = 4 * 1024 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What of a feed is kept: the first offset, and the one after the last."""
+
+    earliest: int
+    end: int
+
+
+class History:
+    """Reads of feeds at any place; at most ``readers`` at once, the others wait for their turn."""
+
+    def __init__(self, kafka: Kafka, topics: Topics, render: Callable[[Record], Entry], readers: int) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._render = render
+        self._threads = ThreadPoolExecutor(readers, thread_name_prefix="history")
+        self._free: SimpleQueue[Consumer] = SimpleQueue()
+
+    async def bounds(self, agency: str) -> Bounds:
+        """Return what is kept of a feed."""
+        return await self._run(_bounds, self._feed(agency))
+
+    async def at(self, agency: str, timestamp_ms: int) -> int:
+        """Return the first offset that is not older than a time, or the end."""
+        return await self._run(_at, self._feed(agency), timestamp_ms)
+
+    async def read(self, agency: str, start: int, stop: int | None, limit: int) -> list[Entry]:
+        """Return the events from ``start`` on, below ``stop`` (None: the end), at most ``limit`` or some MB.
+
+        Raises GoneError that names the earliest cursor when ``start`` is before what is kept.
+        """
+        return await self._run(self._read, self._feed(agency), start, stop, limit)
+
+    def _read(self, consumer: Consumer, feed: Partition, start: int, stop: int | None, limit: int) -> list[Entry]:
+        kept = _bounds(consumer, feed)
+        if start < kept.earliest:
+            raise GoneError(kept.earliest)
+        stop = kept.end if stop is None else min(stop, kept.end)
+        found: list[Entry] = []
+        size, deadline = 0, time.monotonic() + READ_S
+        consumer.seek(feed, start)
+        while len(found) < limit and size < BATCH_BYTES and consumer.position(feed) < stop:
+            for record in consumer.poll(POLL_S, min(limit - len(found), 2000)).get(feed, ()):
+                if record.offset >= stop:
+                    return found
+                found.append(self._render(record))
+                size += found[-1].size
+            if time.monotonic() > deadline:
+                raise KafkaUnavailableError("the feed could not be read in time")
+        return found
+
+    def _feed(self, agency: str) -> Partition:
+        return Partition(self._topics.feed(agency), 0)
+
+    async def _run(
+        self, work: Callable[Concatenate[Consumer, Partition, P], T], feed: Partition, *rest: P.args, **named: P.kwargs
+    ) -> T:
+        def run() -> T:
+            consumer = self._take()
+            try:
+                consumer.assign([feed])
+                result = work(consumer, feed, *rest, **named)
+            except UnavailableError:
+                _close(consumer)
+                raise
+            except BaseException:
+                self._free.put(consumer)
+                raise
+            self._free.put(consumer)
+            return result
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    def _take(self) -> Consumer:
+        try:
+            return self._free.get_nowait()
+        except Empty:
+            return self._kafka.consumer(None, client_id="feeds-history")
+
+    def close(self) -> None:
+        """End the readers."""
+        self._threads.shutdown()
+        while not self._free.empty():
+            _close(self._free.get())
+
+
+def _bounds(consumer: Consumer, feed: Partition) -> Bounds:
+    return Bounds(consumer.beginning_offsets([feed])[feed], consumer.end_offsets([feed])[feed])
+
+
+def _at(consumer: Consumer, feed: Partition, timestamp_ms: int) -> int:
+    return consumer.offsets_at([feed], timestamp_ms).get(feed, consumer.end_offsets([feed])[feed])
+
+
+def _close(consumer: Consumer) -> None:
+    try:
+        consumer.close()
+    except UnavailableError as error:
+        log.debug("history_close_failed", error=str(error))

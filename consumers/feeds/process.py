@@ -1,0 +1,115 @@
+"""队列接口：接收单位自行拉取、长轮询、流式接收与回执 (agencies pull their feeds and give receipts)。"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, Gauge
+
+from consumers.feeds.acknowledging import Acknowledging
+from consumers.feeds.api import FeedsApi, feed_routes
+from consumers.feeds.cursors import Cursors
+from consumers.feeds.entry import entry_of
+from consumers.feeds.feeds import Feeds
+from schemas.codec import Codec
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.runtime import logging
+from services.runtime.clock import SystemClock
+from services.runtime.kafka.client import connect
+from services.runtime.lifecycle import stop_event
+from services.runtime.probes import Health
+from services.runtime.settings import Settings
+from services.runtime.web import new_app, serve
+from services.subscriptions.follower import ControlFollower
+from services.subscriptions.sealing import Sealer
+
+SWEEP_S = 10.0
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Serve the feeds until SIGTERM."""
+    logging.configure(settings.log, process="feeds")
+    stop = stop_event()
+    topics = Topics(settings.kafka.topic_prefix)
+    follower = ControlFollower(connect(settings.kafka), [topics.control_subscriptions], "feeds")
+    follower.start(stop)
+    parts: list[_Parts] = []
+    registry = CollectorRegistry()
+
+    def health() -> Health:
+        working = bool(parts) and parts[0].feeds.reader.working and follower.caught_up(0)
+        return Health(working, {"agencies": len(follower.view.agencies)})
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        made = _Parts(settings, follower, topics, registry, asyncio.get_running_loop())
+        parts.append(made)
+        app.include_router(feed_routes(made.api, settings.feeds))
+        made.start(stop)
+        yield
+        stop.set()
+        made.close()
+
+    def end_waiting() -> None:
+        for made in parts:
+            made.end_waiting()
+
+    app = new_app("Hongyan feeds", health, registry, lifespan)
+    serve(app, settings.http.host, port, stop, on_exit=end_waiting)
+
+
+class _Parts:
+    """What lives in the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        follower: ControlFollower,
+        topics: Topics,
+        registry: CollectorRegistry,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        kafka, clock, limits = connect(settings.kafka), SystemClock(), settings.feeds
+        codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+        self._loop = loop
+        self.feeds = Feeds(kafka, topics, lambda record: entry_of(record, codec.decode), limits, clock, loop)
+        self._cursors = Cursors(kafka, topics)
+        self._acknowledging = Acknowledging(kafka, topics, self.feeds.history, self._cursors, limits.max_ack, clock)
+        self.api = FeedsApi(
+            follower.view, self.feeds, self._cursors, self._acknowledging, Sealer(settings.security), limits, clock
+        )
+        self._measure(registry)
+
+    def _measure(self, registry: CollectorRegistry) -> None:
+        opened = Gauge("hongyan_feeds_open", "Requests and streams of agencies that are open", registry=registry)
+        opened.set_function(lambda: float(self.api.openings.open.total()))
+        tails = Gauge("hongyan_feeds_in_memory", "Feeds whose newest events are in memory", registry=registry)
+        tails.set_function(lambda: float(self.feeds.held()[0]))
+        size = Gauge("hongyan_feeds_bytes", "Bytes of feeds in memory", registry=registry)
+        size.set_function(lambda: float(self.feeds.held()[1]))
+
+    def start(self, stop: threading.Event) -> None:
+        """Start the reader and the sweeping of feeds that nobody reads."""
+        threading.Thread(target=self.feeds.reader.run, args=(stop,), name="tail", daemon=True).start()
+        self._sweeping = self._loop.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.feeds.let_idle_go()
+
+    def end_waiting(self) -> None:
+        """Let all who wait be answered now."""
+        self._loop.call_soon_threadsafe(self.api.closing.set)
+
+    def close(self) -> None:
+        """Close the clients."""
+        self._sweeping.cancel()
+        self._acknowledging.close()
+        self._cursors.close()
+        self.feeds.history.close()

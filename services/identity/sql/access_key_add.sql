@@ -1,0 +1,1 @@
+INSERT INTO access_key (id, agency, digest) VALUES (%s, %s, %s)

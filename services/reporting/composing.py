@@ -1,0 +1,187 @@
+"""Composes an issue of the bulletin: figures from the statistics, the editors' items, and the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+from schemas.formats import divisions
+from services.reporting.bulletin import (
+    CHINESE_NUMERALS,
+    NO_DATA,
+    Bulletin,
+    Chart,
+    Compared,
+    Erratum,
+    Point,
+    Section,
+    shown,
+)
+from services.reporting.items import read_items
+from services.reporting.masthead import ChartWanted, Masthead, issue_date, issue_number
+from services.reporting.wording import section_one_parts
+from services.runtime.errors import NotFoundError
+from services.statistics.figure import Figure, Figures, Month
+from services.statistics.rounding import round_half_up
+
+Names = Callable[[str, str], str]
+"""Gives the name of a dimension's value: (dimension, value) → name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of the month as a whole: remarks for its readers, corrections of earlier issues, its source."""
+
+    remarks: Sequence[str] = ()
+    errata: Sequence[Erratum] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """An issue, and what its editor should look at before it is printed."""
+
+    bulletin: Bulletin
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+
+class Composer:
+    """Composes the issue of one month."""
+
+    def __init__(self, figures: Figures, groups: Sequence[tuple[str, Sequence[str]]], names: Names) -> None:
+        self._figures = figures
+        self._groups = sorted(groups, key=lambda group: _place(group[0]))
+        self._names = names
+
+    def compose(
+        self,
+        month: Month,
+        masthead: Masthead,
+        folder: Path,
+        standing: Standing,
+        issued_on: date | None = None,
+        language: str = "zh",
+    ) -> Composed:
+        """Return the issue; raises InvalidError for items that are not in order, and what the figures raise."""
+        found = {metric_id: self._figures.figure(metric_id, str(month)) for metric_id in self._ids(month)}
+
+        def lookup(metric_id: str) -> Figure:
+            return found.get(metric_id) or self._figures.figure(metric_id, str(month))
+
+        items = read_items(folder / str(month), dict(masthead.sections), lookup)
+        first = Section(
+            f"一、{month.year} 年 {month.month} 月{masthead.section_one}",
+            [list(section_one_parts(month, lookup, language))],
+        )
+        others = [
+            Section(f"{CHINESE_NUMERALS[int(number) - 1]}、{section.heading}", section.paragraphs)
+            for number, section in items.sections
+        ]
+        bulletin = Bulletin(
+            month=str(month),
+            title=masthead.title,
+            issuer=masthead.issuer,
+            issue=issue_number(month),
+            issued_on=issued_on or issue_date(month, masthead.issued_after_working_days),
+            sections=[first, *others],
+            report_to=masthead.report_to,
+            send_to=masthead.send_to,
+            figures=list(found.values()),
+            comparison=[self._compared(figure, month) for figure in found.values()],
+            charts=[self._chart(number, wanted, month) for number, wanted in enumerate(masthead.charts, start=1)],
+            errata=standing.errata,
+            remarks=standing.remarks,
+            source=standing.source,
+            groups=self._groups,
+        )
+        return Composed(bulletin, items.warnings)
+
+    def _ids(self, month: Month) -> Iterator[str]:
+        """Give the metrics that are defined for the month."""
+        for _, ids in self._groups:
+            for metric_id in ids:
+                if self._earlier(metric_id, month, defined=True) is not None:
+                    yield metric_id
+
+    def _compared(self, figure: Figure, month: Month) -> Compared:
+        previous = self._earlier(figure.metric_id, month.back(1))
+        last_year = self._earlier(figure.metric_id, month.back(12))
+        return Compared(figure, previous, last_year, change(figure, previous), change(figure, last_year))
+
+    def _earlier(self, metric_id: str, month: Month, *, defined: bool = False) -> Figure | None:
+        """Return a figure; None where there is nothing to compare with: it was not defined, or nothing was counted."""
+        try:
+            figure = self._figures.figure(metric_id, str(month))
+        except NotFoundError:
+            return None
+        nothing = figure.exact is None or (figure.basis == "log" and figure.count == 0)
+        return None if nothing and not defined else figure
+
+    def _chart(self, number: int, wanted: ChartWanted, month: Month) -> Chart:
+        try:
+            figures = self._chart_figures(wanted, month)
+        except NotFoundError:
+            figures = []
+        points = [self._point(wanted, figure) for figure in figures]
+        unit = figures[0].shown_unit if figures else ""
+        return Chart(f"chart-{number}", wanted.kind, f"图 {number}　{wanted.title}", unit, points, _note(figures))
+
+    def _chart_figures(self, wanted: ChartWanted, month: Month) -> Sequence[Figure]:
+        if wanted.metrics:
+            return [self._figures.figure(metric_id, str(month)) for metric_id in wanted.metrics]
+        if wanted.by is None:
+            return self._figures.series(wanted.metric, str(month), wanted.months)
+        return self._figures.breakdown(wanted.metric, str(month), wanted.by, wanted.top)
+
+    def _point(self, wanted: ChartWanted, figure: Figure) -> Point:
+        nothing = figure.exact is None or (wanted.by is None and figure.basis == "log" and figure.count == 0)
+        value = None if nothing or figure.exact is None else Decimal(figure.exact)
+        printed = NO_DATA if nothing else figure.shown
+        note = "已公布汇总" if figure.basis == "published" else ""
+        if wanted.metrics:
+            return Point(figure.label_zh, value, printed, note=note)
+        if wanted.by is None:
+            year, number = figure.month.split("-")
+            return Point(f"{year} 年 {int(number)} 月", value, printed, note=note)
+        key = figure.dimensions.get(wanted.by, "")
+        return Point(self._names(wanted.by, key), value, printed, key, note)
+
+
+def change(figure: Figure, before: Figure | None) -> str:
+    """Return the change in per cent against an earlier figure, from exact values; a dash where there is none."""
+    if before is None or not before.exact or figure.exact is None:
+        return "—"
+    share = (Decimal(figure.exact) - Decimal(before.exact)) / Decimal(before.exact) * 100
+    return f"{round_half_up(share, 1):+}%"
+
+
+def _place(title: str) -> int:
+    """Return where a group stands: those that are numbered like sections come first, in their order."""
+    return CHINESE_NUMERALS.index(title[0]) if title[0] in CHINESE_NUMERALS else len(CHINESE_NUMERALS)
+
+
+def _note(figures: Sequence[Figure]) -> str:
+    published = sum(figure.basis == "published" for figure in figures)
+    return f"空心点为已公布的汇总数，共 {published} 个月。" if published else ""
+
+
+def division_name(code: str) -> str:
+    """Return a division's name; a code that is unknown stays as it is."""
+    return divisions().get(code, code)
+
+
+def names_of(known: Mapping[str, Mapping[str, str]]) -> Names:
+    """Return names by dimension and value, with divisions from the table of divisions."""
+
+    def name(dimension: str, value: str) -> str:
+        if dimension == "division":
+            return division_name(value)
+        return known.get(dimension, {}).get(value, value or "未填")
+
+    return name
+
+
+__all__ = ["Composed", "Composer", "Names", "Standing", "change", "names_of", "shown"]

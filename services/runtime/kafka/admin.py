@@ -1,0 +1,136 @@
+"""The kafka-python admin of the Kafka port: topics, groups, and the users of agencies that read for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    KafkaAdminClient,
+    ResourcePattern,
+    ResourceType,
+    UserScramCredentialUpsertion,
+)
+from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.structs import OffsetAndMetadata
+
+from schemas.topics import TopicSpec
+from services.runtime.errors import ConflictError, HongyanError, KafkaUnavailableError
+from services.runtime.kafka.port import Committed, Partition
+from services.runtime.kafka.wrapping import wrapped
+
+SETTLED = ("Stable", "Empty", "Dead", "")
+SCRAM = "SCRAM-SHA-256"
+
+
+class KafkaPythonAdmin:
+    """An admin client of kafka-python."""
+
+    def __init__(self, client: KafkaAdminClient, replication_factor: int | None) -> None:
+        self.client = client
+        self._replication_factor = replication_factor
+
+    def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
+        """Create those that are missing; existing ones are left as they are."""
+        with wrapped("ensure_topics"):
+            existing = set(self.client.list_topics())
+            missing = {spec.name: self._options(spec) for spec in specs if spec.name not in existing}
+            if not missing:
+                return
+            try:
+                self.client.create_topics(missing, wait_for_metadata=True)
+            except TopicAlreadyExistsError:
+                # Another process was quicker with one of them; the others were created all the same.
+                self.client.wait_for_topics(list(missing))
+
+    def _options(self, spec: TopicSpec) -> dict[str, Any]:
+        brokers = len(self.client.describe_cluster()["brokers"])
+        replicas = self._replication_factor or (3 if brokers >= 3 else 1)
+        config = spec.config() | ({"min.insync.replicas": "2"} if replicas >= 3 else {})
+        return {"num_partitions": spec.partitions, "replication_factor": replicas, "configs": config}
+
+    def list_topics(self) -> set[str]:
+        """Return the names of all topics."""
+        with wrapped("list_topics"):
+            return set(self.client.list_topics())
+
+    def delete_topics(self, topics: Collection[str]) -> None:
+        """Delete topics; a missing one is no error."""
+        with wrapped("delete_topics"):
+            try:
+                self.client.delete_topics(sorted(topics))
+            except UnknownTopicOrPartitionError:
+                return
+
+    def cluster_id(self) -> str:
+        """Return the cluster's id."""
+        with wrapped("cluster_id"):
+            return str(self.client.describe_cluster()["cluster_id"])
+
+    def group_offsets(self, group: str) -> dict[Partition, Committed]:
+        """Return what a group has committed, with notes."""
+        with wrapped("group_offsets"):
+            found = self.client.list_group_offsets(group).get(group, {})
+        return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
+
+    def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit for a group that has no member now; raises ConflictError when it has one."""
+        wanted = {TopicPartition(*p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()}
+        with wrapped("set_group_offsets"):
+            answers = self.client.alter_group_offsets(group, wanted)
+        refused = {error for error in answers.values() if error is not NoError}
+        if any(error.retriable for error in refused):
+            raise KafkaUnavailableError(f"{group}: {', '.join(sorted(error.__name__ for error in refused))}")
+        if refused:
+            raise ConflictError(f"消费组 {group} 正在使用，不能代为提交 (the group has members, who commit themselves)")
+
+    def group_assignment(self, group: str) -> set[Partition]:
+        """Return the partitions that a group's members hold; raises KafkaUnavailableError while it is rebalancing."""
+        with wrapped("group_assignment"):
+            found = self.client.describe_groups([group])[group]
+        if found["group_state"] not in SETTLED:
+            raise KafkaUnavailableError(f"{group} is rebalancing")
+        return {
+            Partition(held["topic"], number)
+            for member in found["members"]
+            for held in _assigned(member["member_assignment"])
+            for number in held["partitions"]
+        }
+
+    def put_user(self, user: str, password: str) -> None:
+        """Make a user who logs in by SCRAM-SHA-256, or change the password; raises HongyanError when it is refused."""
+        with wrapped("put_user"):
+            answer = self.client.alter_user_scram_credentials([UserScramCredentialUpsertion(user, SCRAM, password)])
+        refused = answer.get(user)
+        if refused:
+            raise HongyanError(f"Kafka 用户 {user} 未能建立 (the user was not made): {refused}")
+
+    def allow_reading(self, user: str, topic: str, group: str) -> None:
+        """Let a user read one topic in one group, and nothing else; raises HongyanError without an authoriser."""
+        rights = [
+            (ResourceType.TOPIC, topic, ACLOperation.READ),
+            (ResourceType.TOPIC, topic, ACLOperation.DESCRIBE),
+            (ResourceType.GROUP, group, ACLOperation.READ),
+        ]
+        acls = [
+            ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name))
+            for kind, name, operation in rights
+        ]
+        with wrapped("allow_reading"):
+            answer = self.client.create_acls(acls)
+        if answer["failed"]:
+            why = "; ".join(sorted({str(error) for _, error in answer["failed"]}))
+            raise HongyanError(f"Kafka 未能授权，须启用 authorizer (no right was given; is an authoriser on?): {why}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+
+def _assigned(assignment: Any) -> list[dict[str, Any]]:  # noqa: ANN401  (the library is untyped)
+    found: list[dict[str, Any]] = assignment["assigned_partitions"] if isinstance(assignment, dict) else []
+    return found

@@ -1,0 +1,344 @@
+"""The feeds API on the real Kafka: batches, long polls, streams, replays, digests and receipts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from kafka import TopicPartition
+
+from schemas.topics import Topics
+from services.delivery.signing import signed_headers
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.configuration import SECRET, Configuration
+from tests.conftest import OwnTopics
+from tests.events import ISSUED, TestEvents, document, read_all
+from tests.processes import Processes, Running
+from tests.pulling import Answered, Puller
+
+pytestmark = pytest.mark.servers
+
+AGENCY, OTHER = "market-sc", "market-cd"
+KEY, OTHER_KEY = "hya_one", "hya_other"
+TAIL = 16
+
+
+@pytest.fixture
+def process(
+    kafka: Kafka, own: OwnTopics, configuration: Configuration, installation: Settings, processes: Processes
+) -> Running:
+    """Run the feeds of two agencies that pull, with a short memory."""
+    own.ensure_agency(AGENCY, OTHER)
+    for agency, key in ((AGENCY, KEY), (OTHER, OTHER_KEY)):
+        configuration.agency(agency, "http://127.0.0.1:1/")
+        configuration.subscription(f"s-{agency}", agency, [ISSUED])
+        configuration.access(agency, key)
+    # A broker's first question about a group finds no coordinator yet.
+    eventually(lambda: _has_coordinator(kafka, own), 20)
+    installation.feeds.tail_events = TAIL
+    installation.feeds.heartbeat_s = 0.5
+    installation.feeds.max_ack = 50
+    installation.feeds.max_open_agency = 3
+    return processes.start("feeds", installation)
+
+
+def _has_coordinator(kafka: Kafka, topics: Topics) -> bool:
+    admin = kafka.admin()
+    try:
+        return admin.group_offsets(topics.group("pusher")) == {}
+    except UnavailableError:
+        return False
+    finally:
+        admin.close()
+
+
+@pytest.fixture
+def puller(process: Running) -> Puller:
+    """Return the agency that pulls."""
+    return Puller(process.url, AGENCY, KEY)
+
+
+def certificates(events: TestEvents, *ids: str) -> list[int]:
+    """Put certificates into the agency's feed and return their cursors."""
+    return [place.offset for place in events.feed(AGENCY, *(events.certificate(one, n) for n, one in enumerate(ids)))]
+
+
+def numbered(start: int, stop: int) -> list[str]:
+    """Return ids by number."""
+    return [f"e-{n}" for n in range(start, stop)]
+
+
+def test_a_batch_is_a_cloudevents_batch_with_a_cursor_on_each_event_and_the_next_one_beside_it(
+    events: TestEvents, puller: Puller
+) -> None:
+    """Data is decoded by its schema, or as Avro on request; asking on from the cursor gives what follows."""
+    cursors = certificates(events, "a", "b", "c")
+    first = puller.get(after=-1, limit=2)
+    assert first.status == 200
+    assert first.headers["content-type"].startswith("application/cloudevents-batch+json")
+    assert (first.ids, first.cursors) == (["a", "b"], cursors[:2])
+    assert first.json[0]["specversion"] == "1.0"
+    assert first.json[0]["data"]["certificate_no"] == "（川）医广〔2025〕第0000000号"
+    assert (first.after, first.headers["hongyan-more"]) == (cursors[1], "true")
+    rest = puller.get(after=first.after, data="avro")
+    assert (rest.ids, rest.headers["hongyan-more"]) == (["c"], "false")
+    assert base64.b64decode(rest.json[0]["data_base64"])[:1] == b"\0"
+    assert puller.get(after=rest.after).json == []
+
+
+def test_a_long_poll_is_answered_when_the_event_comes(events: TestEvents, puller: Puller) -> None:
+    """It waits for the first event, and no longer than asked when none comes."""
+    certificates(events, "a")
+    began = time.monotonic()
+    assert puller.get(after=0, wait=0.4).json == []
+    assert time.monotonic() - began >= 0.4
+    found: list[Answered] = []
+    waiting = threading.Thread(target=lambda: found.append(puller.get(after=0, wait=20)))
+    waiting.start()
+    sent = time.monotonic()
+    certificates(events, "b")
+    waiting.join(10)
+    assert time.monotonic() - sent < 5
+    assert found[0].ids == ["b"]
+
+
+def test_an_agency_sees_its_own_feed_and_nothing_else(
+    events: TestEvents, puller: Puller, configuration: Configuration
+) -> None:
+    """No key, a wrong key, another's key, an ended key, a suspended agency: each is told why."""
+    certificates(events, "a")
+    assert replace(puller, key="hya_wrong").get(after=-1).status == 401
+    assert replace(puller, key="").get(after=-1).status == 401
+    stranger = replace(puller, key=OTHER_KEY).get(after=-1)
+    assert stranger.status == 403
+    assert OTHER in stranger.json["detail"]
+    configuration.agency(AGENCY, "http://127.0.0.1:1/", state="suspended")
+    eventually(lambda: puller.get(after=-1).status == 403)
+    configuration.agency(AGENCY, "http://127.0.0.1:1/")
+    eventually(lambda: puller.get(after=-1).status == 200)
+    configuration.access(AGENCY, KEY, live=False)
+    eventually(lambda: puller.get(after=-1).status == 401)
+
+
+def test_a_right_that_ends_while_a_poll_waits_gives_nothing(
+    events: TestEvents, puller: Puller, configuration: Configuration
+) -> None:
+    """The key is checked again before the answer."""
+    certificates(events, "a")
+    found: list[Answered] = []
+    waiting = threading.Thread(target=lambda: found.append(puller.get(after=0, wait=20)))
+    waiting.start()
+    configuration.access(AGENCY, KEY, live=False)
+    eventually(lambda: replace(puller).get(after=-1).status == 401)
+    certificates(events, "b")
+    waiting.join(10)
+    assert found[0].status == 401
+
+
+def test_what_was_never_committed_is_never_seen(
+    kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller
+) -> None:
+    """Aborted transactions leave gaps between cursors, and no events; from memory and from the log alike."""
+    assert puller.get(after=-1).json == []
+    producer = kafka.transactional_producer(topics.transactional_id("test", "0"))
+    made = events.certificate("aborted", 1)
+    for commit in (False, True, False, True):
+        producer.begin()
+        event = made if not commit else events.certificate(f"committed-{producer!r}"[:9] + str(time.time_ns()), 2)
+        producer.send(topics.feed(AGENCY), key=event.key, value=event.value, headers=event.headers, partition=0)
+        producer.commit() if commit else producer.abort()
+    producer.close()
+    found = eventually(lambda: len((batch := puller.get(after=-1)).json) == 2 and batch)
+    assert all(one.startswith("committed") for one in found.ids)
+    assert found.cursors[1] - found.cursors[0] > 1
+    again = eventually(lambda: puller.get(after=found.cursors[0]))
+    assert again.ids == found.ids[1:]
+
+
+def test_a_reader_slower_than_the_memory_goes_on_from_the_log(events: TestEvents, puller: Puller) -> None:
+    """A feed far longer than its memory is read whole and in order, wherever the reader stands."""
+    assert puller.get(after=-1).json == []
+    certificates(events, *numbered(0, 5 * TAIL))
+    assert puller.all(-1, limit=7) == numbered(0, 5 * TAIL)
+    certificates(events, *numbered(5 * TAIL, 9 * TAIL))
+    assert puller.all(-1, limit=1000) == numbered(0, 9 * TAIL)
+
+
+def test_the_stream_goes_on_where_its_reader_stood(events: TestEvents, puller: Puller) -> None:
+    """Each event has its cursor as id; Last-Event-ID resumes behind it; quiet streams show signs of life."""
+    certificates(events, *numbered(0, 40))
+    with puller.stream(after=-1) as lines:
+        first = list(islice(_stream_ids(lines), 25))
+        assert first == [(n, f"e-{n}") for n in range(25)]
+    with puller.stream({"Last-Event-ID": str(first[-1][0])}) as lines:
+        assert [id_ for _, id_ in islice(_stream_ids(lines), 15)] == numbered(25, 40)
+        assert next(line for line in lines if line.startswith(":")) == ": heartbeat"
+        certificates(events, "late")
+        assert next(_stream_ids(lines))[1] == "late"
+
+
+def _stream_ids(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+    cursor = -1
+    for line in lines:
+        if line.startswith("id: "):
+            cursor = int(line[4:])
+        elif line.startswith("data: "):
+            yield cursor, json.loads(line[6:])["id"]
+
+
+def test_a_stream_of_an_agency_that_loses_its_right_ends_and_says_so(
+    events: TestEvents, puller: Puller, configuration: Configuration
+) -> None:
+    """The stream tells the problem and closes."""
+    with puller.stream(after=-1) as lines:
+        configuration.access(AGENCY, KEY, live=False)
+        assert "event: problem" in list(lines)
+
+
+def test_a_replay_begins_at_a_time_or_cursor_and_what_is_no_longer_kept_is_said(
+    admin: Admin, topics: Topics, events: TestEvents, puller: Puller
+) -> None:
+    """``since`` begins at the first event not older; before retention the answer is 410 with the earliest cursor."""
+    certificates(events, *numbered(0, 10))
+    threading.Event().wait(0.01)  # times on the log are of milliseconds
+    middle = datetime.now(UTC).isoformat()
+    certificates(events, *numbered(10, 20))
+    assert puller.get(since=middle).ids == numbered(10, 20)
+    assert puller.get(since="yesterday").status == 422
+    beyond = puller.get(after=20)
+    assert (beyond.status, beyond.json["errors"][0]["pointer"]) == (422, "/after")
+    admin.client.delete_records({TopicPartition(topics.feed(AGENCY), 0): 5})  # type: ignore[attr-defined]
+    gone = puller.get(after=-1)
+    assert (gone.status, gone.json["earliest"]) == (410, 5)
+    assert puller.get(after=gone.json["earliest"] - 1, limit=1).ids == ["e-5"]
+
+
+def test_the_digest_is_what_an_agency_works_out_with_sort_and_sha256sum(events: TestEvents, puller: Puller) -> None:
+    """Count and digest over a stretch agree with the shell's; an event twice in the feed counts once."""
+    cursors = certificates(events, *numbered(0, 30), "e-3")
+    pulled = puller.get(after=-1, limit=1000).json[5:]
+    lines = "".join(f"{event['source']} {event['id']}\n" for event in pulled)
+    script = ["sh", "-c", "LC_ALL=C sort -u | sha256sum"]
+    expected = subprocess.run(script, input=lines, capture_output=True, text=True, check=True).stdout.split()[0]
+    found = puller.get("digest", from_=cursors[5], to=cursors[-1]).json
+    assert (found["count"], found["sha256"]) == (26, expected)
+
+
+def test_receipts_move_the_cursor_and_the_same_again_changes_nothing(
+    kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller
+) -> None:
+    """Up to a cursor, with one rejection among them; told twice it is recorded once."""
+    cursors = certificates(events, *numbered(0, 12))
+    refusal = {"cursor": cursors[4], "event_id": "e-4", "outcome": "rejected", "reason": "机构不在辖区"}
+    said = {"up_to": cursors[9], "receipts": [refusal]}
+    standing = {"agency": AGENCY, "channel": "pull", "after": -1, "earliest": 0, "latest": cursors[-1]}
+    assert puller.get("").json == standing
+    assert puller.ack(said).json == {"after": cursors[9], "recorded": 10, "repeated": 0}
+    assert puller.get("").json["after"] == cursors[9]
+    assert puller.get().ids == numbered(10, 12)
+    assert puller.ack(said | {"from": 0}).json == {"after": cursors[9], "recorded": 0, "repeated": 10}
+    receipts = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    assert [r["event_id"] for r in receipts] == numbered(0, 10)
+    assert {r["event_id"]: r["reason"] for r in receipts if r["outcome"] == "rejected"} == {"e-4": "机构不在辖区"}
+    assert {(r["agency"], r["channel"]) for r in receipts} == {(AGENCY, "pull")}
+
+
+def test_a_receipt_that_can_not_be_meant_is_refused_by_field(events: TestEvents, puller: Puller) -> None:
+    """Beyond the end, another event, no reason, too many, nothing at all."""
+    certificates(events, *numbered(0, 60))
+    mistakes = [
+        ({"up_to": 60}, "/up_to"),
+        ({"up_to": 59}, "/up_to"),
+        ({"receipts": [{"cursor": 3, "event_id": "e-4"}]}, "/receipts/0/event_id"),
+        ({"receipts": [{"cursor": 99}]}, "/receipts/0/cursor"),
+        ({"receipts": [{"cursor": 3, "outcome": "rejected"}]}, "/receipts/0"),
+        ({}, "/"),
+    ]
+    for said, pointer in mistakes:
+        answer = puller.ack(said)
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, pointer), said
+    assert puller.get("").json["after"] == -1
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "hmac"])
+def test_signed_receipts_are_verified_and_kept_as_they_came(
+    kind: str, kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller, configuration: Configuration
+) -> None:
+    """The signed text stands beside its receipts; a wrong signature records nothing."""
+    certificates(events, "a", "b")
+    private = Ed25519PrivateKey.generate()
+    public = "whpk_" + base64.b64encode(private.public_key().public_bytes_raw()).decode()
+    configuration.access(AGENCY, KEY, ack_key=public if kind == "ed25519" else SECRET)
+
+    def headers(body: bytes) -> dict[str, str]:
+        if kind == "hmac":
+            return signed_headers([SECRET], "ack-1", int(time.time()), body)
+        sent_at = str(int(time.time()))
+        made = base64.b64encode(private.sign(f"ack-1.{sent_at}.".encode() + body)).decode()
+        return {"webhook-id": "ack-1", "webhook-timestamp": sent_at, "webhook-signature": f"v1a,{made}"}
+
+    body = json.dumps({"up_to": 1}).encode()
+    assert eventually(lambda: (answer := puller.ack(body, headers(b"{}"))).status == 403 and answer)
+    taken = eventually(lambda: (answer := puller.ack(body, headers(body))).status == 200 and answer)
+    assert taken.json["recorded"] == 2
+    found = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    statement, *receipts = found
+    assert (statement["kind"], statement["body"]) == ("statement", body.decode())
+    assert statement["verified_by"] == ("v1a" if kind == "ed25519" else "v1")
+    assert {r["statement"] for r in receipts} == {"ack-1"}
+
+
+def test_one_agency_can_not_take_all_places(events: TestEvents, puller: Puller) -> None:
+    """Its fourth open request is told to come later; the other agency is served."""
+    certificates(events, "a")
+
+    def wait_for_more() -> None:
+        eventually(lambda: puller.get(after=0, wait=15).status == 200, 20)
+
+    waiting = [threading.Thread(target=wait_for_more) for _ in range(3)]
+    for one in waiting:
+        one.start()
+    full = eventually(lambda: (answer := puller.get(after=0)).status == 429 and answer)
+    assert full.headers["retry-after"]
+    assert Puller(puller.url, OTHER, OTHER_KEY).get(after=-1).status == 200
+    certificates(events, "b")
+    for one in waiting:
+        one.join(10)
+    assert puller.get(after=0).status == 200
+
+
+def test_the_process_ends_at_once_although_agencies_wait(process: Running, puller: Puller) -> None:
+    """Those who wait are answered, streams end, and nobody is kept waiting for the grace time."""
+    found: list[Answered] = []
+    waiting = threading.Thread(target=lambda: found.append(puller.get(after=-1, wait=30)))
+    waiting.start()
+    with puller.stream(after=-1) as lines:
+        assert next(lines) == "retry: 2000"
+        began = time.monotonic()
+        assert process.terminate() == 0
+        assert time.monotonic() - began < 5
+    waiting.join(5)
+    assert found[0].json == []
+
+
+def test_the_cursor_is_the_greatest_that_any_channel_reached(
+    kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller
+) -> None:
+    """What the pusher had committed is where pulling begins."""
+    cursors = certificates(events, *numbered(0, 6))
+    admin = kafka.admin()
+    admin.set_group_offsets(topics.group("pusher"), {Partition(topics.feed(AGENCY), 0): Committed(cursors[3])})
+    admin.close()
+    assert puller.get().ids == numbered(3, 6)
