@@ -13,14 +13,16 @@ from prometheus_client import CollectorRegistry
 
 from bench import bare
 from bench.results import Result
-from consumers.router.batch import Plan
 from consumers.router.engine import Router
 from consumers.router.memory import Memory
 from consumers.router.metrics import RouterMetrics
+from consumers.router.plan import Plan
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.topics import Topics, TopicSpec
+from services.routing.fields import policy_of
 from services.routing.matching import Matcher
+from services.routing.redaction import Redactor
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka
@@ -105,7 +107,17 @@ def ours(kafka: Kafka, topics: Topics, count: int) -> float:
         memory = Memory(Path(folder))
         codec = Codec(KnownSchema())
         router = Router(
-            kafka, topics, ["window"], memory, KnownSchema(), codec.decode, lambda: plan, metrics, slot="0", batch=BATCH
+            kafka,
+            topics,
+            ["window"],
+            memory,
+            KnownSchema(),
+            codec.decode,
+            Redactor(KnownSchema(), lambda identity: policy_of(identity, {})),
+            lambda: plan,
+            metrics,
+            slot="0",
+            batch=BATCH,
         )
         router.run(stop)
         memory.close()

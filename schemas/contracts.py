@@ -36,7 +36,9 @@ class CatalogueEntry(BaseModel):
 
     ``sharing`` is 无条件共享 (unconditional), 有条件共享 (conditional, on the ``conditions``) or 不予共享 (none).
     ``notice`` names who is told outside government data sharing (通报), on a legal basis of its own (domain rule 1.2).
-    ``named_receivers`` is the field that names the only agencies it may go to: no subscription widens that.
+    ``effect``: the event ends what stood under its business key (``ends``), or brings it back (``restores``); what has
+    ended is not delivered again as if it stood. ``named_receivers`` is the field that names the only agencies it may go
+    to: no subscription widens that.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +52,7 @@ class CatalogueEntry(BaseModel):
     deadline_working_days: Annotated[int, Field(ge=1)] | None = None
     retention_days: Annotated[int, Field(ge=LEAST_RETENTION_DAYS)]
     follow_up: bool = False
+    effect: Literal["ends", "restores"] | None = None
     natural_subscribers: tuple[str, ...] = ()
     warnings: Mapping[Literal["check-character", "unusual-form", "offset-assumed"], Literal["flag", "reject"]] = {}
     notice: tuple[str, ...] = ()
@@ -63,6 +66,8 @@ class CatalogueEntry(BaseModel):
             raise ValueError("conditional sharing names its conditions")
         if self.sharing == "none" and (self.natural_subscribers or self.notice):
             raise ValueError("what is not shared has no subscribers")
+        if self.effect is not None and not self.follow_up:
+            raise ValueError("what ends or restores something goes to all who got it: follow_up")
         if self.named_receivers is not None and self.sharing != "conditional":
             raise ValueError("what goes to named receivers only is shared on conditions")
         return self
@@ -111,6 +116,14 @@ class Contracts:
     def named_receiver_types(self) -> frozenset[str]:
         """Return the types that go only to the agencies that each event names."""
         return frozenset(name for name, contract in self.types.items() if contract.catalogue.named_receivers)
+
+    def unshared_types(self) -> frozenset[str]:
+        """Return the types that their owner does not share (不予共享)."""
+        return frozenset(name for name, contract in self.types.items() if contract.catalogue.sharing == "none")
+
+    def effects(self) -> Mapping[str, str]:
+        """Return what events do to what stands under their business key, by type, where they do something."""
+        return {name: c.catalogue.effect for name, c in self.types.items() if c.catalogue.effect is not None}
 
     def follow_up_types(self) -> frozenset[str]:
         """Return the types that go to everyone who got the original."""

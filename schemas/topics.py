@@ -44,6 +44,7 @@ class Topics:
         self.control_requests = f"{prefix}control.requests"
         self.control_relay = f"{prefix}control.relay"
         self.control_corrections = f"{prefix}control.corrections"
+        self.control_backfill = f"{prefix}control.backfill"
 
     def events(self, domain: str) -> str:
         """Return the topic of a domain's events, e.g. ``events.health.v1``."""
@@ -104,5 +105,6 @@ class Topics:
             TopicSpec(self.control_requests, 1),
             self.relay_spec(),
             TopicSpec(self.control_corrections, 1),
+            TopicSpec(self.control_backfill, 1, retention_ms=-1, compacted=True),
             *(TopicSpec(self.deadletter(stage), 1) for stage in DEADLETTER_STAGES),
         ]

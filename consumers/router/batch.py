@@ -2,74 +2,62 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
-import orjson
-
-from consumers.router.memory import Memory, Scope, agencies_from_bytes, agencies_to_bytes
+from consumers.router.memory import NOTHING, Given, Held, Memory, Scope
+from consumers.router.plan import Plan
 from consumers.router.reading import Incoming, SchemaNames, Unreadable, read
+from consumers.router.writing import BatchState, Feeds, Ledger, Routing
 from schemas.codec import Decoded, UndecodableValue
 from schemas.envelope import RECEIVERS
 from schemas.registry_client import RegistryAway
 from schemas.topics import Topics
-from services.routing.matching import Matcher
+from services.routing.fields import union_id
+from services.routing.redaction import Redactor
 from services.runtime.errors import RegistryUnavailableError
-from services.runtime.kafka.port import Record, Sent, TransactionalProducer
+from services.runtime.kafka.port import Record, TransactionalProducer
 
 Decode = Callable[[bytes], Decoded]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What routing goes by while one configuration stands.
-
-    Its version, its matcher, the agencies that are known, the types that follow up, those that name their receivers.
-    """
-
-    version: int
-    matcher: Matcher
-    agencies: frozenset[str]
-    follow_up_types: frozenset[str]
-    named_receiver_types: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class BatchState:
-    """What a batch has changed, to be remembered once its transaction has committed."""
-
-    changes: dict[bytes, bytes] = field(default_factory=dict)
-    ledger: dict[Scope, Sent] = field(default_factory=dict)
-    verdicts: Counter[str] = field(default_factory=Counter)
 
 
 class BatchRouter:
     """Routes batches by a plan, over a transactional producer that has an open transaction."""
 
     def __init__(
-        self, producer: TransactionalProducer, memory: Memory, topics: Topics, schemas: SchemaNames, decode: Decode
+        self,
+        producer: TransactionalProducer,
+        memory: Memory,
+        topics: Topics,
+        schemas: SchemaNames,
+        decode: Decode,
+        redactor: Redactor,
     ) -> None:
         self._producer = producer
         self._memory = memory
         self._topics = topics
         self._schemas = schemas
-        self._decode = decode
-        self._feeds: dict[str, str] = {}
+        self.decode = decode
+        self.feeds = Feeds(producer, topics, redactor)
+        self.ledger = Ledger(producer, topics)
+
+    def read(self, record: Record) -> Incoming | Unreadable:
+        """Return the event that a record holds; raises RegistryUnavailableError."""
+        return read(record, self._schemas)
 
     def route(self, scope: Scope, records: Sequence[Record], plan: Plan, state: BatchState) -> None:
         """Route the records of one partition in their order; raises UnavailableError: then nothing may commit."""
-        readings = [read(record, self._schemas) for record in records]
-        known = self._recall(scope, records, readings, state)
+        readings = [self.read(record) for record in records]
+        known = self.recall(scope, records, readings, state)
         for record, reading in zip(records, readings, strict=True):
             if isinstance(reading, Unreadable):
                 self._dead_letter(scope, record, None, reading.reason, plan, state)
             else:
                 self._route_event(scope, record, reading, plan, known, state)
 
-    def _recall(
+    def recall(
         self, scope: Scope, records: Sequence[Record], readings: Sequence[Incoming | Unreadable], state: BatchState
     ) -> dict[bytes, bytes | None]:
+        """Return what is remembered of the identities and business keys of these records."""
         wanted: list[bytes] = []
         for record, reading in zip(records, readings, strict=True):
             if isinstance(reading, Incoming):
@@ -98,61 +86,38 @@ class BatchRouter:
             reason = "events of this type go to named receivers only, and this one has no attribute receivers"
             self._dead_letter(scope, record, event, reason, plan, state)
             return
-        body = record.value or b""
+        held_at = scope.key(record.key or b"")
+        remembered = known[held_at]
+        held = Held.from_bytes(remembered) if remembered else NOTHING
         try:
-            matched = plan.matcher.match(event.attributes, lambda: self._decode(body).data)
+            routing = self._routing(record, event, plan, held)
+            self.feeds.send(record, routing, plan)
         except UndecodableValue as error:
             self._dead_letter(scope, record, event, str(error), plan, state)
             return
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
-        held_at = scope.key(record.key or b"")
-        got_before = agencies_from_bytes(known[held_at])
-        follow_up = self._follow_up(event.attributes, got_before, matched, plan)
-        self._send_to_feeds(record, matched, follow_up)
-        self._write_ledger(scope, record, event, "routed", plan, state, matched, follow_up)
+        self.ledger.write(scope, record, event, "routed", plan, state, routing)
         known[seen_at] = state.changes[seen_at] = event.digest
-        if not got_before.issuperset(matched):
-            known[held_at] = state.changes[held_at] = agencies_to_bytes(got_before.union(matched))
+        after = held.after(routing.given(), record.offset, routing.effect)
+        if after is not held:
+            known[held_at] = state.changes[held_at] = after.to_bytes()
 
-    @staticmethod
-    def _follow_up(
-        attributes: Mapping[str, str], got_before: frozenset[str], matched: Mapping[str, Sequence[str]], plan: Plan
-    ) -> list[str]:
-        if not got_before or (attributes["type"] not in plan.follow_up_types and "follows" not in attributes):
-            return []
-        return sorted(agency for agency in got_before if agency not in matched and agency in plan.agencies)
-
-    def _send_to_feeds(self, record: Record, matched: Mapping[str, Sequence[str]], follow_up: Sequence[str]) -> None:
-        headers = list(record.headers)
-        for agency, subscriptions in matched.items():
-            named = [("hongyan-subscriptions", ",".join(subscriptions).encode()), ("hongyan-reason", b"match")]
-            self._send(self._feed(agency), record, headers + named, 0)
-        for agency in follow_up:
-            named = [("hongyan-subscriptions", b""), ("hongyan-reason", b"follow-up")]
-            self._send(self._feed(agency), record, headers + named, 0)
-
-    def _send(self, topic: str, record: Record, headers: list[tuple[str, bytes]], partition: int | None) -> None:
-        self._producer.send(
-            topic,
-            key=record.key,
-            value=record.value,
-            headers=headers,
-            partition=partition,
-            timestamp_ms=record.timestamp,
-        )
-
-    def _feed(self, agency: str) -> str:
-        feed = self._feeds.get(agency)
-        if feed is None:
-            feed = self._feeds[agency] = self._topics.feed(agency)
-        return feed
+    def _routing(self, record: Record, event: Incoming, plan: Plan, held: Held) -> Routing:
+        attributes, body = event.attributes, record.value or b""
+        failed: list[str] = []
+        matched = plan.matcher.match(attributes, lambda: self.decode(body).data, failed)
+        effect = plan.effects.get(attributes["type"])
+        if not plan.policies and not held.given:
+            return Routing(matched, (), {}, effect, failed)
+        follows = plan.is_follow_up(attributes)
+        return routing_of(matched, held.given if follows else {}, plan, effect, failed)
 
     def _repeat(
         self, scope: Scope, record: Record, event: Incoming, seen: bytes, plan: Plan, state: BatchState
     ) -> None:
         if seen == event.digest:
-            self._write_ledger(scope, record, event, "duplicate", plan, state)
+            self.ledger.write(scope, record, event, "duplicate", plan, state)
         else:
             reason = "an event with this source and id was accepted before, with other content; the first one stands"
             self._dead_letter(scope, record, event, reason, plan, state, verdict="conflict")
@@ -184,42 +149,28 @@ class BatchRouter:
             headers=headers,
             timestamp_ms=record.timestamp,
         )
-        self._write_ledger(scope, record, event, verdict, plan, state, reason=reason)
+        self.ledger.write(scope, record, event, verdict, plan, state, reason=reason)
 
-    def _write_ledger(
-        self,
-        scope: Scope,
-        record: Record,
-        event: Incoming | None,
-        verdict: str,
-        plan: Plan,
-        state: BatchState,
-        matched: Mapping[str, Sequence[str]] | None = None,
-        follow_up: Sequence[str] = (),
-        reason: str | None = None,
-    ) -> None:
-        attributes: Mapping[str, str] = event.attributes if event else {}
-        entry = {
-            "topic": record.topic,
-            "partition": record.partition,
-            "offset": record.offset,
-            "source": attributes.get("source"),
-            "id": attributes.get("id"),
-            "type": attributes.get("type"),
-            "identity": event.identity.hex() if event else None,
-            "digest": event.digest.hex() if event else None,
-            "verdict": verdict,
-            "agencies": matched or {},
-            "follow_up": follow_up,
-            "config": plan.version,
-        }
-        if reason is not None:
-            entry["reason"] = reason
-        state.ledger[scope] = self._producer.send(
-            self._topics.ledger_routed,
-            key=record.key,
-            value=orjson.dumps(entry),
-            partition=record.partition,
-            timestamp_ms=record.timestamp,
-        )
-        state.verdicts[verdict] += 1
+
+def routing_of(
+    matched: Mapping[str, Sequence[str]],
+    original: Mapping[str, Given],
+    plan: Plan,
+    effect: str | None,
+    failed: Sequence[str] = (),
+) -> Routing:
+    """Return who gets an event, and under which policy; ``original`` tells who got what a follow-up follows.
+
+    A match goes under the union of its grants. A follow-up goes under the policy that the original went under, and
+    where it also matches, under the union of both: whoever was told something is told of its correction.
+    """
+    fields = {}
+    for agency, subscriptions in matched.items():
+        policy = plan.policy(subscriptions)
+        if policy and agency in original:
+            policy = union_id([policy, original[agency].policy])
+        if policy:
+            fields[agency] = policy
+    follow_up = sorted(agency for agency in original if agency not in matched and agency in plan.agencies)
+    fields |= {agency: original[agency].policy for agency in follow_up if original[agency].policy}
+    return Routing(matched, follow_up, fields, effect, failed)

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from consumers.router.batch import BatchRouter, BatchState, Decode, Plan
+from consumers.router.backfill import Backfiller
+from consumers.router.batch import BatchRouter, Decode
 from consumers.router.memory import Memory, Scope
 from consumers.router.metrics import RouterMetrics
+from consumers.router.plan import Plan
 from consumers.router.reading import SchemaNames
+from consumers.router.writing import BatchState
 from schemas.topics import Topics
-from services.runtime.errors import ProducerLostError, TransactionFailedError, UnavailableError
-from services.runtime.kafka.port import Consumer, Kafka, Partition, TransactionalProducer
+from services.routing.redaction import Redactor
+from services.runtime.clock import SystemClock
+from services.runtime.errors import (
+    KafkaUnavailableError,
+    ProducerLostError,
+    TransactionFailedError,
+    UnavailableError,
+)
+from services.runtime.kafka.port import Consumer, Kafka, Partition, Record, TransactionalProducer
 from services.runtime.lifecycle import outlast
 
 POLL_S = 0.2
+BUSY_POLL_S = 0.005
+STARVED_S = 0.1
+CONFIG_WAIT_S = 10.0
 RETRY_S = 0.5
 RESTORE_BATCH = 2000
 
 log = structlog.get_logger()
+Found = Mapping[Partition, Sequence[Record]]
 
 
 class Router:
@@ -37,8 +51,10 @@ class Router:
         memory: Memory,
         schemas: SchemaNames,
         decode: Decode,
+        redactor: Redactor,
         plan: Callable[[], Plan],
         metrics: RouterMetrics,
+        backfiller: Backfiller | None = None,
         *,
         slot: str,
         batch: int,
@@ -49,11 +65,16 @@ class Router:
         self._memory = memory
         self._schemas = schemas
         self._decode = decode
+        self._redactor = redactor
         self._plan = plan
+        self._backfiller = backfiller
         self._metrics = metrics
         self._slot = slot
         self._batch = batch
         self._scopes: dict[Partition, Scope] = {}
+        self._written = [topics.ledger_routed, topics.deadletter("router"), topics.control_backfill]
+        self._clock = SystemClock()
+        self._backfilled_at = 0.0
         self.working = False
 
     def run(self, stop: threading.Event) -> None:
@@ -74,45 +95,73 @@ class Router:
                 self._route_until(stop, consumer, producer)
             finally:
                 self._scopes.clear()
+                self._drop_backfill()
                 consumer.close()
         finally:
             producer.close()
 
     def _route_until(self, stop: threading.Event, consumer: Consumer, producer: TransactionalProducer) -> None:
-        router = BatchRouter(producer, self._memory, self._topics, self._schemas, self._decode)
+        router = BatchRouter(producer, self._memory, self._topics, self._schemas, self._decode, self._redactor)
         consumer.subscribe(self._inputs, lambda given: self._restore(consumer, given), self._give_up)
         learnt: Plan | None = None
         while not stop.is_set():
-            found = consumer.poll(POLL_S, self._batch)
+            found = consumer.poll(self._patience(learnt), self._batch)
             self.working = True
-            if not found:
-                continue
             plan = self._plan()
             if plan is not learnt:
-                producer.learn([self._topics.ledger_routed, *map(self._topics.feed, sorted(plan.agencies))])
+                producer.learn([*self._written, *map(self._topics.feed, sorted(plan.agencies))])
                 learnt = plan
-            self._metrics.batch_begun()
-            state = BatchState()
-            producer.begin()
             try:
-                for partition, records in found.items():
-                    router.route(self._scopes[partition], records, plan, state)
-                producer.send_offsets({p: records[-1].offset + 1 for p, records in found.items()}, consumer)
-                producer.commit()
+                self._round(found, plan, router, consumer, producer)
             except ProducerLostError:
                 raise
             except UnavailableError as error:
                 log.warning("batch_aborted", error=str(error))
                 producer.abort()
                 self._rewind(consumer)
+                self._drop_backfill()
                 stop.wait(RETRY_S if not isinstance(error, TransactionFailedError) else 0)
-                continue
+
+    def _round(
+        self, found: Found, plan: Plan, router: BatchRouter, consumer: Consumer, producer: TransactionalProducer
+    ) -> None:
+        """Route what was polled; then, where nothing waits or it has waited long enough, a piece of a backfill."""
+        seams = self._backfiller.unseamed(plan, self._scopes) if self._backfiller and plan.backfills else []
+        if found or seams:
+            self._metrics.batch_begun()
+            state = BatchState()
+            producer.begin()
+            offsets = {partition: records[-1].offset + 1 for partition, records in found.items()}
+            if self._backfiller and seams:
+                # What was polled is routed by this plan, so the seam lies before it.
+                firsts = {p: found[p][0].offset if p in found else consumer.position(p) for p in self._scopes}
+                self._backfiller.note_seams(seams, firsts, router, plan, state)
+                offsets = {scope.partition: firsts[scope.partition] for _, scope in seams} | offsets
+            for partition, records in found.items():
+                router.route(self._scopes[partition], records, plan, state)
+            producer.send_offsets(offsets, consumer)
+            producer.commit()
             self._remember(state)
+        waited = self._clock.monotonic() - self._backfilled_at
+        if self._backfiller and (not found or waited > STARVED_S) and self._backfiller.due(plan, self._scopes):
+            done = self._backfiller.work(plan, router, producer, consumer)
+            self._backfilled_at = self._clock.monotonic()
+            if done is not None:
+                self._remember(done)
+
+    def _patience(self, plan: Plan | None) -> float:
+        """Return how long a poll may wait for live events: briefly while a backfill has something to do."""
+        busy = plan is not None and self._backfiller is not None and self._backfiller.due(plan, self._scopes)
+        return BUSY_POLL_S if busy else POLL_S
+
+    def _drop_backfill(self) -> None:
+        if self._backfiller is not None:
+            self._backfiller.drop()
 
     def _remember(self, state: BatchState) -> None:
         """Write what the committed batch changed; its ledger offsets are known by now."""
         checkpoints = {scope: sent.result(0).offset + 1 for scope, sent in state.ledger.items()}
-        self._memory.write(state.changes, checkpoints)
+        self._memory.write(state.changes, checkpoints, state.config)
         self._metrics.batch_committed(state.verdicts)
 
     def _rewind(self, consumer: Consumer) -> None:
@@ -135,8 +184,18 @@ class Router:
         scopes = {partition: Scope(partition) for partition in assigned}
         if scopes:
             count = self._read_ledger(list(scopes.values()))
+            self._await_config(max(self._memory.config(scope) for scope in scopes.values()))
             log.info("partitions_assigned", partitions=len(scopes), restored=count)
         self._scopes.update(scopes)
+
+    def _await_config(self, version: int) -> None:
+        """Wait for the configuration that the last owner routed by: none of its events may go by an older one."""
+        deadline = self._clock.monotonic() + CONFIG_WAIT_S
+        pause = threading.Event()
+        while self._plan().version < version:
+            if self._clock.monotonic() > deadline:
+                raise KafkaUnavailableError(f"the control topic is behind {version}, which the last owner routed by")
+            pause.wait(0.01)
 
     def _read_ledger(self, scopes: list[Scope]) -> int:
         sharing: dict[Partition, list[Scope]] = {}

@@ -1,4 +1,4 @@
-"""What the router must remember: the identities it has seen and who got each business key.
+"""What the router must remember: the identities it has seen, and what became of each business key.
 
 It is a fold of ``ledger.routed``, kept in an embedded key-value store so that memory stays bounded and a restart reads
 only the tail. The store is written after the transaction that it tells of has committed; what a crash left out is read
@@ -7,12 +7,15 @@ again from the ledger, and every write may be done twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
+from services.routing.fields import union_id
 from services.runtime.kafka.port import Partition, Record
 
 CACHE_BYTES = 8 * 1024 * 1024
@@ -21,12 +24,14 @@ CACHE_BYTES = 8 * 1024 * 1024
 class Scope:
     """The part of the memory that belongs to one partition of one event topic."""
 
-    __slots__ = ("_identity", "_key", "checkpoint_key", "partition")
+    __slots__ = ("_backfill", "_identity", "_key", "checkpoint_key", "config_key", "partition")
 
     def __init__(self, partition: Partition) -> None:
         tag = f"{partition.topic}/{partition.partition}\0".encode()
         self.partition = partition
         self.checkpoint_key = b"c" + tag
+        self.config_key = b"v" + tag
+        self._backfill = b"b" + tag
         self._identity = b"i" + tag
         self._key = b"k" + tag
 
@@ -35,18 +40,68 @@ class Scope:
         return self._identity + identity
 
     def key(self, business_key: bytes) -> bytes:
-        """Return the store's key of a business key, whose value names the agencies that got it."""
+        """Return the store's key of a business key, whose value tells who got it (see :class:`Held`)."""
         return self._key + business_key
 
+    def backfill(self, subscription: str) -> bytes:
+        """Return the store's key of a subscription's backfill of this partition, whose value is its progress."""
+        return self._backfill + subscription.encode()
 
-def agencies_to_bytes(agencies: Iterable[str]) -> bytes:
-    """Return the agencies as the store holds them: sorted and joined by commas."""
-    return ",".join(sorted(agencies)).encode()
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an agency got of a business key: the field policy (empty: whole), and the offset of the first event."""
+
+    policy: str
+    since: int
 
 
-def agencies_from_bytes(held: bytes | None) -> frozenset[str]:
-    """Return the agencies that the store names."""
-    return frozenset(held.decode().split(",")) if held else frozenset()
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What became of a business key: who got it, and the offset of the event that ended it (-1: it stands)."""
+
+    given: Mapping[str, Given]
+    ended: int = -1
+
+    def to_bytes(self) -> bytes:
+        """Return it as the store holds it: ``!<ended>`` and ``agency=policy@since``, joined by commas."""
+        parts = [f"!{self.ended}"] if self.ended >= 0 else []
+        for agency, one in sorted(self.given.items()):
+            parts.append(f"{agency}={one.policy}@{one.since}" if one.policy else f"{agency}@{one.since}")
+        return ",".join(parts).encode()
+
+    @classmethod
+    def from_bytes(cls, held: bytes | None) -> Held:
+        """Read what the store holds. Agencies without an offset were written before offsets were kept."""
+        if not held:
+            return NOTHING
+        given, ended = {}, -1
+        for part in held.decode().split(","):
+            if part[0] == "!":
+                ended = int(part[1:])
+                continue
+            name, _, since = part.partition("@")
+            agency, _, policy = name.partition("=")
+            given[agency] = Given(policy, int(since or 0))
+        return cls(given, ended)
+
+    def after(self, agencies: Mapping[str, str], offset: int, effect: str | None = None) -> Held:
+        """Return what is held once these agencies got the event at this offset, each under its policy.
+
+        What an agency got under several policies is held under their union.
+        """
+        ended = {"ends": max(self.ended, offset), "restores": -1}.get(effect or "", self.ended)
+        given = dict(self.given)
+        for agency, policy in agencies.items():
+            old = given.get(agency)
+            if old is None:
+                given[agency] = Given(policy, offset)
+            elif policy != old.policy or offset < old.since:
+                given[agency] = Given(union_id([old.policy, policy]), min(offset, old.since))
+        return self if given == self.given and ended == self.ended else Held(given, ended)
+
+
+NOTHING = Held({})
 
 
 class Memory:
@@ -60,18 +115,25 @@ class Memory:
         """Return the values of these keys, None where there is none."""
         return [value if isinstance(value, bytes) else None for value in self._store.get(list(keys)) or ()]
 
-    def write(self, changes: dict[bytes, bytes], checkpoints: dict[Scope, int]) -> None:
-        """Write changes and how far the ledger is known, together."""
+    def write(self, changes: Mapping[bytes, bytes], checkpoints: Mapping[Scope, int], config: int = 0) -> None:
+        """Write changes, how far the ledger is known, and the newest configuration that it tells of, together."""
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             batch.put(key, value)
         for scope, offset in checkpoints.items():
             batch.put(scope.checkpoint_key, str(offset).encode())
+            if config:
+                batch.put(scope.config_key, str(config).encode())
         self._store.write(batch)
 
     def checkpoint(self, scope: Scope) -> int:
         """Return the first offset of the ledger's partition that this scope has not seen."""
         held = self.get([scope.checkpoint_key])[0]
+        return int(held) if held else 0
+
+    def config(self, scope: Scope) -> int:
+        """Return the newest configuration that this scope's events were routed by, as far as is known."""
+        held = self.get([scope.config_key])[0]
         return int(held) if held else 0
 
     def forget_checkpoint(self, scope: Scope) -> None:
@@ -84,28 +146,36 @@ class Memory:
             return
         by_topic = {scope.partition.topic: scope for scope in scopes}
         changes: dict[bytes, bytes] = {}
+        config = 0
         for record in records:
             entry = orjson.loads(record.value or b"{}")
+            config = max(config, entry.get("config", 0))
             scope = by_topic.get(entry.get("topic", ""))
-            if scope is not None and entry["verdict"] == "routed":
+            if scope is not None:
                 self._fold_entry(scope, record.key or b"", entry, changes)
-        self.write(changes, dict.fromkeys(scopes, records[-1].offset + 1))
+        self.write(changes, dict.fromkeys(scopes, records[-1].offset + 1), config)
 
-    def _fold_entry(self, scope: Scope, key: bytes, entry: dict[str, object], changes: dict[bytes, bytes]) -> None:
-        changes[scope.identity(bytes.fromhex(str(entry["identity"])))] = bytes.fromhex(str(entry["digest"]))
-        got = {*_names(entry["agencies"]), *_names(entry["follow_up"])}
-        if got:
-            held_at = scope.key(key)
-            held = changes[held_at] if held_at in changes else self.get([held_at])[0]
-            changes[held_at] = agencies_to_bytes(agencies_from_bytes(held) | got)
+    def _fold_entry(self, scope: Scope, key: bytes, entry: dict[str, Any], changes: dict[bytes, bytes]) -> None:
+        match entry["verdict"]:
+            case "routed":
+                changes[scope.identity(bytes.fromhex(entry["identity"]))] = bytes.fromhex(entry["digest"])
+            case "seam" | "backfill":
+                changes[scope.backfill(entry["subscription"])] = orjson.dumps(entry["progress"])
+                return
+            case "backfilled":
+                pass
+            case _:
+                return
+        got = {agency: entry.get("fields", {}).get(agency, "") for agency in (*entry["agencies"], *entry["follow_up"])}
+        held_at = scope.key(key)
+        held = Held.from_bytes(changes[held_at] if held_at in changes else self.get([held_at])[0])
+        after = held.after(got, entry["offset"], entry.get("effect") if entry["verdict"] == "routed" else None)
+        if after is not held:
+            changes[held_at] = after.to_bytes()
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
-
-
-def _names(value: object) -> Iterable[str]:
-    return value if isinstance(value, dict | list) else ()
 
 
 def _options() -> Options:

@@ -15,9 +15,16 @@ class RouterMetrics:
             "hongyan_router_events", "Input events by verdict", labelnames=["verdict"], registry=registry
         )
         self._batches = Counter("hongyan_router_batches", "Committed transactions", registry=registry)
-        self.filter_errors = Counter(
-            "hongyan_router_filter_errors", "Filter expressions that could not be evaluated", registry=registry
+        self._filter_errors = Counter(
+            "hongyan_router_filter_errors",
+            "Events on which a subscription's filter could not be evaluated, and so did not match",
+            labelnames=["subscription"],
+            registry=registry,
         )
+
+    def filter_failed(self, subscription: str) -> None:
+        """Count an event on which a subscription's filter could not be evaluated."""
+        self._filter_errors.labels(subscription).inc()
 
     def batch_begun(self) -> None:
         """Note that a batch was read."""

@@ -9,16 +9,17 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
-from consumers.router.batch import Plan
+from consumers.router.backfill import Backfiller
 from consumers.router.engine import Router
 from consumers.router.memory import Memory
 from consumers.router.metrics import RouterMetrics
+from consumers.router.plan import Planner
 from consumers.router.schema_names import RegistrySchemaNames
 from schemas.codec import Codec
-from schemas.contracts import Contracts, load_contracts
+from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
-from services.routing.matching import Matcher
+from services.routing.redaction import Redactor
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.client import connect
@@ -33,29 +34,6 @@ RETRY_S = 0.3
 log = structlog.get_logger()
 
 
-class Planner:
-    """Gives the plan of the moment, made anew only when the configuration has changed."""
-
-    def __init__(self, follower: ControlFollower, contracts: Contracts, metrics: RouterMetrics) -> None:
-        self._follower = follower
-        self._follow_up_types = contracts.follow_up_types()
-        self._named_receiver_types = contracts.named_receiver_types()
-        self._metrics = metrics
-        self._plan: Plan | None = None
-
-    def __call__(self) -> Plan:
-        """Return the plan of the moment."""
-        view = self._follower.view
-        # The version is read before the entries: a change in between makes the next call plan again.
-        version = view.version
-        if self._plan is None or self._plan.version != version:
-            matcher = Matcher(list(view.subscriptions.values()), SystemClock().now, self._metrics.filter_errors.inc)
-            agencies = frozenset(view.agencies)
-            self._plan = Plan(version, matcher, agencies, self._follow_up_types, self._named_receiver_types)
-            log.info("plan_made", version=version, subscriptions=len(view.subscriptions))
-        return self._plan
-
-
 def run(settings: Settings, *, port: int) -> None:
     """Route until SIGTERM."""
     logging.configure(settings.log, process="router")
@@ -65,7 +43,7 @@ def run(settings: Settings, *, port: int) -> None:
     metrics_registry = CollectorRegistry()
     metrics = RouterMetrics(metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "router")
-    state = _Working()
+    state, clock = _Working(), SystemClock()
     with ProbeServer(settings.http.host, port, state.health, metrics_registry):
         follower.start(stop)
         while not stop.is_set() and not follower.caught_up(RETRY_S):
@@ -74,6 +52,11 @@ def run(settings: Settings, *, port: int) -> None:
         if folder is None:
             return
         memory = Memory(folder)
+        planner = Planner(follower, contracts, metrics, clock)
+        pace = settings.router
+        backfiller = Backfiller(
+            kafka, topics, memory, planner, clock, pace.slot, per_s=pace.backfill_per_s, chunk=pace.backfill_chunk
+        )
         state.router = Router(
             kafka,
             topics,
@@ -81,8 +64,10 @@ def run(settings: Settings, *, port: int) -> None:
             memory,
             RegistrySchemaNames(registry),
             Codec(registry).decode,
-            Planner(follower, contracts, metrics),
+            Redactor(registry, planner.policy_of),
+            planner,
             metrics,
+            backfiller,
             slot=settings.router.slot,
             batch=settings.router.batch,
         )

@@ -77,6 +77,6 @@ class Preview:
         # The version is read before the entries: a change in between makes the next call build again.
         version = self._view.version
         if version != self._version:
-            self._matcher = Matcher(list(self._view.subscriptions.values()), self._clock.now)
+            self._matcher = Matcher(list(self._view.subscriptions.values()), self._clock.now, self._view.agencies)
             self._version = version
         return self._matcher

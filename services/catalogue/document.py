@@ -12,6 +12,7 @@ from services.catalogue.entry import entry_of
 
 WRITTEN_BY = "<!-- 由 make docs 生成，请勿手改 (generated; don't edit) -->\n"
 INDEX = "README.md"
+EFFECTS = {"ends": "终止：此后不再补送", "restores": "恢复：此后可再补送"}
 SHARING = {"unconditional": "无条件共享", "conditional": "有条件共享", "none": "不予共享"}
 
 
@@ -76,6 +77,8 @@ def _page(entry: Mapping[str, Any]) -> str:
         ("送达收到过原件的单位 follow-up", "是" if entry["follow_up"] else "否"),
         ("只送事件指名的单位 named receivers", f"`{named}`" if (named := entry["named_receivers"]) else "否"),
     ]
+    if entry["effect"] is not None:
+        facts.append(("对原事项 effect", EFFECTS[entry["effect"]]))
     lines = [WRITTEN_BY, f"# {entry['title_zh']} · {entry['title_en']}\n", "| | |\n|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
     lines.append("\n## 字段 · Fields\n\n| 字段 | 类型 | 必填 | 敏感度 | 形式 | 说明 |\n|---|---|---|---|---|---|")

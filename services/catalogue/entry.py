@@ -34,6 +34,7 @@ def summary_of(contract: EventContract) -> dict[str, Any]:
         "sharing": said.sharing,
         "deadline_working_days": said.deadline_working_days,
         "follow_up": said.follow_up,
+        "effect": said.effect,
     }
 
 

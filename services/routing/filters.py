@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cel
@@ -107,7 +108,7 @@ def _cel(operand: object, on_error: OnError, pointer: str) -> Predicate:
     if not isinstance(operand, str) or not operand.strip():
         raise _invalid(pointer, "应为 CEL 表达式 (a CEL expression)")
     try:
-        program = cel.compile(operand)
+        program = _program(operand)
     except ValueError as error:
         raise _invalid(pointer, f"CEL 表达式不能编译 (does not compile): {error}") from error
     needs_data = bool(_MENTIONS_DATA.search(operand))
@@ -124,6 +125,12 @@ def _cel(operand: object, on_error: OnError, pointer: str) -> Predicate:
             return False
 
     return predicate
+
+
+@lru_cache(maxsize=4096)
+def _program(expression: str) -> Any:  # noqa: ANN401  (the library is untyped)
+    """Compile an expression once, in however many subscriptions and plans it stands; raises ValueError."""
+    return cel.compile(expression)
 
 
 def _invalid(pointer: str, detail: str) -> InvalidError:
