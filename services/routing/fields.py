@@ -147,7 +147,7 @@ def derive(schema: Schema, policy: FieldPolicy, *, cautious: bool = False) -> De
     ``cautious`` gives every field that has no default a null one: so a field that comes back, since its level has
     changed, can be read from what was written without it.
     """
-    deriver = _Deriver(policy, cautious, dict(_definitions(schema, "", "")))
+    deriver = _Deriver(policy, cautious, dict(_definitions(schema)))
     derived, mask = deriver.record(schema, "", masked=False)
     if not deriver.changed:
         return None
@@ -158,7 +158,7 @@ def derive(schema: Schema, policy: FieldPolicy, *, cautious: bool = False) -> De
 class _Deriver:
     """Walks a schema once. ``changed`` tells whether anything was dropped or masked."""
 
-    def __init__(self, policy: FieldPolicy, cautious: bool, definitions: Mapping[str, tuple[Schema, str]]) -> None:
+    def __init__(self, policy: FieldPolicy, cautious: bool, definitions: Mapping[str, Schema]) -> None:
         self.changed = False
         self._policy = policy
         self._cautious = cautious
@@ -202,7 +202,7 @@ class _Deriver:
 
     def _shown(self, kind: Any, path: str) -> tuple[Any, Mask | None]:  # noqa: ANN401  (an Avro type)
         if isinstance(kind, str):
-            return self._reference(kind)
+            return self._reference(kind, path)
         if isinstance(kind, list):
             made = [self._shown(branch, path) for branch in kind]
             masks = [mask for _, mask in made if mask is not None]
@@ -220,13 +220,12 @@ class _Deriver:
                 self._masks[kind["name"]] = None
         return kind, None
 
-    def _reference(self, name: str) -> tuple[Any, Mask | None]:
+    def _reference(self, name: str, path: str) -> tuple[Any, Mask | None]:
         """Return a named type; where the field that defines it was dropped, its definition moves here."""
         short = name.rpartition(".")[2]
         if short in self._masks or short not in self._definitions:
             return name, self._masks.get(short)
-        definition, path = self._definitions[short]
-        return self._shown(definition, path)
+        return self._shown(self._definitions[short], path)
 
     def _masked(self, kind: Any, path: str) -> tuple[Any, Mask]:  # noqa: ANN401
         if kind == "string" or (isinstance(kind, dict) and kind["type"] == "string"):
@@ -252,18 +251,16 @@ def masked_text(text: str) -> str:
     return f"{text[:1]}{'*' * min(len(text) - 1, 5)}" if len(text) > 1 else "*" * len(text)
 
 
-def _definitions(kind: Any, path: str, _: str) -> Iterable[tuple[str, tuple[Schema, str]]]:  # noqa: ANN401
-    """Give every named type below with its definition and the path of the field that defines it."""
+def _definitions(kind: Any) -> Iterable[tuple[str, Schema]]:  # noqa: ANN401
+    """Give every named type below with its definition."""
     if isinstance(kind, list):
         for branch in kind:
-            yield from _definitions(branch, path, "")
+            yield from _definitions(branch)
     elif isinstance(kind, dict):
-        if "name" in kind and kind["type"] in {"record", "enum", "fixed"}:
-            yield kind["name"], (kind, path)
-        for field in kind.get("fields", ()):
-            yield from _definitions(field["type"], f"{path}.{field['name']}".lstrip("."), "")
-        for inner in ("items", "values"):
-            yield from _definitions(kind.get(inner), path, "")
+        if kind["type"] in {"record", "enum", "fixed"}:
+            yield kind["name"], kind
+        for inner in (*(field["type"] for field in kind.get("fields", ())), kind.get("items"), kind.get("values")):
+            yield from _definitions(inner)
 
 
 def _nullable(kind: Any) -> list[Any]:  # noqa: ANN401
