@@ -79,7 +79,7 @@ PROCESSES = {
     "monitor": ("consumers.monitor.process", 8094),
 }
 """Every process of an installation, with its module and default port."""
-ATTACHED = {"relay": ("producers.outbox.process", 8095)}
+ATTACHED = {"relay": ("producers.outbox.process", 8095), "drop": ("producers.files.process", 8097)}
 """Processes that go with a department's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal", "feeds")
 

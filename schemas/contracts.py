@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.formats import FORMATS
+from schemas.labels import label_of
 
 ROOT = Path(__file__).parent / "avro"
 TYPE_START = "cn.gov.sc"
@@ -183,6 +184,10 @@ def _problems(name: str, domain: str, schema: Schema, catalogue: CatalogueEntry)
             problems.append(f"field {path} has no sensitivity of {', '.join(SENSITIVITIES)}")
         if field.get("format", "time") not in {*FORMATS, "time"}:
             problems.append(f"field {path} names the unknown format {field['format']}")
+    labels = [label_of(field.get("doc", "")) for field in schema["fields"] if "derived" not in field]
+    problems += [
+        f"two fields are labelled {label}" for label in sorted(set(labels)) if label and labels.count(label) > 1
+    ]
     names = {field["name"] for field in schema["fields"]}
     used = {*catalogue.business_key, catalogue.time_field, *(check["field"] for check in schema.get("checks", ()))}
     used |= {catalogue.named_receivers} if catalogue.named_receivers else set()

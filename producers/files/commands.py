@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from producers.client import Publisher
-from producers.files.importing import Importer, Tally
+from producers.files.importing import Importer, Tally, type_in_name
 from producers.files.reading import count_rows
 from schemas.contracts import EventContract, load_contracts
 from services.runtime.errors import HongyanError
@@ -36,7 +36,7 @@ def import_file(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="每个文件输出一行 JSON (one JSON line a file)")] = False,
 ) -> None:
-    """导入文件：列名即字段名；重复导入不会重复计数 (import files; running it again adds nothing)."""
+    """导入文件：列名为字段名或其中文标签；重复导入不会重复计数 (import files; running it again adds nothing)."""
     if rejects is not None and len(files) > 1:
         raise typer.BadParameter("--rejects 只用于一个文件 (for one file only)")
     contracts = [(file, _contract(file, type)) for file in files]
@@ -57,7 +57,7 @@ def _contract(file: Path, named: str | None) -> EventContract:
     """Return the contract of the type that is named, or that the file is named after."""
     types = load_contracts().types
     if named is None:
-        named = next((name for name in sorted(types, key=len, reverse=True) if file.name.startswith(name)), None)
+        named = type_in_name(file.name, types)
         if named is None:
             raise typer.BadParameter(f"{file.name}: 文件名不以事件类型开头，请给出 --type (no type in the file's name)")
     if named not in types:

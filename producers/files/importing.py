@@ -7,13 +7,14 @@ same content, which the router and the statistics recognise.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
 from producers.client import Publisher
+from producers.files.columns import REASON_COLUMNS, Columns
 from producers.files.reading import Row, read_rows
 from producers.publishing import Prepared
 from schemas.contracts import EventContract
@@ -22,8 +23,6 @@ from services.runtime.kafka.port import Sent
 
 CHUNK = 4000
 ACKNOWLEDGE_S = 30.0
-ENVELOPE_COLUMNS = ("id", "time", "subject", "division", "follows", "traceparent")
-LIST_SEPARATOR = ";"
 
 
 @dataclass(slots=True)
@@ -36,38 +35,14 @@ class Tally:
     marked: int = 0
 
 
-class RowReader:
-    """Turns rows into attributes and data by the contract: columns are named as the fields."""
-
-    def __init__(self, contract: EventContract) -> None:
-        self._lists = {f["name"] for f in contract.fields() if _is_list(f)}
-        self._names = {f["name"] for f in contract.fields()}
-
-    def split(self, columns: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return (attributes, data). An empty cell is a field not given; a list is parted by semicolons."""
-        attributes: dict[str, Any] = {}
-        data: dict[str, Any] = {}
-        for name, text in columns.items():
-            value = text.strip()
-            if not value or not name:
-                continue
-            if name in ENVELOPE_COLUMNS and name not in self._names:
-                attributes[name] = value
-            elif name in self._lists:
-                data[name] = [part.strip() for part in value.split(LIST_SEPARATOR) if part.strip()]
-            else:
-                data[name] = value
-        return attributes, data
-
-
-def _is_list(field: Mapping[str, Any]) -> bool:
-    kind = field["type"]
-    return isinstance(kind, dict) and kind.get("type") == "array"
-
-
 def derived_id(event_type: str, source: str, subject: str, time: str) -> str:
     """Return the id of a row's event: the same for the same row, in every run."""
     return blake2b("\n".join((event_type, source, subject, time)).encode(), digest_size=16).hexdigest()
+
+
+def type_in_name(name: str, types: Collection[str]) -> str | None:
+    """Return the event type that a file is named after."""
+    return next((known for known in sorted(types, key=len, reverse=True) if name.startswith(known)), None)
 
 
 class Importer:
@@ -76,41 +51,52 @@ class Importer:
     def __init__(self, publisher: Publisher, contract: EventContract) -> None:
         self._publisher = publisher
         self._contract = contract
-        self._reader = RowReader(contract)
+        self._columns = Columns(contract, ())
 
     def run(self, path: Path, rejects: Path, on_progress: Callable[[Tally], None]) -> Tally:
         """Import a file; raises InvalidError when it can't be read, UnavailableError when Kafka is away.
 
-        Everything before an error is on the log, and the whole file may simply be run again.
+        Everything before an error is on the log, and the whole file may simply be run again. A file that can't be
+        read, or breaks off, has that as row 0 among its rejects.
         """
         tally = Tally()
-        waiting: list[Sent] = []
+        under_way: list[Sent] = []
         with Rejects(rejects) as rejected:
-            for chunk in _chunks(read_rows(path)):
-                sent = [one for row in chunk if (one := self._send(row, tally, rejected)) is not None]
-                # One chunk is prepared while the one before it is acknowledged: at most two are ever in memory.
-                _await(waiting)
-                waiting = sent
-                on_progress(tally)
-            _await(waiting)
+            try:
+                for chunk in _chunks(self._rows(path, rejected)):
+                    sent = [one for row in chunk if (one := self._send(row, tally, rejected)) is not None]
+                    # One chunk is prepared while the one before it is acknowledged: at most two are ever in memory.
+                    _await(under_way)
+                    under_way = sent
+                    on_progress(tally)
+            except InvalidError as error:
+                rejected.write(0, (), error.problems)
+                raise
+            finally:
+                _await(under_way)
         return tally
 
+    def _rows(self, path: Path, rejected: Rejects) -> Iterator[Row]:
+        rows = read_rows(path)
+        rejected.header = next(rows)[1]
+        self._columns = Columns(self._contract, rejected.header)
+        yield from rows
+
     def _send(self, row: Row, tally: Tally, rejected: Rejects) -> Sent | None:
-        number, columns = row
+        number, values = row
         tally.rows += 1
         try:
-            prepared = self.prepare(columns)
+            prepared = self.prepare(*self._columns.split(values))
         except InvalidError as error:
             tally.rejected += 1
-            rejected.write(number, columns, error.problems)
+            rejected.write(number, values, error.problems)
             return None
         tally.accepted += 1
         tally.marked += bool(prepared.quality)
         return self._publisher.send(prepared)
 
-    def prepare(self, columns: Mapping[str, str]) -> Prepared:
+    def prepare(self, attributes: dict[str, Any], data: dict[str, Any]) -> Prepared:
         """Return a row's event; raises InvalidError."""
-        attributes, data = self._reader.split(columns)
         time = attributes.get("time") or data.get(self._contract.catalogue.time_field, "")
         key = "/".join(str(data.get(name, "")) for name in self._contract.catalogue.business_key)
         attributes.setdefault("id", derived_id(self._contract.type, self._publisher.source, key, str(time)))
@@ -139,8 +125,8 @@ class Rejects:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.header: Sequence[str] = ()
         self._file: IO[str] | None = None
-        self._columns: list[str] = []
 
     def __enter__(self) -> Rejects:
         self._path.unlink(missing_ok=True)
@@ -150,13 +136,14 @@ class Rejects:
         if self._file is not None:
             self._file.close()
 
-    def write(self, number: int, columns: Mapping[str, str], problems: Sequence[FieldProblem]) -> None:
+    def write(self, number: int, values: Sequence[str], problems: Sequence[FieldProblem]) -> None:
         """Write one line for each thing that is wrong with a row."""
+        kept = [number for number, name in enumerate(self.header) if name not in REASON_COLUMNS]
         if self._file is None:
             self._file = self._path.open("w", encoding="utf-8-sig", newline="")
-            self._columns = list(columns)
-            csv.writer(self._file).writerow(["行 (row)", "字段 (field)", "问题 (problem)", *self._columns])
+            csv.writer(self._file).writerow([*REASON_COLUMNS, *(self.header[n] for n in kept)])
         writer = csv.writer(self._file)
+        row = [values[n] if n < len(values) else "" for n in kept]
         for problem in problems:
             field = problem.pointer.removeprefix("/data").removeprefix("/")
-            writer.writerow([number, field, problem.detail, *(columns.get(c, "") for c in self._columns)])
+            writer.writerow([number, field, problem.detail, *row])

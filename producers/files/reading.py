@@ -3,85 +3,100 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from codecs import BOM_UTF8, getincrementaldecoder
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from services.runtime.errors import FieldProblem, InvalidError
 
-Row = tuple[int, Mapping[str, str]]
-_SAMPLE = 64 * 1024
+Row = tuple[int, Sequence[str]]
+FILE_KINDS = (".csv", ".txt", ".xlsx")
+_BLOCK = 1 << 16
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Give (row number, column → text); the header is row 1. Raises InvalidError for a file that can't be read."""
+    """Give (row number, cells), the header first; empty rows are left out.
+
+    Memory is constant, however long the file. Raises InvalidError for a file that can't be read.
+    """
+    if path.suffix.lower() not in FILE_KINDS:
+        raise _unreadable(path, f"应为 {' '.join(FILE_KINDS)}，其他格式请另存 (save it as one of these)")
     try:
-        if path.suffix.lower() == ".xlsx":
-            yield from _xlsx(path)
-        else:
-            yield from _csv(path)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, KeyError) as error:
-        raise InvalidError([FieldProblem("/file", f"{path.name} 读不了 (can't be read): {error}")]) from error
+        rows = _xlsx(path) if _is_xlsx(path) else _csv(path)
+        number, header = next(rows, (1, []))
+        yield number, _header(header)
+        yield from rows
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
 
 
 def count_rows(path: Path) -> int | None:
-    """Return about how many rows a CSV file has, for the progress bar; None where counting would cost a full read."""
-    if path.suffix.lower() == ".xlsx":
-        return None
-    with path.open("rb") as file:
-        return max(0, sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) - 1)
+    """Return about how many rows a file has, for the progress bar; None where it does not say."""
+    if not _is_xlsx(path):
+        return max(0, sum(block.count(b"\n") for block in _blocks(path)) - 1)
+    from producers.files.xlsx import BROKEN, xlsx_count
+
+    try:
+        return xlsx_count(path)
+    except (*BROKEN, ValueError, OSError):
+        return None  # the import itself will say what is wrong
+
+
+def _is_xlsx(path: Path) -> bool:
+    return path.suffix.lower() == ".xlsx"
 
 
 def _csv(path: Path) -> Iterator[Row]:
     with path.open(encoding=_encoding(path), newline="") as file:
         reader = csv.reader(file)
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(header)
         for values in reader:
             if any(values):
-                yield reader.line_num, dict(zip(header, values, strict=False))
+                yield reader.line_num, values
+
+
+def _xlsx(path: Path) -> Iterator[Row]:
+    from producers.files.xlsx import BROKEN, xlsx_rows  # costs every command a tenth of a second, and few files need it
+
+    try:
+        for number, values in xlsx_rows(path):
+            if any(values):
+                yield number, values
+    except BROKEN as error:
+        raise ValueError(f"不是完好的 XLSX (not a sound XLSX file): {type(error).__name__} {error}") from error
 
 
 def _encoding(path: Path) -> str:
-    """Tell UTF-8 (with or without mark) from GB 18030, which spreadsheets here often write."""
-    with path.open("rb") as file:
-        sample = file.read(_SAMPLE)
+    """Tell UTF-8 (with or without mark) from GB 18030, which spreadsheets here often write, by the whole file.
+
+    A long file may well have its first Chinese character late.
+    """
+    decoder = getincrementaldecoder("utf-8")()
     try:
-        # A character may be cut at the sample's end.
-        sample[: sample.rfind(b"\n") + 1].decode("utf-8-sig")
+        for number, block in enumerate(_blocks(path)):
+            if number == 0 and block.startswith(BOM_UTF8):
+                break
+            decoder.decode(block)
+        else:
+            decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return "gb18030"
     return "utf-8-sig"
 
 
-def _xlsx(path: Path) -> Iterator[Row]:
-    from openpyxl import load_workbook  # costs every command a tenth of a second, and few files need it
-
-    book = load_workbook(path, read_only=True, data_only=True)
-    try:
-        rows = book.worksheets[0].iter_rows(values_only=True)
-        header = [str(name or "").strip() for name in next(rows, ())]
-        _check_header(header)
-        for number, values in enumerate(rows, start=2):
-            if any(value is not None for value in values):
-                yield number, dict(zip(header, map(_text, values), strict=False))
-    finally:
-        book.close()
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(_BLOCK), b"")
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _check_header(header: list[str]) -> None:
+def _header(cells: Sequence[str]) -> list[str]:
+    header = [name.strip() for name in cells]
     if not any(header):
         raise ValueError("第一行应为列名 (the first row must name the columns)")
     doubled = sorted({name for name in header if name and header.count(name) > 1})
     if doubled:
         raise ValueError(f"列名重复 (columns named twice): {', '.join(doubled)}")
+    return header
+
+
+def _unreadable(path: Path, why: str) -> InvalidError:
+    return InvalidError([FieldProblem("/file", f"{path.name} 读不了 (can't be read): {why}")])

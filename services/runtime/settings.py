@@ -111,6 +111,16 @@ class RelaySettings(BaseModel):
     lock_idle_s: float = Field(60.0, ge=1, description="the database ends a relay that hangs for so many seconds")
 
 
+class DropSettings(BaseModel):
+    """The watched drop folder of one department."""
+
+    folder: Path | None = Field(None, description="holds in/, done/ and rejected/; they are made where missing")
+    source: str | None = Field(None, description="CloudEvents source of the department's events")
+    type: str | None = Field(None, description="event type of files whose names do not begin with one")
+    settle_s: float = Field(5.0, ge=0, description="a file is taken when it has not changed for so many seconds")
+    poll_s: float = Field(1.0, gt=0, description="seconds between two looks into in/")
+
+
 class DeliverySettings(BaseModel):
     """How the pusher delivers."""
 
@@ -191,6 +201,7 @@ class Settings(BaseSettings):
     feeds: FeedsSettings = FeedsSettings()
     router: RouterSettings = RouterSettings()
     relay: RelaySettings = RelaySettings()
+    drop: DropSettings = DropSettings()
     delivery: DeliverySettings = DeliverySettings()
     statistics: StatisticsSettings = StatisticsSettings()
     security: SecuritySettings = SecuritySettings()

@@ -1,0 +1,175 @@
+"""Takes files out of a drop folder: each is imported whole, then moved, and whatever fails in between is done again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from producers.client import Publisher
+from producers.files.folder import DONE, REJECTED, DropFolder, Stamp, Waiting, being_written
+from producers.files.importing import Importer, Rejects, Tally, type_in_name
+from schemas.contracts import EventContract
+from services.runtime.clock import Clock
+from services.runtime.errors import FieldProblem, InvalidError, UnavailableError
+from services.runtime.lifecycle import outlast
+
+log = structlog.get_logger()
+State = Literal["starting", "working", "standby", "waiting"]
+UNTYPED = "文件名不以事件类型开头，也没有设 HONGYAN_DROP__TYPE (no type in the file's name, and none is set)"
+
+
+class StoppedError(UnavailableError):
+    """停止：文件留在 in/，下次整个重来 (stopping; the file stays and is taken again)"""
+
+
+class DropMetrics:
+    """Counters of one drop folder."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._files = Counter("hongyan_drop_files", "Files by outcome", ["outcome"], registry=registry)
+        self._rows = Counter("hongyan_drop_rows", "Rows by outcome", ["outcome"], registry=registry)
+        self.waiting = Gauge("hongyan_drop_waiting_files", "Files in in/", registry=registry)
+
+    def file_ended(self, outcome: str, tally: Tally) -> None:
+        """Count one file and its rows."""
+        self._files.labels(outcome).inc()
+        self._rows.labels("accepted").inc(tally.accepted)
+        self._rows.labels("rejected").inc(tally.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class DropRules:
+    """Which type a file is of whose name does not say it, and how long a file must lie still (seconds)."""
+
+    default_type: str | None
+    settle_s: float
+    poll_s: float
+
+
+class Settling:
+    """How long each file has looked the same. State; the clock is an argument."""
+
+    def __init__(self, settle_s: float) -> None:
+        self._settle_s = settle_s
+        self._since: dict[Path, tuple[Stamp, float]] = {}
+
+    def settled(self, waiting: list[Waiting], now_s: float) -> list[Waiting]:
+        """Return the files that have not changed for the time that is asked, in the order given."""
+        before = self._since
+        self._since = {}
+        for one in waiting:
+            stamp, since = before.get(one.path, (None, now_s))
+            self._since[one.path] = (one.stamp, since if stamp == one.stamp else now_s)
+        return [one for one in waiting if now_s - self._since[one.path][1] >= self._settle_s]
+
+
+class Drop:
+    """Works on one folder until told to stop; a second process on it stands by."""
+
+    def __init__(
+        self,
+        folder: DropFolder,
+        contracts: Mapping[str, EventContract],
+        publisher: Callable[[], Publisher],
+        rules: DropRules,
+        metrics: DropMetrics,
+        clock: Clock,
+    ) -> None:
+        self._folder = folder
+        self._contracts = contracts
+        self._publisher = publisher
+        self._rules = rules
+        self._metrics = metrics
+        self._clock = clock
+        self._state: State = "starting"
+        self._detail: dict[str, object] = {}
+
+    def condition(self) -> tuple[State, Mapping[str, object]]:
+        """Return what it does now, with the file and row that it is at, or its trouble."""
+        return self._state, self._detail
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop``; whatever is away is waited for."""
+        outlast("drop", lambda: self._attempt(stop), stop)
+
+    def _attempt(self, stop: threading.Event) -> None:
+        try:
+            while not stop.is_set():
+                with self._folder.lock() as ours:
+                    if ours:
+                        self._work(stop)
+                    else:
+                        self._enter("standby")
+                        stop.wait(self._rules.poll_s)
+        except UnavailableError as error:
+            self._enter("waiting", trouble=str(error))
+            raise
+
+    def _work(self, stop: threading.Event) -> None:
+        settling = Settling(self._rules.settle_s)
+        with self._publisher() as publisher:
+            self._enter("working")
+            while not stop.is_set():
+                waiting = self._folder.waiting()
+                self._metrics.waiting.set(len(waiting))
+                for one in settling.settled(waiting, self._clock.monotonic()):
+                    if stop.is_set():
+                        return
+                    self._take(publisher, one, stop)
+                stop.wait(self._rules.poll_s)
+
+    def _take(self, publisher: Publisher, waiting: Waiting, stop: threading.Event) -> None:
+        """Import one file and move it; one that is written to meanwhile stays, and is taken again when it has settled.
+
+        Raises UnavailableError: then the file is where it was.
+        """
+        if being_written(waiting.path):
+            return
+        progress = Tally()
+
+        def show(tally: Tally) -> None:
+            nonlocal progress
+            progress = tally
+            self._detail = {"file": waiting.path.name, "rows": tally.rows}
+            if stop.is_set():
+                raise StoppedError
+
+        reason = ""
+        try:
+            self._import(publisher, waiting.path, show)
+        except InvalidError as error:
+            reason = str(error)
+        finally:
+            self._detail = {}
+        if self._folder.unchanged(waiting):
+            self._end(waiting, progress, reason)
+
+    def _import(self, publisher: Publisher, path: Path, show: Callable[[Tally], None]) -> None:
+        named = type_in_name(path.name, self._contracts) or self._rules.default_type
+        draft = self._folder.draft(path.name)
+        contract = self._contracts.get(named or "")
+        if contract is not None:
+            Importer(publisher, contract).run(path, draft, show)
+            return
+        problem = FieldProblem("/file", UNTYPED if named is None else f"没有这个事件类型 (unknown type): {named}")
+        with Rejects(draft) as rejects:
+            rejects.write(0, (), [problem])
+        raise InvalidError([problem])
+
+    def _end(self, waiting: Waiting, tally: Tally, reason: str) -> None:
+        name, outcome = waiting.path.name, REJECTED if tally.rejected or reason else DONE
+        self._folder.move(waiting, self._folder.place(outcome, name, self._clock.now()))
+        self._metrics.file_ended(outcome, tally)
+        tell = log.info if outcome == DONE else log.warning
+        tell("file_taken", file=name, to=outcome, accepted=tally.accepted, rejected=tally.rejected, reason=reason)
+
+    def _enter(self, state: State, **detail: object) -> None:
+        if state != self._state:
+            log.info("drop_changed", state=state)
+        self._state, self._detail = state, detail
