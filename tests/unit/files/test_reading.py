@@ -111,4 +111,4 @@ def test_memory_does_not_grow_with_the_file(kind: str, tmp_path: Path) -> None:
     """Four times the rows, none of their strings alike, and the peak is the same."""
     few = peak_bytes(written(tmp_path / f"few.{kind}", FEW))
     many = peak_bytes(written(tmp_path / f"many.{kind}", MANY))
-    assert many < few * 1.1 + 200_000
+    assert many < few + 1_000_000  # the caches fill; kept strings or rows alone would be four times that

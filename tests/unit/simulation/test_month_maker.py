@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from producers.files.importing import RowReader
+from producers.files.columns import Columns
+from producers.files.reading import read_rows
 from producers.simulation.calendar import is_working_day
 from producers.simulation.commands import type_of, write_files, write_month
 from producers.simulation.sections import section_files
@@ -92,10 +93,10 @@ def test_every_row_passes_the_checks_of_its_type(december: Path) -> None:
     """No simulated row of the other sections is refused: they go through the same validation as any department's."""
     for file in december.glob("*.csv"):
         contract = load_contracts().types[type_of(file)]
-        validator, reader = Validator(contract, ValidationRules()), RowReader(contract)
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            for row in islice(csv.DictReader(lines), 500):
-                validator.validate(reader.split(row)[1], NOW)
+        validator, found = Validator(contract, ValidationRules()), read_rows(file)
+        columns = Columns(contract, next(found)[1])
+        for _, values in islice(found, 500):
+            validator.validate(columns.split(values)[1], NOW)
 
 
 def test_some_rows_arrive_out_of_order(december: Path) -> None:
