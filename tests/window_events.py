@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from producers.files.importing import RowReader, derived_id
+from producers.files.columns import Columns
+from producers.files.importing import derived_id
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.envelope import Envelope
@@ -57,7 +58,7 @@ class WindowEvents:
         """Return the event that an import makes of a file's row."""
         contract = self._contracts.types[kind]
         key = "/".join(row[name] for name in contract.catalogue.business_key)
-        _, data = RowReader(contract).split(row)
+        _, data = Columns(contract, list(row)).split(list(row.values()))
         return self._made(kind, data, derived_id(kind, SOURCE, key, row[contract.catalogue.time_field]), SOURCE)
 
     def _made(self, kind: str, data: Mapping[str, object], event_id: str | None, source: str) -> Made:
