@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from schemas.codec import Codec, UndecodableValue
+from schemas.codec import Codec, SchemaSource, UndecodableValue
 from schemas.contracts import Contracts, EventContract
 from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Headers, binary_headers, is_receivers
 from schemas.formats import check_division
-from schemas.registry_client import RegistryAway, RegistryClient
+from schemas.registry_client import RegistryAway
 from schemas.times import SHANGHAI, parse_time
 from schemas.topics import Topics
 from schemas.validation import InvalidData, ValidationRules, Validator
@@ -27,6 +27,8 @@ _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
 _OURS = {"recordedtime", "dataschema", "quality"}
 _USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
+MAX_VALUE_BYTES = 900_000
+"""A broker takes records of at most 1 MiB by default; a larger row would hold up all that come after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,19 @@ class Prepared:
         return Envelope.from_attributes(self.attributes)
 
 
+def check_size(prepared: Prepared, pointer: str) -> None:
+    """Raise InvalidError for an event that no broker takes; ``pointer`` names what it was made of."""
+    if len(prepared.value) > MAX_VALUE_BYTES:
+        raise InvalidError([FieldProblem(pointer, f"编码后超过 {MAX_VALUE_BYTES} 字节 (too large)")])
+
+
 class Publishing:
     """Prepares events of all types."""
 
     def __init__(
         self,
         contracts: Contracts,
-        registry: RegistryClient,
+        registry: SchemaSource,
         registry_url: str,
         topics: Topics,
         rules: GatewaySettings,

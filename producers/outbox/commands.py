@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from producers.outbox.repository import DatabaseSettingError, create_statement
+from producers.department.database import DatabaseSettingError
+from producers.outbox.repository import create_statement
 
 SQL = Path(__file__).parent / "sql"
 

@@ -9,30 +9,22 @@ same steps.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import orjson
 import structlog
 
+from producers.department.duty import Duty
 from producers.outbox import progress
 from producers.outbox.metrics import RelayMetrics
 from producers.outbox.repository import Outbox, OutboxRow, OutboxSession
-from producers.publishing import Prepared
+from producers.publishing import Prepared, check_size
 from schemas.topics import Topics
-from services.runtime.errors import FieldProblem, InvalidError, ProducerLostError, UnavailableError
+from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.kafka.port import Kafka, TransactionalProducer
-from services.runtime.lifecycle import outlast
-
-SLOW_S = 5.0
-"""A transaction that takes longer is one that waits for Kafka; the client itself gives up much later."""
-MAX_VALUE_BYTES = 900_000
-"""A broker takes records of at most 1 MiB by default; a larger row would hold up all that come after it."""
-
-State = Literal["starting", "standby", "working", "waiting"]
 
 log = structlog.get_logger()
 
@@ -82,53 +74,26 @@ class Relay:
         self._publishing = publishing
         self._rules = rules
         self._metrics = metrics
-        self._state: State = "starting"
-        self._trouble = ""
-        self._publishing_since: float | None = None
+        self.duty = Duty("relay", rules.name, kafka, topics, metrics.working)
         self._unsettled: list[str] = []
-
-    def condition(self) -> tuple[State, str]:
-        """Return what it is doing, and why it is waiting; may be asked from any thread."""
-        since = self._publishing_since
-        if since is not None and time.monotonic() - since > SLOW_S:
-            return "waiting", f"Kafka 已有 {time.monotonic() - since:.0f} 秒没有应答 (Kafka does not answer)"
-        return self._state, self._trouble
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop``; whatever is away is waited for."""
-        outlast("relay", lambda: self._attempt(stop), stop)
-
-    def _attempt(self, stop: threading.Event) -> None:
-        try:
-            self._session(stop)
-        except UnavailableError as error:
-            self._enter("waiting", str(error))
-            raise
+        self.duty.run(lambda: self._session(stop), stop)
 
     def _session(self, stop: threading.Event) -> None:
-        with self._outbox.session() as table:
-            while not table.lock():
-                self._enter("standby")
-                if stop.wait(self._rules.poll_s):
-                    return
-            self._ensure_topic()
-            # Under the lock only: building it fences whoever had the lock before, and ends what that one left open.
-            producer = self._kafka.transactional_producer(self._topics.transactional_id("relay", self._rules.name))
-            try:
-                table.settle(progress.last_published(self._kafka, self._topics, self._rules.name))
-                self._relay_until(stop, table, producer)
-            finally:
-                producer.close()
-
-    def _ensure_topic(self) -> None:
-        admin = self._kafka.admin()
-        try:
-            admin.ensure_topics([self._topics.relay_spec()])
-        finally:
-            admin.close()
+        spec = self._topics.relay_spec()
+        with (
+            self._outbox.session() as table,
+            self.duty.taken(table.lock, spec, self._rules.poll_s, stop) as producer,
+        ):
+            if producer is None:
+                return
+            table.settle(progress.last_published(self._kafka, self._topics, self._rules.name))
+            self._relay_until(stop, table, producer)
 
     def _relay_until(self, stop: threading.Event, table: OutboxSession, producer: TransactionalProducer) -> None:
-        self._enter("working")
+        self.duty.enter("working")
         self._unsettled = []
         while not stop.is_set():
             if not self.relay_once(table, producer):
@@ -169,20 +134,12 @@ class Relay:
         return checked
 
     def _publish(self, producer: TransactionalProducer, events: Sequence[Prepared], ids: Sequence[str]) -> None:
-        self._publishing_since = time.monotonic()
-        try:
-            producer.begin()
+        def fill() -> None:
             for event in events:
                 producer.send(event.topic, key=event.key, value=event.value, headers=event.headers)
             progress.write(producer, self._topics, self._rules.name, ids)
-            producer.commit()
-        except ProducerLostError:
-            raise
-        except UnavailableError:
-            producer.abort()
-            raise
-        finally:
-            self._publishing_since = None
+
+        self.duty.commit(producer, fill)
 
     def _prepare(self, row: OutboxRow) -> Prepared:
         source = self._rules.source
@@ -196,12 +153,5 @@ class Relay:
         attributes = {"id": row.id, "source": source, "type": row.type, "subject": row.key}
         given = {"time": row.time, "follows": row.follows, "division": row.division}
         prepared = self._publishing.prepare(attributes | {k: v for k, v in given.items() if v is not None}, data)
-        if len(prepared.value) > MAX_VALUE_BYTES:
-            raise InvalidError([FieldProblem("/payload", f"编码后超过 {MAX_VALUE_BYTES} 字节 (too large)")])
+        check_size(prepared, "/payload")
         return prepared
-
-    def _enter(self, state: State, trouble: str = "") -> None:
-        if state != self._state:
-            log.info("relay_changed", state=state)
-        self._state, self._trouble = state, trouble
-        self._metrics.working.set(state == "working")

@@ -16,10 +16,8 @@ from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
-from services.runtime.probes import Health, ProbeServer
+from services.runtime.probes import ProbeServer
 from services.runtime.settings import Settings
-
-WELL = {"working", "standby"}
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -37,9 +35,5 @@ def run(settings: Settings, *, port: int) -> None:
     counted = CollectorRegistry()
     relay = Relay(outbox, connect(settings.kafka), topics, publishing, rules, RelayMetrics(counted))
 
-    def health() -> Health:
-        state, trouble = relay.condition()
-        return Health(state in WELL, {"state": state, "trouble": trouble})
-
-    with ProbeServer(settings.http.host, port, health, counted):
+    with ProbeServer(settings.http.host, port, relay.duty.health, counted):
         relay.run(stop)

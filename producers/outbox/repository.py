@@ -1,7 +1,4 @@
-"""The outbox table in a department's own database, by SQLAlchemy Core: PostgreSQL, MySQL, MariaDB and the others.
-
-One connection a session, in autocommit: whoever loses it has lost the lock and can do nothing more.
-"""
+"""The outbox table in a department's own database (:mod:`producers.department.database`)."""
 
 from __future__ import annotations
 
@@ -28,34 +25,25 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
-    create_engine,
     select,
     text,
 )
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.elements import ColumnElement
 
-from services.runtime.errors import DatabaseUnavailableError, HongyanError
+from producers.department.database import DatabaseSettingError, DepartmentDatabase
 
 TABLE = "hongyan_outbox"
 CHANNEL = "hongyan_outbox"
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 30
 WAIT_SLICE_S = 0.5
 MAX_REASON = 4000
 # 0x686f6e67 is "hong" in ASCII, so that no other application's lock is taken for ours; the rest is the table's own oid.
 _POSTGRESQL_LOCK = "SELECT pg_try_advisory_lock((1752133223::bigint << 32) | CAST(:table AS regclass)::oid::bigint)"
 _MYSQL_LOCK = "SELECT GET_LOCK(SHA1(:table), 0)"
-_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 
 After = Literal["mark", "delete"]
-
-
-class DatabaseSettingError(HongyanError):
-    """The outbox's address or table name is none."""
 
 
 class OutboxRow(NamedTuple):
@@ -111,25 +99,17 @@ class Outbox:
     """The outbox of one department, reached by an SQLAlchemy URL (``postgresql://``, ``mysql://``, …)."""
 
     def __init__(self, url: str, table: str, after: After, idle_s: float) -> None:
-        self._url = _with_driver(url)
+        self._database = DepartmentDatabase(url, idle_s, "relay.dsn")
         self._table = outbox_table(table)
         self._after = after
-        self._idle_s = idle_s
-        self._engine = create_engine(
-            self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_connect_arguments(self._url)
-        )
 
     @contextmanager
     def session(self) -> Iterator[OutboxSession]:
         """Connect; raises DatabaseUnavailableError, also from within, for whatever the database refuses."""
-        try:
-            with self._engine.connect() as connection:
-                session = OutboxSession(connection, self._table, self._after)
-                session.prepare(self._idle_s)
-                yield session
-        except (DBAPIError, psycopg.Error) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            raise DatabaseUnavailableError(f"{self._url.get_backend_name()}: {cause}".strip()) from error
+        with self._database.connect() as connection:
+            session = OutboxSession(connection, self._table, self._after)
+            session.listen()
+            yield session
 
 
 class OutboxSession:
@@ -143,13 +123,8 @@ class OutboxSession:
         driver = connection.connection.driver_connection
         self._listener = driver if isinstance(driver, psycopg.Connection) else None
 
-    def prepare(self, idle_s: float) -> None:
-        """Have the server end this session after ``idle_s`` without a statement: a hung relay gives the lock up."""
-        version = self._connection.dialect.server_version_info or (0,)
-        if self._dialect == "postgresql" and version >= (14,):
-            self._connection.execute(text(f"SET idle_session_timeout = {int(idle_s * 1000)}"))
-        elif self._dialect in {"mysql", "mariadb"}:
-            self._connection.execute(text(f"SET SESSION wait_timeout = {max(1, int(idle_s))}"))
+    def listen(self) -> None:
+        """Ask to be woken at each commit, where the database can."""
         if self._listener is not None:
             self._connection.execute(text(f"LISTEN {CHANNEL}"))
 
@@ -205,21 +180,3 @@ class OutboxSession:
 
     def _new(self) -> ColumnElement[bool]:
         return self._table.c.state == "new"
-
-
-def _with_driver(url: str) -> URL:
-    try:
-        found = make_url(url)
-        found.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise DatabaseSettingError(f"relay.dsn 不是 SQLAlchemy 地址 (is no SQLAlchemy URL): {error}") from error
-    return found.set(drivername=_DRIVERS.get(found.drivername, found.drivername))
-
-
-def _connect_arguments(url: URL) -> dict[str, Any]:
-    if url.drivername.endswith("+psycopg"):
-        return {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": READ_TIMEOUT_S * 1000}
-    if url.drivername.endswith("+pymysql"):
-        timeouts = {"read_timeout": READ_TIMEOUT_S, "write_timeout": READ_TIMEOUT_S}
-        return {"connect_timeout": CONNECT_TIMEOUT_S, **timeouts}
-    return {}
