@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import orjson
@@ -32,10 +32,19 @@ class IssuerUnavailableError(UnavailableError):
     """The public keys of the OAuth2 server can't be had, and none were seen before."""
 
 
-class Credentials:
-    """Finds the department of a bearer credential; keys by digest, tokens by their client id."""
+class RegisterUnreadError(UnavailableError):
+    """网关刚启动，正在读取部门登记，请用同一 id 重发 (the departments are being read; send again, same ids)"""
 
-    def __init__(self, view: ControlView, clock: Clock, tokens: Tokens | None) -> None:
+
+class Credentials:
+    """Finds the department of a bearer credential; keys by digest, tokens by their client id.
+
+    Until ``complete`` says that the register was read, nobody is known and nobody may be refused for good: a sender
+    that is told 401 gives up, and a key that was revoked must not work for a moment.
+    """
+
+    def __init__(self, view: ControlView, clock: Clock, tokens: Tokens | None, complete: Callable[[], bool]) -> None:
+        self._complete = complete
         self._view = view
         self._clock = clock
         self._tokens = tokens
@@ -49,7 +58,9 @@ class Credentials:
         return _bearer(authorization).startswith(KEY_START)
 
     def department(self, authorization: str) -> Department:
-        """Return the department; raises UnauthenticatedError, or IssuerUnavailableError (tokens only)."""
+        """Return the department; raises UnauthenticatedError, RegisterUnreadError, IssuerUnavailableError."""
+        if not self._complete():
+            raise RegisterUnreadError
         self._follow()
         credential = _bearer(authorization)
         if self._tokens is not None and not credential.startswith(KEY_START):

@@ -29,8 +29,9 @@ from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import serve
-from services.subscriptions.control import ControlView
 from services.subscriptions.follower import ControlFollower
+
+READY_S = 0.5
 
 log = structlog.get_logger()
 
@@ -48,12 +49,13 @@ def run(settings: Settings, *, port: int) -> None:
     follower = ControlFollower(kafka, [topics.control_identities, topics.control_subscriptions], "gateway")
     follower.start(stop)
     letters = DeadLetters(kafka, topics)
-    gateway = _gateway(settings, contracts, publishing, Codec(registry), follower.view, letters, clock)
+    gateway = _gateway(settings, contracts, publishing, Codec(registry), follower, letters, clock)
     acceptance = gateway.acceptance
 
     def prepare() -> None:
         _connect(kafka, acceptance, publishing, settings, stop)
-        follower.caught_up(timeout_s=60)
+        while not stop.is_set() and not follower.caught_up(READY_S):
+            pass
         ready.set()
         while not stop.is_set():
             _close(acceptance.stuck.get())
@@ -81,7 +83,7 @@ def _gateway(
     contracts: Contracts,
     publishing: Publishing,
     codec: Codec,
-    view: ControlView,
+    follower: ControlFollower,
     letters: DeadLetters,
     clock: Clock,
 ) -> Gateway:
@@ -90,9 +92,9 @@ def _gateway(
     remembered = Remembered(limits.remembered)
     return Gateway(
         Acceptance(publishing, contracts.types, remembered, clock, limits),
-        Credentials(view, clock, tokens),
+        Credentials(follower.view, clock, tokens, lambda: follower.caught_up(0)),
         RateLimits(limits, clock),
-        Preview(view, codec.decode, contracts.follow_up_types(), clock),
+        Preview(follower.view, codec.decode, contracts.follow_up_types(), clock),
         publishing,
         letters,
         contracts,
