@@ -24,6 +24,7 @@ LAZY = {
     "subscription": "services.portal.subscription_commands:subscription",
     "import": "producers.files.commands:import_file",
     "relay": "producers.outbox.commands:relay",
+    "poller": "producers.poller.commands:poller",
     "parked": "consumers.pusher.commands:parked",
     "lag": "consumers.monitor.commands:lag",
     "report": "services.reporting.commands:report",
@@ -79,7 +80,11 @@ PROCESSES = {
     "monitor": ("consumers.monitor.process", 8094),
 }
 """Every process of an installation, with its module and default port."""
-ATTACHED = {"relay": ("producers.outbox.process", 8095), "drop": ("producers.files.process", 8097)}
+ATTACHED = {
+    "relay": ("producers.outbox.process", 8095),
+    "poller": ("producers.poller.process", 8096),
+    "drop": ("producers.files.process", 8097),
+}
 """Processes that go with a department's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal", "feeds")
 

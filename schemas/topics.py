@@ -89,6 +89,10 @@ class Topics:
         """Return the specification of the topic in which each outbox relay keeps what it published last."""
         return TopicSpec(self.control_relay, 1, retention_ms=-1, compacted=True)
 
+    def poller_spec(self, name: str) -> TopicSpec:
+        """Return the specification of the topic in which a table poller keeps what it knows: rows 0, rejects 1."""
+        return TopicSpec(f"{self.prefix}control.poller.{name}", 2, retention_ms=-1, compacted=True)
+
     def agency_specs(self, agency: str) -> list[TopicSpec]:
         """Return the topics that an agency needs: its feed and its parking place."""
         return [TopicSpec(self.feed(agency), 1), TopicSpec(self.parked(agency), 1)]

@@ -135,6 +135,17 @@ class Department:
             self.execute(ending, row)
         eventually(lambda: not self.execute(waiting), 20, "the end of waiting sessions")
 
+    def end_sessions_but_mine(self) -> None:
+        """End every other session with this database, as a server does with those that hang."""
+        if self.kind == "postgresql":
+            others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ending = "SELECT pg_terminate_backend(%s)"
+        else:
+            others = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+            ending = "KILL %s"
+        for row in self.execute(others):
+            self.execute(ending, row)
+
     def states(self) -> dict[str, str]:
         """Return each row's state by its id."""
         return {str(id_): str(state) for id_, state in self.execute("SELECT id, state FROM hongyan_outbox")}
@@ -149,3 +160,22 @@ def mariadb(server: MariaDb, database: str) -> Department:
     """Return a department on MariaDB."""
     url = f"mysql://root@127.0.0.1:{server.port}/{database}"
     return Department("mariadb", url, partial(server.connect, database))
+
+
+class refused:  # noqa: N801  (a context)
+    """While it lasts, PostgreSQL lets nobody into the department's database."""
+
+    def __init__(self, department: Department) -> None:
+        self._name = psycopg.conninfo.conninfo_to_dict(department.url)["dbname"]
+        self._elsewhere = psycopg.conninfo.make_conninfo(department.url, dbname="postgres")
+
+    def __enter__(self) -> None:
+        self._run(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS false")
+        self._run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name}'")
+
+    def __exit__(self, *_: object) -> None:
+        self._run(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS true")
+
+    def _run(self, statement: str) -> None:
+        with psycopg.connect(self._elsewhere, autocommit=True) as connection:
+            connection.execute(statement)

@@ -121,6 +121,14 @@ class DropSettings(BaseModel):
     poll_s: float = Field(1.0, gt=0, description="seconds between two looks into in/")
 
 
+class PollerSettings(BaseModel):
+    """The table poller of one department's table or view."""
+
+    mapping: Path | None = Field(None, description="the mapping file (YAML), see docs/poller.md")
+    dsn: SecretStr | None = Field(None, description="SQLAlchemy URL of the database; it goes before the mapping's url")
+    lock_idle_s: float = Field(60.0, ge=1, description="the database ends a poller that hangs for so many seconds")
+
+
 class DeliverySettings(BaseModel):
     """How the pusher delivers."""
 
@@ -202,6 +210,7 @@ class Settings(BaseSettings):
     router: RouterSettings = RouterSettings()
     relay: RelaySettings = RelaySettings()
     drop: DropSettings = DropSettings()
+    poller: PollerSettings = PollerSettings()
     delivery: DeliverySettings = DeliverySettings()
     statistics: StatisticsSettings = StatisticsSettings()
     security: SecuritySettings = SecuritySettings()

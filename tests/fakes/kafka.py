@@ -401,7 +401,7 @@ class FakeAdmin:
 
     def cluster_id(self) -> str:
         """Return the cluster's id."""
-        return "fake"
+        return f"fake-{id(self._cluster)}"
 
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed."""

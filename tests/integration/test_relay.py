@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
@@ -28,7 +27,7 @@ from services.runtime.settings import KafkaSettings, RelaySettings, Settings
 from tests.broker import Broker
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
-from tests.databases import Department, MariaDb
+from tests.databases import Department, MariaDb, refused
 from tests.events import ACCEPTED, SOURCE, TestEvents, attribute
 from tests.outbox import accept, by_key, commit, ids, published
 from tests.processes import Processes, Running
@@ -308,25 +307,6 @@ def test_a_database_that_goes_away_is_waited_for(
     commit(department, ("after", 1))
     eventually(lambda: by_key(kafka, own)[KEY] == ["before", "after"], LONG_S)
     assert state_of(relay) == "working"
-
-
-class refused:  # noqa: N801  (a context)
-    """While it lasts, PostgreSQL lets nobody into the department's database."""
-
-    def __init__(self, department: Department) -> None:
-        self._name = psycopg.conninfo.conninfo_to_dict(department.url)["dbname"]
-        self._elsewhere = psycopg.conninfo.make_conninfo(department.url, dbname="postgres")
-
-    def __enter__(self) -> None:
-        self._run(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS false")
-        self._run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self._name}'")
-
-    def __exit__(self, *_: object) -> None:
-        self._run(f"ALTER DATABASE {self._name} ALLOW_CONNECTIONS true")
-
-    def _run(self, statement: str) -> None:
-        with psycopg.connect(self._elsewhere, autocommit=True) as connection:
-            connection.execute(statement)
 
 
 def test_a_kafka_that_is_away_is_waited_for(

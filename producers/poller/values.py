@@ -1,0 +1,96 @@
+"""Values of other people's databases: as plain JSON for mapping and digests, and packed so that they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+_BIT_BYTES = 8
+_UNPACK: Mapping[str, Callable[[str], Any]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "decimal": Decimal,
+    "uuid": UUID,
+    "bytes": bytes.fromhex,
+}
+
+
+def plain(value: object) -> Any:  # noqa: ANN401  (JSON)
+    """Return a column's value as JSON: times in ISO 8601 as they stand, whole decimals as int, other ones as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _text_or_bits(bytes(value))
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return str(value)
+
+
+def _text_or_bits(value: bytes) -> str | int:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = None
+    if text is not None and text.isprintable():
+        return text
+    return int.from_bytes(value) if len(value) <= _BIT_BYTES else value.hex()  # MySQL's BIT
+
+
+def pack(value: object) -> Any:  # noqa: ANN401  (JSON)
+    """Return a key's or cursor's value as JSON from which :func:`unpack` makes the same again."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, date):
+        return {"date": value.isoformat()}
+    if isinstance(value, Decimal):
+        return {"decimal": str(value)}
+    if isinstance(value, UUID):
+        return {"uuid": str(value)}
+    if isinstance(value, bytes | bytearray):
+        return {"bytes": bytes(value).hex()}
+    raise TypeError(f"不能作键或游标 (can't be a key or cursor): {type(value).__name__}")
+
+
+def unpack(packed: Any) -> Any:  # noqa: ANN401  (what was packed)
+    """Return what was packed."""
+    if not isinstance(packed, dict):
+        return packed
+    ((kind, text),) = packed.items()
+    return _UNPACK[kind](text)
+
+
+def earlier(cursor: Any, overlap: float, text_format: str | None) -> Any:  # noqa: ANN401  (a cursor)
+    """Return the cursor value that lies ``overlap`` before: seconds of a time, whole days of a date, else units."""
+    if isinstance(cursor, datetime):
+        return cursor - timedelta(seconds=overlap)
+    if isinstance(cursor, date):
+        return cursor - timedelta(days=-(-overlap // 86_400))
+    if isinstance(cursor, str):
+        if text_format is None:
+            return cursor
+        return (datetime.strptime(cursor, text_format) - timedelta(seconds=overlap)).strftime(text_format)
+    return cursor - type(cursor)(overlap)
+
+
+def not_after(cursor: Any, now: datetime, zone: ZoneInfo, text_format: str | None) -> Any:  # noqa: ANN401
+    """Return the cursor, or now where that is before: one bad clock must not hide all rows to come."""
+    local = now.astimezone(zone)
+    if isinstance(cursor, datetime):
+        return min(cursor, now if cursor.tzinfo else local.replace(tzinfo=None))
+    if isinstance(cursor, date):
+        return min(cursor, local.date())
+    if isinstance(cursor, str) and text_format is not None:
+        return min(cursor, local.strftime(text_format))
+    return cursor
