@@ -44,7 +44,9 @@ class DatabaseSettings(BaseModel):
 class RegistrySettings(BaseModel):
     """Where the schema registry (Confluent REST API) is."""
 
-    url: str = Field("http://127.0.0.1:8081", description="base address; an external registry may be named here")
+    url: str = Field(
+        "http://127.0.0.1:8081", description="base address; with one that is set, `hongyan up` starts none"
+    )
     timeout_s: float = Field(5.0, gt=0, description="seconds to wait for its answer")
 
 

@@ -111,9 +111,9 @@ def start_stack(
 ) -> Iterator[Stack]:
     """Start an installation in ``settings.data_dir``, wait until every process answers, and stop it all at the end.
 
-    ``port`` is the first process's, the others count on from it. A process that dies is started again. Raises
-    ConflictError when one runs in that folder already or a port is taken, HongyanError with the end of a log when
-    something does not come up, or when ``stop`` is set meanwhile.
+    ``port`` is the first process's, the others count on from it. A process that dies is started again. A registry that
+    the settings name is used instead of one of our own. Raises ConflictError when one runs in that folder already or a
+    port is taken, HongyanError with the end of a log when something does not come up, or when ``stop`` is set meanwhile.
     """
     data = settings.data_dir.resolve()
     stop = stop or threading.Event()
@@ -124,15 +124,21 @@ def start_stack(
             try:
                 ports = Ports(data / "ports.json")
                 servers = start_servers(data, supervisor, settings, kafka_port, ports=ports, stop=stop)
-                taken = {p.name: ports.take(p.name, port + n if port else None) for n, p in enumerate(processes)}
+                ours = [(n, p) for n, p in enumerate(processes) if not _is_elsewhere(p, settings)]
+                taken = {p.name: ports.take(p.name, port + n if port else None) for n, p in ours}
                 stack.settings = _completed(settings, data, servers, taken)
                 stack.addresses = _addresses(stack.settings, taken)
                 _prepare(stack.settings)
-                _start_processes(stack, supervisor, processes, taken, stop)
+                _start_processes(stack, supervisor, [p for _, p in ours], taken, stop)
                 stack.publish()
                 yield stack
             finally:
                 stack.withdraw()
+
+
+def _is_elsewhere(process: Process, settings: Settings) -> bool:
+    """Tell whether the settings name a registry: then none is started here."""
+    return process.name == "registry" and "url" in settings.registry.model_fields_set
 
 
 def _start_processes(

@@ -214,13 +214,14 @@ def test_a_killed_up_leaves_nothing_and_the_next_one_starts_at_once() -> None:
 
 
 def test_servers_that_are_given_are_used_instead(
-    servers: Servers, topics: OwnTopics, database_dsn: str, tmp_path: Path
+    servers: Servers, topics: OwnTopics, database_dsn: str, registry_url: str, tmp_path: Path
 ) -> None:
-    """With both settings given, no server is started; the table names theirs, every process, and where the keys are."""
+    """With all three given, none is started; the table names theirs, every process, and where the keys are."""
     given = {
         "HONGYAN_KAFKA__BOOTSTRAP_SERVERS": servers.bootstrap_servers,
         "HONGYAN_KAFKA__TOPIC_PREFIX": topics.prefix,
         "HONGYAN_DATABASE__DSN": database_dsn,
+        "HONGYAN_REGISTRY__URL": registry_url,
         "COLUMNS": "200",
     }
     process = call(tmp_path, **given)
@@ -232,9 +233,11 @@ def test_servers_that_are_given_are_used_instead(
     commands = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
     assert process.communicate(timeout=STOP_S)[1] is not None
-    assert all(name in table for name in (*PROCESSES, servers.bootstrap_servers, "keys.json"))
-    assert len(commands) == len(PROCESSES)
-    assert not [command for command in commands if "kafka.Kafka" in command or "/bin/postgres" in command]
+    ours = PROCESSES.keys() - {"registry"}
+    assert all(name in table for name in (*ours, servers.bootstrap_servers, "keys.json"))
+    assert len(commands) == len(ours)
+    theirs = ("kafka.Kafka", "/bin/postgres", "serve registry")
+    assert not [command for command in commands if any(part in command for part in theirs)]
     assert not (tmp_path / "kafka").exists()
 
 
