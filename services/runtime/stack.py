@@ -113,7 +113,7 @@ def start_stack(
 
     ``port`` is the first process's, the others count on from it. A process that dies is started again. A registry that
     the settings name is used instead of one of our own. Raises ConflictError when one runs in that folder already or a
-    port is taken, HongyanError with the end of a log when something does not come up, or when ``stop`` is set meanwhile.
+    port is taken, HongyanError with the end of a log when something does not come up or ``stop`` is set meanwhile.
     """
     data = settings.data_dir.resolve()
     stop = stop or threading.Event()
