@@ -20,6 +20,8 @@ LAZY = {
     "department": "services.portal.commands:department",
     "agency": "services.portal.access_commands:agency",
     "deadletter": "services.portal.deadletter_commands:deadletter",
+    "explain": "services.portal.explain_commands:explain",
+    "follow-ups": "services.portal.explain_commands:follow_ups",
     "person": "services.portal.person_commands:person",
     "subscription": "services.portal.subscription_commands:subscription",
     "import": "producers.files.commands:import_file",

@@ -11,6 +11,7 @@ from schemas.topics import Topics
 from services.identity.repository import key_digest
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings
+from services.subscriptions.control import policy_id
 from services.subscriptions.sealing import Sealer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -26,9 +27,11 @@ class Configuration:
         self._topics = topics
         self._sealer = Sealer(settings.security)
 
-    def agency(self, agency: str, sink: str, *, state: str = "active", secret: str = SECRET) -> None:
+    def agency(
+        self, agency: str, sink: str, *, state: str = "active", secret: str = SECRET, division: str = "510000"
+    ) -> None:
         """Make an agency known; its topics must exist."""
-        entry = {"id": agency, "name": agency, "division": "510000", "sink": sink, "state": state}
+        entry = {"id": agency, "name": agency, "division": division, "sink": sink, "state": state}
         self._put(self._topics.control_subscriptions, f"agency/{agency}", entry | {"secret": self._sealer.seal(secret)})
 
     def subscription(
@@ -40,10 +43,14 @@ class Configuration:
         *,
         state: str = "active",
         valid_until: str | None = None,
+        **more: Any,
     ) -> None:
-        """Make a subscription known."""
+        """Make a subscription known, and its field policy, which stays known when it has ended."""
         entry = {"id": name, "agency": agency, "types": list(types), "filters": list(filters), "state": state}
-        self._put(self._topics.control_subscriptions, f"subscription/{name}", entry | {"valid_until": valid_until})
+        if more.get("fields") is not None:
+            self._put(self._topics.control_subscriptions, f"policy/{policy_id(more['fields'])}", more["fields"])
+        entry |= {"valid_until": valid_until, **more}
+        self._put(self._topics.control_subscriptions, f"subscription/{name}", entry)
 
     def access(
         self, agency: str, key: str, channel: str = "pull", *, ack_key: str | None = None, live: bool = True

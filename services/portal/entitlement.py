@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
+from schemas.codec import Codec
 from schemas.contracts import Contracts
 from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
 from services.identity.people import PersonRepository
 from services.identity.repository import DepartmentRepository
 from services.portal.actors import Callers
+from services.portal.answers import Answers, answer_routes
+from services.portal.explaining import Explaining
 from services.portal.people import People, person_routes
 from services.portal.subscriptions import Grants, subscription_routes
+from services.portal.tracking import Tracking
 from services.routing.fields import policy_of
 from services.routing.redaction import Redactor
 from services.runtime.clock import Clock
+from services.runtime.kafka.port import Kafka
 from services.subscriptions.grants import GrantRepository
 from services.subscriptions.repository import SubscriptionRepository
 
@@ -26,6 +32,8 @@ def add_entitlement(
     people: PersonRepository,
     contracts: Contracts,
     registry: RegistryClient,
+    kafka: Kafka,
+    topics: Topics,
     clock: Clock,
     admin_key: str,
 ) -> None:
@@ -35,5 +43,16 @@ def add_entitlement(
     grants = Grants(repository, agencies, contracts, redactor, clock)
     router = APIRouter(prefix="/v1")
     person_routes(router, People(people, departments))
+    explaining = Explaining(
+        kafka,
+        topics,
+        contracts,
+        Codec(registry),
+        repository,
+        agencies,
+        clock,
+        lambda policy: Redactor(registry, lambda _: policy),
+    )
+    answer_routes(router, Answers(grants, explaining, Tracking(kafka, topics, contracts, clock)), callers)
     subscription_routes(router, grants, callers)
     app.include_router(router)

@@ -70,6 +70,7 @@ def run(settings: Settings, *, port: int) -> None:
     admin_key = settings.security.admin_key.get_secret_value()
     add_routes(app, administration, access, desk, admin_key)
     grants = GrantRepository(pool, clock)
-    add_entitlement(app, grants, repository, departments, PersonRepository(pool), contracts, registry, clock, admin_key)
+    people = PersonRepository(pool)
+    add_entitlement(app, grants, repository, departments, people, contracts, registry, kafka, topics, clock, admin_key)
     serve(app, settings.http.host, port, stop)
     pool.close()

@@ -11,6 +11,7 @@ import typer
 
 from services.portal.client import CommandError, fail
 from services.portal.commands import AsJson, Reason, ask, show
+from services.portal.explain_commands import PATIENT_S
 
 subscription = typer.Typer(help="订阅 (subscriptions)", no_args_is_help=True)
 
@@ -87,6 +88,7 @@ def subscription_list(as_json: AsJson = False) -> None:
         "basis": "使用依据",
         "valid_until": "时限",
         "state": "状态",
+        "problems": "须处理",
     }
     show(ask("GET", "/v1/subscriptions"), columns, as_json)
 
@@ -103,6 +105,39 @@ def subscription_show(id: Id, as_json: AsJson = False) -> None:  # noqa: A002
             typer.echo(f"{label}: {_text(found[name])}")
     columns = {"version": "版本", "action": "决定", "decided_by": "何人", "reason": "理由", "decided_at": "时间"}
     show(found["decisions"], columns, as_json=False)
+    if found["backfill"] is not None:
+        one = found["backfill"]
+        typer.echo(
+            f"补送 (backfill): {one['percent']}%，已送 {one['routed']}，已终止不送 {one['withheld']}，"
+            f"分区 {one['partitions_done']}/{one['partitions']}"
+        )
+
+
+@subscription.command("dry-run")
+def subscription_dry_run(
+    id: Id,  # noqa: A002
+    since: Annotated[str, typer.Option("--from", help="自何时，例 2025-12-01 (from when)")],
+    until: Annotated[str, typer.Option("--to", help="至何时，不含，例 2026-01-01 (until when, left out)")],
+    samples: Annotated[int, typer.Option(help="样例数，只给数据提供方看 (examples, for the data's owner)")] = 0,
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """试算：批准之前，看它在一段时间里会收到什么 (what a grant would have given, before anyone approves it)."""
+    body = {"from": since, "to": until, "samples": samples, "by": by}
+    found = ask("POST", f"/v1/subscriptions/{quote(id)}/dry-run", body, timeout_s=PATIENT_S)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    typer.echo(f"{found['subscription']} v{found['version']} {found['from']} – {found['to']}")
+    typer.echo(
+        f"看过 {found['read']} 个事件，会收到 {found['matched']} 个；其中已终止、补送时不送 {found['ended_since']} 个；"
+        f"不能求值 {found['failed']} 个" + ("" if found["complete"] else "；事件过多，未看完 (too many, stopped)")
+    )
+    show(
+        [{"day": day, "count": count} for day, count in found["days"].items()], {"day": "日期", "count": "个数"}, False
+    )
+    for sample in found["samples"]:
+        typer.echo(json.dumps(sample, ensure_ascii=False, indent=2))
 
 
 @subscription.command("submit")
@@ -169,6 +204,7 @@ def _text(value: object) -> str:
 _SHOWN = {
     "id": "编号",
     "state": "状态",
+    "problems": "须处理",
     "version": "版本",
     "agency": "接收单位",
     "types": "事件类型",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.contracts import Contracts, EventContract, walk_fields
+from schemas.contracts import Contracts, walk_fields
 from schemas.formats import division_prefix, is_division_prefix
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import parse_time
@@ -115,22 +115,27 @@ class Grants:
 
     def visible(self, caller: Actor) -> list[dict[str, Any]]:
         """Return the grants that somebody may see."""
-        return [row for row in self.repository.list() if self.seen_by(caller, row)]
+        return [self._attended(row) for row in self.repository.list() if self.seen_by(caller, row)]
 
     def get(self, caller: Actor, subscription: str) -> dict[str, Any]:
         """Return one with its decisions; raises NotFoundError or ForbiddenError."""
         row = self.repository.get(subscription)
         if not self.seen_by(caller, row):
             raise ForbiddenError(f"{caller.name} 无权查看 {subscription} (not theirs to see)")
-        return row
+        return self._attended(row)
+
+    def _attended(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Add to a grant in force what a later schema has taken away from it, for somebody to see to."""
+        if row["state"] not in {"approved", "active", "suspended"}:
+            return row | {"problems": []}
+        found = content_problems(self._contracts, row["types"], row["filters"], row["fields"])
+        return row | {"problems": [f"{one.pointer}: {one.detail}" for one in found]}
 
     def check(self, grant: Grant) -> None:
         """Raise InvalidError that names everything that keeps a grant from being given."""
-        problems = [*self._type_problems(grant), *_filter_problems(grant.filters)]
+        problems = content_problems(self._contracts, grant.types, grant.filters, grant.fields)
         if not problems:
-            problems = [*self._data_problems(grant), *self._reach_problems(grant), *self._time_problems(grant)]
-            schemas = {name: self._contracts.types[name].schema for name in grant.types}
-            problems += field_problems(grant.fields, schemas) if grant.fields is not None else []
+            problems = [*self._reach_problems(grant), *self._time_problems(grant)]
         if problems:
             raise InvalidError(problems)
 
@@ -159,26 +164,6 @@ class Grants:
         grant = Grant(**values | {"divisions": [division_prefix(code) for code in body.divisions]})
         self.check(grant)
         return grant
-
-    def _type_problems(self, grant: Grant) -> list[FieldProblem]:
-        problems = []
-        for number, name in enumerate(grant.types):
-            contract = self._contracts.types.get(name)
-            if contract is None:
-                problems.append(FieldProblem(f"/types/{number}", f"没有这个事件类型 (unknown event type): {name}"))
-            elif contract.catalogue.sharing == "none":
-                problems.append(FieldProblem(f"/types/{number}", f"不予共享 (its owner does not share it): {name}"))
-        return problems
-
-    def _data_problems(self, grant: Grant) -> list[FieldProblem]:
-        contracts = [self._contracts.types[name] for name in grant.types]
-        known = {path.partition(".")[0] for contract in contracts for path, _ in _paths(contract)}
-        return [
-            FieldProblem(f"/filters/{number}", f"所订类型都没有字段 data.{name} (no type of the grant has it)")
-            for number, expression in enumerate(grant.filters)
-            for text in cel_expressions(expression)
-            for name in sorted(set(_DATA_FIELD.findall(text)) - known)
-        ]
 
     def _reach_problems(self, grant: Grant) -> list[FieldProblem]:
         problems = [
@@ -216,8 +201,39 @@ class Grants:
         return problems
 
 
-def _paths(contract: EventContract) -> list[tuple[str, Any]]:
-    return list(walk_fields(contract.schema))
+def content_problems(
+    contracts: Contracts,
+    types: Sequence[str],
+    filters: Sequence[Mapping[str, Any]],
+    fields: Mapping[str, Any] | None,
+) -> list[FieldProblem]:
+    """Return what a grant names that is not there, or not shared: types, filters, and fields of data and policy.
+
+    Asked again of a grant in force, it tells what a later schema has taken away.
+    """
+    problems = [*_type_problems(contracts, types), *_filter_problems(filters)]
+    if problems:
+        return problems
+    schemas = {name: contracts.types[name].schema for name in types}
+    known = {path.partition(".")[0] for schema in schemas.values() for path, _ in walk_fields(schema)}
+    problems += [
+        FieldProblem(f"/filters/{number}", f"所订类型都没有字段 data.{name} (no type of the grant has it)")
+        for number, expression in enumerate(filters)
+        for text in cel_expressions(expression)
+        for name in sorted(set(_DATA_FIELD.findall(text)) - known)
+    ]
+    return problems + (field_problems(fields, schemas) if fields is not None else [])
+
+
+def _type_problems(contracts: Contracts, types: Sequence[str]) -> list[FieldProblem]:
+    problems = []
+    for number, name in enumerate(types):
+        contract = contracts.types.get(name)
+        if contract is None:
+            problems.append(FieldProblem(f"/types/{number}", f"没有这个事件类型 (unknown event type): {name}"))
+        elif contract.catalogue.sharing == "none":
+            problems.append(FieldProblem(f"/types/{number}", f"不予共享 (its owner does not share it): {name}"))
+    return problems
 
 
 def _filter_problems(filters: Sequence[Any]) -> Sequence[FieldProblem]:
@@ -253,10 +269,6 @@ def subscription_routes(router: APIRouter, grants: Grants, callers: Callers) -> 
     @router.get("/subscriptions")
     def all_of_them(who: Calling) -> list[dict[str, Any]]:
         return grants.visible(who)
-
-    @router.get("/subscriptions/{subscription}")
-    def one(subscription: str, who: Calling) -> dict[str, Any]:
-        return grants.get(who, subscription)
 
     @router.post("/subscriptions/{subscription}/{action}")
     def act(

@@ -12,12 +12,9 @@ import orjson
 
 from schemas.envelope import header_attributes
 from schemas.topics import DEADLETTER_STAGES, Topics
-from services.runtime.errors import KafkaUnavailableError, NotFoundError
+from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Kafka, Partition, Record
-
-POLL_S = 0.2
-BATCH = 500
-IDLE_POLLS = 50
+from services.runtime.kafka.scanning import scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +113,7 @@ class DeadLetters:
 
     def _read(self, topic: str, start: int | None = None) -> Iterator[Record]:
         """Yield the records from ``start`` (else the first kept) to what is the end now; raises UnavailableError."""
-        partition = Partition(topic, 0)
-        consumer = self._kafka.consumer(None, client_id="deadletters")
-        try:
-            consumer.assign([partition])
-            end = consumer.end_offsets([partition])[partition]
-            first = consumer.beginning_offsets([partition])[partition]
-            consumer.seek(partition, first if start is None else min(max(start, first), end))
-            idle = 0
-            while consumer.position(partition) < end:
-                found = consumer.poll(POLL_S, BATCH)
-                idle = 0 if found else idle + 1
-                if idle > IDLE_POLLS:
-                    raise KafkaUnavailableError(f"{topic}: Kafka 没有应答 (no answer)")
-                for records in found.values():
-                    yield from records
-        finally:
-            consumer.close()
+        return scan(self._kafka, [Partition(topic, 0)], start=start, client_id="deadletters")
 
 
 def _letter(stage: str, record: Record) -> Letter:

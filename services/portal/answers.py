@@ -1,0 +1,97 @@
+"""What is explained, tried and tracked, over the administration API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.times import parse_time
+from services.portal.actors import Callers, Calling
+from services.portal.explaining import Explaining, Period
+from services.portal.subscriptions import Grants
+from services.portal.tracking import Tracking
+from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
+from services.subscriptions.lifecycle import Actor
+
+
+class DryRunBody(BaseModel):
+    """The period to try (times, or days in Shanghai; the end left out), and how many examples to show."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    from_: str = Field(alias="from")
+    to: str
+    samples: Annotated[int, Field(ge=0, le=20)] = 0
+    by: str | None = None
+
+
+class Answers:
+    """Who may ask what: the agency of itself, the owner of its types, the administrator of all but data."""
+
+    def __init__(self, grants: Grants, explaining: Explaining, tracking: Tracking) -> None:
+        self._grants = grants
+        self._explaining = explaining
+        self._tracking = tracking
+
+    def explain(self, who: Actor, event: str, agency: str, source: str | None) -> dict[str, Any]:
+        """Explain an event at an agency."""
+        found = self._explaining.explain(event, agency, source)
+        person = who.person
+        if person is None or person.agency == agency or person.owns([found["event"]["type"]]):
+            return found
+        raise ForbiddenError(f"{who.name} 无权查看 {agency} 的 {event} (not theirs to see)")
+
+    def dry_run(self, who: Actor, subscription: str, body: DryRunBody) -> dict[str, Any]:
+        """Try a grant on the past. Examples are data: only the owner of all its types is shown them."""
+        row = self._grants.get(who, subscription)
+        if body.samples and not (who.person is not None and who.person.owns(row["types"])):
+            raise ForbiddenError("样例只给数据提供方的批准人看 (examples are shown to the data's owner alone)")
+        problems: list[FieldProblem] = []
+        times = []
+        for name, text in (("from", body.from_), ("to", body.to)):
+            try:
+                times.append(parse_time(text)[0])
+            except ValueError as error:
+                problems.append(FieldProblem(f"/{name}", str(error)))
+        if not problems and times[0] >= times[1]:
+            problems.append(FieldProblem("/to", "应晚于 from (later than from)"))
+        if problems:
+            raise InvalidError(problems)
+        return self._explaining.dry_run(row, Period(*times), body.samples)
+
+    def show(self, who: Actor, subscription: str) -> dict[str, Any]:
+        """Return a grant, and how far its backfill is."""
+        row = self._grants.get(who, subscription)
+        if row["backfill_from"] is None or row["approver"] is None:
+            return row | {"backfill": None}
+        return row | {"backfill": self._tracking.backfill(subscription, row["types"])}
+
+    def follow_ups(self, who: Actor, state: str, overdue: bool) -> list[dict[str, Any]]:
+        """Return the follow-ups that somebody may see."""
+        rows = self._tracking.follow_ups(open_only=state == "open", overdue_only=overdue)
+        person = who.person
+        return [row for row in rows if person is None or person.agency == row["agency"] or person.owns([row["type"]])]
+
+
+def answer_routes(router: APIRouter, answers: Answers, callers: Callers) -> None:
+    """Put the routes on a router."""
+
+    @router.get("/subscriptions/{subscription}")
+    def show(subscription: str, who: Calling) -> dict[str, Any]:
+        return answers.show(who, subscription)
+
+    @router.post("/subscriptions/{subscription}/dry-run")
+    def dry_run(subscription: str, body: DryRunBody, who: Calling) -> dict[str, Any]:
+        return answers.dry_run(callers.acting(who, body.by), subscription, body)
+
+    @router.get("/explain")
+    def explain(event: str, agency: str, who: Calling, source: str | None = None) -> dict[str, Any]:
+        return answers.explain(who, event, agency, source)
+
+    @router.get("/follow-ups")
+    def follow_ups(
+        who: Calling, state: Annotated[str, Query(pattern="^(open|all)$")] = "open", overdue: bool = False
+    ) -> list[dict[str, Any]]:
+        return answers.follow_ups(who, state, overdue)

@@ -1,0 +1,83 @@
+"""``hongyan explain`` and ``hongyan follow-ups``: why an agency got an event, and who owes an answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from services.portal.commands import AsJson, ask, show
+
+PATIENT_S = 600.0
+
+
+def explain(
+    event: Annotated[str, typer.Argument(help="事件 id (event id)")],
+    agency: Annotated[str, typer.Argument(help="接收单位编号 (agency)")],
+    source: Annotated[str | None, typer.Option(help="来源，同一 id 有多个来源时给出 (source)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """说明一个单位为何收到或没有收到某个事件 (why an agency got an event or not)."""
+    query = {"event": event, "agency": agency} | ({"source": source} if source else {})
+    found = ask("GET", f"/v1/explain?{urlencode(query)}", timeout_s=PATIENT_S)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    event_of = found["event"]
+    typer.echo(
+        f"{event_of['type']} {event_of['id']} @ {event_of['topic']}/{event_of['partition']}/{event_of['offset']}"
+    )
+    typer.echo(f"台账 (ledger): {found['verdict']} {found['reason'] or ''}".rstrip())
+    for got in found["got"]:
+        typer.echo(f"收到 (got): {got['how']} {_versions(got)} 字段策略 {got['policy'] or '全部 (whole)'}")
+        for path, outcome in (got["fields"] or {}).items():
+            if outcome != "show":
+                typer.echo(f"  {path}: {outcome}")
+    if not found["got"]:
+        typer.echo("没有收到 (did not get it)")
+    for one in found["delivered"]:
+        typer.echo(f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {one['last_at']}")
+    for one in found["now"]:
+        typer.echo(
+            f"按现在的订阅 (by the grant as it is now) {one['subscription']} v{one['version']}: {_sign(one['matches'])}"
+        )
+        for right in one["rights"]:
+            typer.echo(f"  {_sign(right['holds'])} {right['right']}: {right['said']}")
+        for each in one["filters"]:
+            _filter(each, "  ")
+
+
+def _filter(found: dict[str, Any], indent: str) -> None:
+    failed = f" {found['failed']}" if "failed" in found else ""
+    typer.echo(f"{indent}{_sign(found['holds'])} {json.dumps(found['filter'], ensure_ascii=False)}{failed}")
+    for inner in found.get("inner", ()):
+        _filter(inner, indent + "  ")
+
+
+def _versions(got: dict[str, Any]) -> str:
+    return "，".join(f"{name} v{version}" for name, version in got["versions"].items())
+
+
+def _sign(holds: bool) -> str:
+    return "✓" if holds else "✗"
+
+
+def follow_ups(
+    everything: Annotated[bool, typer.Option("--all", help="包括已确认的 (acknowledged ones too)")] = False,
+    overdue: Annotated[bool, typer.Option(help="只看逾期的 (only those past the legal deadline)")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """更正、收回、撤销、移出：谁尚未确认，法定时限何日 (who has not acknowledged a follow-up, and by when)."""
+    query = urlencode({"state": "all" if everything else "open", "overdue": str(overdue).lower()})
+    rows = ask("GET", f"/v1/follow-ups?{query}", timeout_s=PATIENT_S)
+    columns = {
+        "event": "事件",
+        "type": "类型",
+        "agency": "单位",
+        "state": "状态",
+        "deadline": "时限",
+        "overdue": "逾期",
+    }
+    show(rows, columns, as_json)
