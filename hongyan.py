@@ -29,6 +29,8 @@ LAZY = {
     "poller": "producers.poller.commands:poller",
     "parked": "consumers.pusher.commands:parked",
     "lag": "consumers.monitor.commands:lag",
+    "figure": "services.statistics.commands:figure",
+    "statistics": "consumers.statistics.commands:statistics",
     "report": "services.reporting.commands:report",
     "simulate": "producers.simulation.commands:simulate",
     "demo": "producers.demonstration.commands:demo",

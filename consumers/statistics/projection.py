@@ -106,9 +106,9 @@ class Deliveries:
             "attempts": receipt.attempts,
             "last_at": ended,
         }
-        case_key = f"{receipt.agency}/{receipt.cursor}/{receipt.outcome}"
+        case_key = f"{receipt.agency}/{receipt.cursor}"
         # The same receipt may be written twice; the first stands, and its identity is what it says.
-        origin = Origin("urn:hongyan:push", f"{case_key}/{receipt.event_id}", None, ended)
+        origin = Origin("urn:hongyan:push", f"{case_key}/{receipt.outcome}/{receipt.event_id}", None, ended)
         said = f"{receipt.event_id}\n{receipt.source}\n{receipt.digest}".encode()
         return self._maker.fact(origin, case_key, data, _digest(said), place)
 

@@ -23,6 +23,7 @@ CARRIED_ON_RECORD_SHARE = 0.3
 CITY_SHARE = 0.005
 LONGEST_HANDLING = timedelta(days=12)
 SECOND = timedelta(seconds=1)
+LIMITS = {"legal_days": "20", "promised_days": "10"}
 REOPENED_SHARE = 0.003
 WITHDRAWN_SHARE = 0.002
 INTEGRATED_ONLINE_SHARE = 0.6
@@ -119,15 +120,18 @@ class MonthMaker:
         began = time_of(accepted)
         latest = max(began, min(began + LONGEST_HANDLING, self._to - SECOND))
         at = began + (latest - began) * self._random.random()
-        return {**accepted, "occurred_at": self._scribe.written(at), "result": self._result()}
+        taken = {**LIMITS, "actual_days": str((at - began).days)}
+        return {**accepted, "occurred_at": self._scribe.written(at), "result": self._result(), **taken}
 
     def _carried(self, handling: str, intake: str, at: datetime) -> Row:
-        return {**self._case(handling, intake, at), "result": self._result()}
+        case = self._case(handling, intake, at)
+        taken = {**LIMITS, "actual_days": str(LONGEST_HANDLING.days + int(case["project_no"][-2:]) % 6)}
+        return {**case, "result": self._result(), **taken}
 
     def _accepted_before(self, completed: Row) -> Row:
         """Return the acceptance, weeks before the month, of a case that is completed in it."""
         at = self._from - timedelta(minutes=self._random.randint(60, 60 * 24 * 40))
-        accepted = {name: text for name, text in completed.items() if name != "result"}
+        accepted = {name: text for name, text in completed.items() if name not in {"result", *LIMITS, "actual_days"}}
         return {**accepted, "occurred_at": self._scribe.written(at)}
 
     def _city_case(self) -> Row:

@@ -18,7 +18,7 @@ from services.statistics.definition import RECORDED, Metric
 from services.statistics.facts import kind_of
 from services.statistics.figure import Month
 from services.statistics.population import Population, PopulationError, population
-from services.statistics.shapes import PSEUDO_DIMENSIONS, Shape
+from services.statistics.shapes import PSEUDO_DIMENSIONS, Shape, matching
 from services.statistics.store import read_sql
 
 _LAST_MONTH = 999912
@@ -79,21 +79,24 @@ class Counter:
         self._cells: dict[str, list[CellRow]] = {}
         self._chosen: dict[tuple[str, tuple[str, ...]], list[CellRow]] = {}
 
-    def values(self, metric: Metric, month: Month, grouping: Grouping = everything) -> dict[str, Value]:
+    def values(
+        self, metric: Metric, month: Month, grouping: Grouping = everything, by: Sequence[str] = ()
+    ) -> dict[str, Value]:
         """Return what a counted metric comes to in a month, by group; a group without anything is left out.
 
-        Raises PopulationError when the population can't be told of an event.
+        ``by`` names the fields that the grouping asks for. Raises PopulationError when the population can't be told of
+        an event.
         """
-        chosen = self.chosen(metric, month, grouping)
-        if self._is_fast(metric):
+        chosen = self.chosen(metric, month, grouping, by)
+        if self._is_fast(metric) and not chosen.fields:
             return self._fast(metric, month, chosen)
         found = self._run(metric, month, chosen, _aggregate(metric))
         return {group: _value(metric, *rest) for group, *rest in found}
 
-    def chosen(self, metric: Metric, month: Month, grouping: Grouping = everything) -> Chosen:
+    def chosen(self, metric: Metric, month: Month, grouping: Grouping = everything, by: Sequence[str] = ()) -> Chosen:
         """Return the cells of a metric's population."""
         wanted = population(metric.population)
-        asked = tuple(sorted(wanted.fields() & self._details(metric)))
+        asked = tuple(sorted({*wanted.fields(), *by} & self._details(metric)))
         pairs = self._with_parts(metric, month, wanted, asked) if asked else self._whole(metric, wanted)
         found = Chosen(fields=asked)
         for cell, part in pairs:
@@ -108,37 +111,57 @@ class Counter:
         """Return what an aggregate over the counted facts gives: a statement over ``counted``."""
         return self._run(metric, month, self.chosen(metric, month), read_sql(aggregate).decode(), **more)
 
+    def digests(self, metric: Metric, month: Month) -> list[tuple[Any, ...]]:
+        """Return (month, cell, digest) of a metric that is counted by cells alone."""
+        statement = read_sql("fast_digests").replace(b"{counted}", metric.count.kind.encode())
+        first, last = span(metric, month)
+        values = {"first": first.number, "last": last.number, "cells": self.chosen(metric, month).cells}
+        return self._connection.execute(statement, values).fetchall()
+
+    def run_statement(self, metric: Metric, month: Month, name: str, **more: object) -> list[tuple[Any, ...]]:
+        """Return what a statement gives that chooses the facts of a metric by itself (see ``then_*.sql``)."""
+        chosen = self.chosen(metric, month)
+        part = read_sql("part_agrees").decode() if chosen.fields else ""
+        skipped = "true" if metric.count.kind == "events" else "false"
+        statement = read_sql(name).decode().replace("{part}", part).replace("{each}", skipped)
+        values = self._parameters(metric, month, chosen) | more
+        return self._connection.execute(statement.encode(), values).fetchall()
+
     def is_fast(self, metric: Metric) -> bool:
         """Tell whether the cells of the months are enough to count it."""
         return self._is_fast(metric)
 
+    def _types(self, metric: Metric) -> list[str]:
+        return matching(metric.types, self._shapes)
+
     def _details(self, metric: Metric) -> frozenset[str]:
-        return frozenset(name for kind in metric.types for name in self._shapes[kind].details)
+        return frozenset(name for kind in self._types(metric) for name in self._shapes[kind].details)
 
     def _whole(self, metric: Metric, wanted: Population) -> Iterator[tuple[CellRow, str]]:
         key = (metric.population, metric.types)
         if key not in self._chosen:
-            cells = [cell for kind in metric.types for cell in self._cells_of(kind)]
+            cells = [cell for kind in self._types(metric) for cell in self._cells_of(kind)]
             self._chosen[key] = [c for c in cells if _holds(metric, wanted, c, c.data)]
         return ((cell, "{}") for cell in self._chosen[key])
 
     def _with_parts(
         self, metric: Metric, month: Month, wanted: Population, asked: Sequence[str]
     ) -> Iterator[tuple[CellRow, str]]:
-        cells = {cell.id: cell for kind in metric.types for cell in self._cells_of(kind)}
+        cells = {cell.id: cell for kind in self._types(metric) for cell in self._cells_of(kind)}
         first = 0 if metric.period == "as_of" or metric.time == RECORDED else span(metric, month)[0].number
         last = month.number if metric.time != RECORDED else _LAST_MONTH
         values = {
             "fields": list(asked),
             "first": first,
             "last": last,
-            "kinds": _kinds(metric.types),
+            "kinds": _kinds(self._types(metric)),
             "cells": list(cells),
         }
         for number, part in self._connection.execute(read_sql("parts"), values):
             cell = cells[number]
-            if _holds(metric, wanted, cell, {**cell.data, **part}):
-                yield cell, json.dumps(part, ensure_ascii=False)
+            told = cell._replace(data={**cell.data, **part})
+            if _holds(metric, wanted, told, told.data):
+                yield told, json.dumps(part, ensure_ascii=False)
 
     def _cells_of(self, kind: str) -> list[CellRow]:
         if kind not in self._cells:
@@ -168,9 +191,13 @@ class Counter:
     ) -> list[tuple[Any, ...]]:
         statement = read_sql("chosen").decode().replace("{counted}", _counted(metric, chosen))
         statement = statement.replace("{aggregate}", aggregate)
+        values = self._parameters(metric, month, chosen) | more
+        return self._connection.execute(statement.encode(), values).fetchall()
+
+    def _parameters(self, metric: Metric, month: Month, chosen: Chosen) -> dict[str, object]:
         first, last = span(metric, month)
         counting = metric.count
-        values = {
+        return {
             "cells": chosen.cells,
             "parts": chosen.parts,
             "groups": chosen.groups,
@@ -179,15 +206,14 @@ class Counter:
             "last": last.number,
             "from": first.bounds[0],
             "to": last.bounds[1],
-            "kinds": _kinds(metric.types),
-            "ended": _kinds(metric.ended_by),
+            "kinds": _kinds(self._types(metric)),
+            "ended": _kinds(matching(metric.ended_by, self._shapes)),
             "field": counting.field,
             "once_per": counting.once_per,
             "legal": counting.legal,
             "actual": counting.actual,
             "percentile": counting.percentile,
         }
-        return self._connection.execute(statement.encode(), values | more).fetchall()
 
 
 def span(metric: Metric, month: Month) -> tuple[Month, Month]:

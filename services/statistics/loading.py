@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.runtime.errors import HongyanError, NotFoundError
 from services.statistics.definition import Metric, Text
 from services.statistics.population import Population, PopulationError, population
-from services.statistics.shapes import PSEUDO_DIMENSIONS, Shape
+from services.statistics.shapes import PSEUDO_DIMENSIONS, Shape, matching
 
 SHIPPED = Path(__file__).parent / "metrics"
 _NEED_FIELDS = ("sum", "distinct", "mean", "percentile")
@@ -151,11 +151,11 @@ def check(metric: Metric, shapes: Mapping[str, Shape], known: Mapping[str, Seque
         return _check_derived(metric, known)
     problems = []
     for kind in (*metric.types, *metric.ended_by):
-        if kind not in shapes:
+        if not any(found in shapes for found in matching([kind], shapes)):
             problems.append(f"types: 没有事件类型 (no such event type) {kind}")
     if problems:
         return problems
-    for kind in metric.types:
+    for kind in matching(metric.types, shapes):
         problems += _check_fields(metric, shapes[kind])
     return problems or _check_population(metric, shapes)
 
@@ -178,8 +178,8 @@ def _check_derived(metric: Metric, known: Mapping[str, Sequence[Metric]]) -> lis
 def _check_fields(metric: Metric, shape: Shape) -> Iterator[str]:
     counting = metric.count
     for dimension in metric.dimensions:
-        if dimension not in (*shape.dimensions, *PSEUDO_DIMENSIONS):
-            yield f"dimensions: {dimension} 不是 {shape.type} 的维度 (is none); {_list(shape.dimensions)}"
+        if dimension not in (*shape.fields(), *PSEUDO_DIMENSIONS):
+            yield f"dimensions: {dimension} 不是 {shape.type} 的字段 (no such field); {_list(shape.fields())}"
     named: list[tuple[str, str | None]] = [(counting.kind, counting.field)] if counting.kind in _NEED_FIELDS else []
     named += [("legal", counting.legal), ("actual", counting.actual)] if counting.kind == "speedup" else []
     named += [("once_per", counting.once_per)] if counting.once_per else []
@@ -196,7 +196,7 @@ def _check_population(metric: Metric, shapes: Mapping[str, Shape]) -> list[str]:
     except PopulationError as error:
         return [f"population: {error}"]
     problems: list[str] = []
-    for kind in metric.types:
+    for kind in matching(metric.types, shapes):
         shape = shapes[kind]
         for name in sorted(found.fields() - shape.fields()):
             problems.append(f"population: {kind} 没有字段 {name} (no such field); {_list(shape.fields())}")

@@ -91,12 +91,13 @@ class FigureReader:
         """Return what a metric comes to as now known."""
         if metric.count.derived:
             return self._derived(metric, month, where)
-        return self.counter.values(metric, month, self._only(where, month) if where else everything).get("", NOTHING)
+        grouping = self._only(where, month) if where else everything
+        return self.counter.values(metric, month, grouping, list(where)).get("", NOTHING)
 
     def grouped(self, metric: Metric, month: Month, dimension: str) -> dict[str, Value]:
         """Return what a metric comes to as now known, by the values of a dimension."""
         if not metric.count.derived:
-            return self.counter.values(metric, month, lambda cell: self._told(cell, dimension, month))
+            return self.counter.values(metric, month, lambda cell: self._told(cell, dimension, month), [dimension])
         names = [name for other in metric.count.metrics for name in self._parts(other, month, dimension)]
         return {name: self._derived(metric, month, {dimension: name}) for name in sorted(set(names))}
 

@@ -6,7 +6,7 @@ cell. Details are the fields left, kept for sums, distinct counts and population
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,16 @@ def shape_of(contract: EventContract) -> Shape:
 def shapes(contracts: Contracts) -> Mapping[str, Shape]:
     """Return the shapes of all types, the push service's own among them."""
     return {name: shape_of(contract) for name, contract in contracts.types.items()} | {DELIVERY: _DELIVERY}
+
+
+def matching(patterns: Iterable[str], known: Mapping[str, Shape]) -> list[str]:
+    """Return the types that are named: one that ends with ``.*`` names all of that beginning."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        start = pattern.removesuffix("*")
+        names = [name for name in known if name.startswith(start)] if pattern.endswith(".*") else [pattern]
+        found.update(dict.fromkeys(names))
+    return list(found)
 
 
 _DELIVERY = Shape(

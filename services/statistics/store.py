@@ -12,7 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
-from services.runtime.positions import Moves, PositionStore
+from services.runtime.positions import Moves, PartitionKey, PositionStore
 from services.statistics.facts import Cell, Deletion, Fact
 
 _SQL = Path(__file__).parent / "sql"
@@ -49,6 +49,12 @@ class FactStore(PositionStore):
         super().__init__(in_schema(dsn, schema), consumer)
         self._cells: set[int] = set()
         self._months: set[int] = set()
+
+    def positions(self) -> dict[PartitionKey, int]:
+        """Return the next offset of every partition that has one. Partitions are taken over anew: nothing is known."""
+        self._cells.clear()
+        self._months.clear()
+        return super().positions()
 
     def store(self, rows: Sequence[Fact | Deletion], moves: Moves) -> Stored:
         """Store facts and move each partition, in one transaction (see :meth:`PositionStore.moving`)."""

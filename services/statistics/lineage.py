@@ -1,0 +1,101 @@
+"""From a figure to the events behind it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.statistics.definition import Metric
+from services.statistics.figure import Figure, Month
+from services.statistics.reading import FigureReader
+
+SAMPLE = 5
+NO_LIMIT = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """One event behind a figure, and where it stands on the log."""
+
+    source: str
+    event_id: str
+    case_key: str
+    occurred_at: str
+    log: str
+    marks: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a figure came about. Of a figure computed from others ``parts`` explains these, and it has no events itself.
+
+    ``digest`` is one over the identities of all its events; ``marked`` counts those with quality marks, such as an
+    assumed offset. ``sample`` are the first events of the figure's last month, or all that were asked for.
+    """
+
+    figure: Figure
+    as_now_known: Figure
+    definition: Mapping[str, Any]
+    digest: str | None
+    marked: int
+    sample: Sequence[Behind]
+    parts: Sequence[Explanation] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "figure": self.figure.to_json(),
+            "as_now_known": self.as_now_known.to_json(),
+            "definition": dict(self.definition),
+            "digest": self.digest,
+            "marked": self.marked,
+            "sample": [asdict(one) for one in self.sample],
+            "parts": [part.to_json() for part in self.parts],
+        }
+
+
+def explain(reader: FigureReader, metric_id: str, month: str, *, all_ids: bool = False) -> Explanation:
+    """Explain a figure; raises NotFoundError."""
+    metric, at = reader.metric(metric_id, month), Month.parse(month)
+    figure, now = reader.figure(metric_id, month), reader.figure(metric_id, month, now=True)
+    said = metric.model_dump(mode="json", exclude_defaults=True) | {"version": metric.version, "digest": metric.digest}
+    if metric.count.derived:
+        parts = [explain(reader, one, month, all_ids=all_ids) for one in dict.fromkeys(metric.count.metrics)]
+        return Explanation(figure, now, said, None, 0, (), parts)
+    digest = events_digest(reader, metric, at)
+    return Explanation(figure, now, said, digest, marked(reader, metric, at), list(behind(reader, metric, at, all_ids)))
+
+
+def behind(reader: FigureReader, metric: Metric, month: Month, all_ids: bool = False) -> Iterator[Behind]:
+    """Give the events behind a counted metric, the earliest first: the first few of its last month, or all."""
+    narrow = metric if all_ids or metric.period == "as_of" else metric.model_copy(update={"period": "month"})
+    limit = NO_LIMIT if all_ids else SAMPLE
+    for row in reader.counter.run(narrow, month, "lineage_sample", limit=limit):
+        yield behind_of(row)
+
+
+def behind_of(row: tuple[Any, ...]) -> Behind:
+    """Return an event of a row: source, id, case, time, topic, partition, offset, marks."""
+    source, event_id, case_key, occurred_at, topic, partition, offset, marks = row
+    return Behind(source, event_id, case_key, occurred_at.isoformat(), f"{topic}/{partition}@{offset}", marks)
+
+
+def events_digest(reader: FigureReader, metric: Metric, month: Month) -> str:
+    """Return a digest over the identities of all events that a metric counts: month by month and cell by cell."""
+    if reader.counter.is_fast(metric):
+        rows = reader.counter.digests(metric, month)
+    else:
+        rows = reader.counter.run(metric, month, "lineage_digest")
+    found = hashlib.sha256()
+    for at, cell, digest in sorted(rows):
+        found.update(f"{at} {cell} ".encode() + bytes(digest))
+    return found.hexdigest()
+
+
+def marked(reader: FigureReader, metric: Metric, month: Month) -> int:
+    """Return how many of the counted events of a metric's last month (as of: of all) have quality marks."""
+    narrow = metric if metric.period == "as_of" else metric.model_copy(update={"period": "month"})
+    rows = reader.counter.run(narrow, month, "lineage_marked")
+    return int(rows[0][0]) if rows else 0

@@ -1,0 +1,1 @@
+SELECT count(*) FROM counted WHERE marks IS NOT NULL

@@ -1,0 +1,1 @@
+INSERT INTO statistics_outbox (id, type, data) VALUES (%s, %s, %s)

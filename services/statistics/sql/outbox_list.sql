@@ -1,0 +1,1 @@
+SELECT id, type, data, added_at FROM statistics_outbox ORDER BY added_at, id
