@@ -27,6 +27,8 @@ LAZY = {
     "import": "producers.files.commands:import_file",
     "relay": "producers.outbox.commands:relay",
     "poller": "producers.poller.commands:poller",
+    "ledger": "consumers.ledger.commands:ledger",
+    "trace": "services.portal.trace_commands:trace",
     "parked": "consumers.pusher.commands:parked",
     "lag": "consumers.monitor.commands:lag",
     "figure": "services.statistics.commands:figure",
@@ -82,14 +84,16 @@ PROCESSES = {
     "pusher": ("consumers.pusher.process", 8092),
     "statistics": ("consumers.statistics.process", 8093),
     "monitor": ("consumers.monitor.process", 8094),
+    "ledger": ("consumers.ledger.process", 8098),
 }
 """Every process of an installation, with its module and default port."""
 ATTACHED = {
     "relay": ("producers.outbox.process", 8095),
     "poller": ("producers.poller.process", 8096),
     "drop": ("producers.files.process", 8097),
+    "table-sink": ("consumers.table_sink.process", 8099),
 }
-"""Processes that go with a department's own system; `hongyan up` does not start them."""
+"""Processes that go with a department's or an agency's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal", "feeds")
 
 serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)

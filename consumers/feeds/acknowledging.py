@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from consumers.feeds.cursors import Cursors
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
+from consumers.runner.cursors import Cursors
 from schemas.receipts import Channel, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed

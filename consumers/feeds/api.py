@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from consumers.feeds.acknowledging import Acknowledging
 from consumers.feeds.credentials import AgencyCredentials
-from consumers.feeds.cursors import Cursors
 from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
 from consumers.feeds.feeds import Feeds
+from consumers.runner.cursors import Cursors
 from schemas.times import parse_time
 from services.delivery.acknowledgement import Acknowledgement, verified
 from services.identity.access import Access

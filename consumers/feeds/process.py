@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from consumers.feeds.acknowledging import Acknowledging
 from consumers.feeds.api import FeedsApi, feed_routes
-from consumers.feeds.cursors import Cursors
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
+from consumers.runner.cursors import Cursors
 from schemas.codec import Codec
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics

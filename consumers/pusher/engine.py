@@ -16,6 +16,7 @@ from consumers.pusher.line import Line, Office
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.receivers import Receivers
+from consumers.runner.cursors import cursor_of
 from schemas.topics import Topics
 from services.delivery.breaker import Breaker
 from services.delivery.retry import RetryPolicy
@@ -179,19 +180,35 @@ class Pusher:
         self._paused = full
 
     def _take_over(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
-        starts = {partition: consumer.position(partition) for partition in partitions}
+        held = {partition: consumer.position(partition) for partition in partitions}
+        starts = held | self._moved_meanwhile(held)
+        for partition, start in starts.items():
+            consumer.seek(partition, start)
         self._paused.clear()
-        self._in_loop(self._open_lines, starts)
+        self._in_loop(self._open_lines, starts, held)
         log.info("feeds_assigned", feeds=len(starts))
 
-    def _open_lines(self, starts: Mapping[Partition, int]) -> None:
+    def _moved_meanwhile(self, held: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Return the cursors that another channel has moved beyond what the pusher had committed."""
+        agencies = {partition: self._topics.agency_of(partition.topic) for partition in held}
+        asked = {p: agency for p, agency in agencies.items() if self._receivers.may_have_moved(agency)}
+        if not asked:
+            return {}
+        admin = self._kafka.admin()
+        try:
+            found = {p: cursor_of(admin, self._topics, p, agency) for p, agency in asked.items()}
+        finally:
+            admin.close()
+        return {partition: cursor for partition, cursor in found.items() if cursor > held[partition]}
+
+    def _open_lines(self, starts: Mapping[Partition, int], held: Mapping[Partition, int]) -> None:
         for partition, start in starts.items():
             receiver = self._receivers.get(self._topics.agency_of(partition.topic))
             if receiver is None:
                 continue
             breaker = Breaker(self._policy, self._settings.hold_after, random.random)
             window = Window(self._settings.window, start)
-            self._committed[partition] = Committed(start)
+            self._committed[partition] = Committed(held[partition])
             self._lines[partition] = Line(
                 partition, receiver, self._office, window, breaker, self._clock, self._settings.concurrency
             )

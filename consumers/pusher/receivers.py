@@ -28,8 +28,12 @@ class Receivers:
         return self._view.version
 
     def agencies(self) -> Collection[str]:
-        """Return all agencies, suspended ones too: their feeds are read by nobody else."""
-        return list(self._view.agencies)
+        """Return the agencies whose feeds are pushed, suspended ones too: their feeds are read by nobody else."""
+        return [agency for agency in list(self._view.agencies) if self._view.channel(agency) == "webhook"]
+
+    def may_have_moved(self, agency: str) -> bool:
+        """Tell whether another channel may have moved the agency's cursor."""
+        return agency in self._view.access
 
     def get(self, agency: str) -> Receiver | None:
         """Return where an agency's events go now, None for an unknown one."""
@@ -40,15 +44,7 @@ class Receivers:
             secret = self._secret(found)
         except ForbiddenError as error:
             return Receiver(agency, found.sink, (), str(error))
-        return Receiver(agency, found.sink, (secret,), self._held(found))
-
-    def _held(self, agency: Agency) -> str | None:
-        if agency.state != "active":
-            return "接收单位已暂停 (the agency is suspended)"
-        states = [s.state for s in list(self._view.subscriptions.values()) if s.agency == agency.id]
-        if states and "active" not in states:
-            return "没有生效的订阅 (no active subscription)"
-        return None
+        return Receiver(agency, found.sink, (secret,), self._view.held(agency))
 
     def _secret(self, agency: Agency) -> str:
         if agency.secret not in self._opened:

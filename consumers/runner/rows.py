@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import structlog
 from schemas.topics import Topics
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record, Sent
 from services.runtime.lifecycle import outlast
-from services.runtime.positions import Moves, PartitionKey
+from services.runtime.positions import Moves, PartitionKey, PositionLostError
 
 POLL_S = 0.2
 BATCH = 2000
+CHECK_S = 2.0
 ACKNOWLEDGE_S = 10.0
 
 log = structlog.get_logger()
@@ -109,12 +111,23 @@ class RowConsumer(Generic[Row, Stored]):
             producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=ACKNOWLEDGE_S)
             clients.callback(producer.close)
             consumer.subscribe(self._inputs, lambda given: self._take_over(consumer, given), self._give_up)
+            checked_at = time.monotonic()
             while not stop.is_set():
                 found = self._settled(consumer, consumer.poll(POLL_S, BATCH))
                 if found:
                     self._take(consumer, producer, found)
                 elif not self._reassigned:
                     self._on_idle()
+                    if time.monotonic() - checked_at > CHECK_S:
+                        self._check_positions()
+                        checked_at = time.monotonic()
+
+    def _check_positions(self) -> None:
+        """Notice while nothing comes that the table was emptied to be built anew; raises PositionLostError."""
+        held = self._store.positions()
+        lost = [partition for partition, at in self._expected.items() if held.get(_key(partition)) != at]
+        if lost:
+            raise PositionLostError(f"{len(lost)} positions are not where they were left")
 
     def _settled(self, consumer: Consumer, found: Found) -> Found:
         """Return what was polled, but nothing that may have been read before the table's positions were taken up."""

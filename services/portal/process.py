@@ -16,9 +16,11 @@ from services.delivery.network import parse_networks
 from services.identity.access import AccessRepository
 from services.identity.people import PersonRepository
 from services.identity.repository import DepartmentRepository
+from services.ledger.reading import LedgerReader
 from services.portal.access import AccessAdministration
 from services.portal.api import Administration, add_routes
 from services.portal.entitlement import add_entitlement
+from services.portal.events import event_routes, scopes
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
 from services.quarantine.desk import Desk
@@ -57,7 +59,8 @@ def run(settings: Settings, *, port: int) -> None:
         Sealer(settings.security),
         parse_networks(settings.delivery.allowed_networks),
     )
-    access = AccessAdministration(AccessRepository(pool), kafka, topics, Sealer(settings.security))
+    accesses = AccessRepository(pool)
+    access = AccessAdministration(accesses, kafka, topics, Sealer(settings.security))
     gateway = settings.gateway
     rules = ValidationRules(gateway.reject_bad_uscc, timedelta(seconds=gateway.future_skew_s), gateway.warnings)
     registry, clock = RegistryClient(settings.registry.url, settings.registry.timeout_s), SystemClock()
@@ -72,5 +75,6 @@ def run(settings: Settings, *, port: int) -> None:
     grants = GrantRepository(pool, clock)
     people = PersonRepository(pool)
     add_entitlement(app, grants, repository, departments, people, contracts, registry, kafka, topics, clock, admin_key)
+    app.include_router(event_routes(LedgerReader(pool), scopes(accesses, admin_key)))
     serve(app, settings.http.host, port, stop)
     pool.close()

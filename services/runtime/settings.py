@@ -171,6 +171,15 @@ class FeedsSettings(BaseModel):
     max_digest: int = Field(100_000, ge=1, description="events that one digest covers at most")
 
 
+class TableSinkSettings(BaseModel):
+    """The table sink of one agency."""
+
+    config: Path | None = Field(None, description="a YAML file with agency, dsn, prefix, instead of those below")
+    agency: str | None = Field(None, description="whose feed is written")
+    dsn: SecretStr | None = Field(None, description="the agency's database: postgresql://… or mysql://…")
+    prefix: str = Field("", pattern=r"^\w{0,20}$", description="put before the names of its tables")
+
+
 class SecuritySettings(BaseModel):
     """Keys."""
 
@@ -209,6 +218,7 @@ class Settings(BaseSettings):
     oauth: OAuthSettings = OAuthSettings()
     portal: PortalSettings = PortalSettings()
     feeds: FeedsSettings = FeedsSettings()
+    table_sink: TableSinkSettings = TableSinkSettings()
     router: RouterSettings = RouterSettings()
     relay: RelaySettings = RelaySettings()
     drop: DropSettings = DropSettings()

@@ -1,0 +1,77 @@
+"""The ledger's consumer: every record of events, routes and receipts becomes rows, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter
+
+from consumers.runner.rows import Never, RowConsumer
+from schemas.codec import Codec, UndecodableValue
+from schemas.contracts import Contracts
+from schemas.envelope import header_attributes
+from schemas.registry_client import RegistryAway, RegistryError
+from schemas.topics import Topics
+from services.ledger.repository import LedgerStore
+from services.ledger.rows import Identifiers, Row, event_row, receipt_rows, route_rows
+from services.runtime.errors import RegistryUnavailableError
+from services.runtime.kafka.port import Kafka, Record
+
+
+class LedgerMetrics:
+    """What the ledger counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rows = Counter("hongyan_ledger_rows", "Rows added", registry=registry)
+        self.dead_letters = Counter("hongyan_ledger_deadletters", "Records put aside", registry=registry)
+
+
+class LedgerProjection:
+    """Turns records into rows by the topic they stand on."""
+
+    def __init__(self, topics: Topics, contracts: Contracts, codec: Codec) -> None:
+        self._routed = topics.ledger_routed
+        self._receipts = topics.receipts
+        self._identifiers = Identifiers(contracts)
+        self._codec = codec
+
+    def project(self, record: Record) -> Sequence[Row] | Never:
+        """Return the rows; raises RegistryUnavailableError when a schema can't be had now (read it again later)."""
+        if record.topic not in {self._routed, self._receipts}:
+            return [event_row(record, self._identified(record))]
+        try:
+            return route_rows(record) if record.topic == self._routed else receipt_rows(record)
+        except (ValueError, KeyError, TypeError) as error:
+            return Never(f"no record of {record.topic}: {type(error).__name__} {error}")
+
+    def _identified(self, record: Record) -> list[str]:
+        """Return what the event names. One that can't be decoded is in the ledger all the same, naming nothing."""
+        try:
+            kind = header_attributes(record.headers).get("type", "")
+            return self._identifiers.of(kind, self._codec.decode(record.value).data)
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
+        except (UndecodableValue, RegistryError, UnicodeDecodeError):
+            return []
+
+
+class Ledger(RowConsumer[Sequence[Row], int]):
+    """Fills the ledger until told to stop."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Topics,
+        contracts: Contracts,
+        store: LedgerStore,
+        codec: Codec,
+        metrics: LedgerMetrics,
+        instance: str,
+    ) -> None:
+        def on_stored(rows: int, put_aside: int) -> None:
+            metrics.rows.inc(rows)
+            metrics.dead_letters.inc(put_aside)
+
+        inputs = [*(topics.events(domain) for domain in contracts.domains()), topics.ledger_routed, topics.receipts]
+        projection = LedgerProjection(topics, contracts, codec)
+        super().__init__("ledger", kafka, topics, inputs, store, projection.project, on_stored, instance)

@@ -1,0 +1,51 @@
+"""What one event changes in a table, or why it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from consumers.runner.rows import Never
+from consumers.table_sink.columns import KEY_CHARS, SOURCE_CHARS, names_of
+from schemas.codec import Decoded, SchemaSource, UndecodableValue
+from schemas.contracts import Schema
+from schemas.envelope import header_attributes
+from schemas.registry_client import RegistryAway, RegistryError
+from schemas.times import parse_time
+from services.runtime.errors import RegistryUnavailableError
+from services.runtime.kafka.port import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row to put: its table, identity and state, the event that brings it, and its data."""
+
+    table: str
+    source: str
+    key: str
+    state: str
+    event_id: str
+    cursor: int
+    time: datetime
+    schema: Schema
+    data: Mapping[str, Any]
+
+
+def change_of(record: Record, decode: Callable[[bytes | None], Decoded], schemas: SchemaSource) -> Change | Never:
+    """Return what a feed's record changes; raises RegistryUnavailableError when its schema can't be had now."""
+    try:
+        attributes = header_attributes(record.headers)
+        decoded = decode(record.value)
+        schema = schemas.schema_by_id(decoded.schema_id)
+        table, state = names_of(attributes["type"])
+        source, key = attributes["source"], attributes["subject"]
+        if len(source) > SOURCE_CHARS or len(key) > KEY_CHARS:
+            return Never(f"source 或业务主键过长 (longer than {SOURCE_CHARS} and {KEY_CHARS} characters)")
+        time = parse_time(attributes["time"])[0]
+    except RegistryAway as error:
+        raise RegistryUnavailableError(str(error)) from error
+    except (UndecodableValue, RegistryError, KeyError, ValueError) as error:
+        return Never(f"不能写入表 (no row can be made of it): {type(error).__name__} {error}")
+    return Change(table, source, key, state, attributes["id"], record.offset, time, schema, decoded.data)

@@ -1,0 +1,80 @@
+"""``hongyan trace EVENT``: what became of an event, at the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.portal.commands import AsJson, ask
+
+STATES = {
+    "pending": "待送达",
+    "delivered": "已送达",
+    "accepted": "已接收",
+    "rejected": "已拒收",
+    "parked": "已停放",
+}
+VERDICTS = {
+    None: "尚未路由 (not routed yet)",
+    "routed": "已路由 (routed)",
+    "duplicate": "重复 (a repetition)",
+    "conflict": "冲突：同一编号内容不同 (other content under a known id)",
+    "deadletter": "死信 (dead letter)",
+}
+
+
+def trace(
+    event: Annotated[str, typer.Argument(help="事件编号，或证书号、信用代码、业务主键 (event id, or a number in it)")],
+    source: Annotated[str | None, typer.Option(help="发布部门的 source (publisher)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """查一个事件的来龙去脉：谁有权、何时送达、谁已回执 (what became of an event)."""
+    narrowed = {"source": source} if source else {}
+    found: list[dict[str, Any]] = []
+    for event_id in _ids(event, narrowed):
+        answer = ask("GET", f"/v1/events/{quote(event_id, safe='')}?{urlencode(narrowed)}")
+        found += answer["events"]
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    elif not found:
+        typer.echo(f"台账中没有 {event} (nothing of this number is in the ledger)")
+    for one in [] if as_json else found:
+        _print(one)
+    if not found:
+        raise typer.Exit(1)
+
+
+def _ids(text: str, narrowed: Mapping[str, str]) -> list[str]:
+    """Return the ids of the events that a text names: by id, else by a number in them, else by business key."""
+    for name in ("event", "identifier", "subject"):
+        answer = ask("GET", f"/v1/events?{urlencode({name: text, **narrowed})}")
+        if answer["events"]:
+            return list(dict.fromkeys(one["event_id"] for one in reversed(answer["events"])))
+    return []
+
+
+def _print(one: Mapping[str, Any]) -> None:
+    done = one["completeness"]
+    typer.echo(f"{one['id']}  {one['type']}\n  {one['source']}  {one['subject']}")
+    typer.echo(f"  发布 published {one['published_at']}  {VERDICTS.get(one['verdict'], one['verdict'])}")
+    if one["reason"]:
+        typer.echo(f"  {one['reason']}")
+    typer.echo(f"  送达 delivered {done['delivered']}/{done['entitled']}  接收 accepted {done['accepted']}")
+    if not one["agencies"]:
+        return
+    table = Table()
+    for column in ("单位", "依据", "状态", "送达时间", "次数", "渠道", "说明"):
+        table.add_column(column, overflow="fold")
+    for agency in one["agencies"]:
+        last = agency["receipts"][-1] if agency["receipts"] else {}
+        state = STATES.get(agency["state"], agency["state"])
+        why = "跟随 follow-up" if agency["why"] == "follow-up" else ", ".join(map(str, agency["subscriptions"]))
+        cells = (agency["agency"], why, state, agency["delivered_at"] or "", str(agency["attempts"]))
+        table.add_row(*cells, last.get("channel", ""), last.get("reason") or "")
+    Console().print(table)

@@ -1,0 +1,211 @@
+"""The table sink on a real PostgreSQL and a real MariaDB: rows as the feed says, effectively once."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas.codec import Codec
+from schemas.contracts import load_contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.runtime.embedded.servers import Servers
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.configuration import Configuration
+from tests.conftest import OwnTopics, dsn_of, execute
+from tests.databases import Department, MariaDb, mariadb, postgresql
+from tests.events import CORRECTED, ISSUED, REVOKED, TestEvents, document, read_all
+from tests.processes import Processes, Running
+
+pytestmark = pytest.mark.servers
+
+AGENCY = "market-sc"
+TABLE = "hy_health_medical_ad_certificate"
+MANY = 600
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Department]:
+    """Return an empty database of the agency's, once of each kind."""
+    name = f"agency_{secrets.token_hex(4)}"
+    if request.param == "postgresql":
+        execute(servers.dsn, f"CREATE DATABASE {name}")
+        yield postgresql(dsn_of(servers, name))
+        execute(servers.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+        return
+    server: MariaDb = request.getfixturevalue("mariadb_server")
+    mariadb(server, "mysql").execute(f"CREATE DATABASE {name}")
+    yield mariadb(server, name)
+    mariadb(server, "mysql").execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def sinking(
+    own: OwnTopics, configuration: Configuration, installation: Settings, database: Department, tmp_path: Path
+) -> Settings:
+    """Return settings of a sink of the agency's feed, from a file."""
+    own.ensure_agency(AGENCY)
+    configuration.agency(AGENCY, "http://127.0.0.1:1/")
+    configuration.subscription("s", AGENCY, [ISSUED])
+    configuration.access(AGENCY, "hya_x", "table")
+    file = tmp_path / "sink.yaml"
+    file.write_text(yaml.safe_dump({"agency": AGENCY, "dsn": database.url, "prefix": "hy_"}), encoding="utf-8")
+    installation.table_sink.config = file
+    return installation
+
+
+def number(n: int) -> str:
+    """Return a certificate's number as written."""
+    return f"（川）医广〔2025〕第{n:07d}号"
+
+
+def rows(database: Department, columns: str) -> list[tuple[Any, ...]]:
+    """Return columns of all certificates, by number; nothing while there is no table."""
+    kind = "table_schema = current_schema()" if database.kind == "postgresql" else "table_schema = database()"
+    if not database.execute(f"SELECT 1 FROM information_schema.tables WHERE {kind} AND table_name = '{TABLE}'"):
+        return []
+    return database.execute(f"SELECT {columns} FROM {TABLE} ORDER BY hongyan_key")
+
+
+def start(processes: Processes, settings: Settings) -> Running:
+    """Run the sink."""
+    return processes.start("table-sink", settings)
+
+
+def test_the_table_follows_what_becomes_of_each_certificate(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+) -> None:
+    """Issued, corrected, revoked: one row a certificate in its last state; a late older event changes nothing."""
+    start(processes, sinking)
+    events.feed(AGENCY, *(events.certificate(f"i-{n}", n, beds=100 + n) for n in range(3)))
+    eventually(lambda: len(rows(database, "hongyan_key")) == 3, 20)
+    first = rows(database, "certificate_no, hongyan_state, beds, issued_on, media_types")[0]
+    assert first[:3] == (number(0), "issued", 100)
+    assert str(first[3]) == "2025-12-02"
+    late = events.certificate("late", 0, beds=1)
+    events.feed(AGENCY, events.certificate("c-0", 0, CORRECTED), events.certificate("r-1", 1, REVOKED), late)
+    eventually(lambda: "late" in delivered(kafka, topics), 20)
+    assert dict(rows(database, "certificate_no, hongyan_state")) == {
+        number(0): "corrected",
+        number(1): "revoked",
+        number(2): "issued",
+    }
+    beds = dict(rows(database, "certificate_no, beds"))
+    assert beds[number(1)] == 101  # what the revocation says nothing of stays
+
+
+def delivered(kafka: Kafka, topics: Topics) -> list[str]:
+    """Return the ids that have a receipt of delivery, in the order of the feed."""
+    receipts = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    found = sorted((r["cursor"], r["event_id"]) for r in receipts if r["outcome"] == "delivered")
+    return list(dict.fromkeys(event for _, event in found))
+
+
+def test_a_killed_sink_goes_on_at_the_cursor_in_the_database(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+) -> None:
+    """Killed twice in mid-load; rows, cursor and receipts all say the same in the end."""
+    sink = start(processes, sinking)
+    placed = events.feed(AGENCY, *(events.certificate(f"e-{n}", n % 50, beds=n) for n in range(MANY)))
+    for _ in range(2):
+        eventually(lambda: rows(database, "hongyan_key"), 20)
+        sink.kill()
+        sink = start(processes, sinking)
+        placed += events.feed(AGENCY, *(events.certificate(f"m-{len(placed) + n}", n % 50) for n in range(50)))
+    end = placed[-1].offset + 1
+    admin = kafka.admin()
+    eventually(lambda: [o.offset for o in admin.group_offsets(topics.agency_group(AGENCY)).values()] == [end], 30)
+    admin.close()
+    assert database.execute("SELECT next_offset FROM hy_hongyan_cursor") == [(end,)]
+    assert len(rows(database, "hongyan_key")) == 50
+    assert len(delivered(kafka, topics)) == len(placed)
+    newest = dict(rows(database, "certificate_no, hongyan_cursor"))
+    assert newest[number(49)] == end - 1
+
+
+def test_a_field_that_a_schema_gains_is_a_new_column(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+) -> None:
+    """An event in a newer schema adds its column while the sink runs; older rows have nothing there."""
+    start(processes, sinking)
+    old = events.certificate("old", 0)
+    events.feed(AGENCY, old)
+    eventually(lambda: rows(database, "hongyan_key"), 20)
+    contract = load_contracts().types[ISSUED]
+    schema = copy.deepcopy(contract.schema)
+    schema["name"] += secrets.token_hex(4).upper()  # the registry is shared by all tests: a subject of this one's own
+    schema["fields"].append({"name": "review_note", "type": ["null", "string"], "default": None})
+    codec = Codec(RegistryClient(sinking.registry.url))
+    data = Codec(RegistryClient(sinking.registry.url)).decode(events.certificate("new", 1).value).data
+    value = codec.encode(f"{schema['namespace']}.{schema['name']}", schema, data | {"review_note": "加急"})
+    made = events.certificate("new", 1)
+    events.publish_raw(topics.feed(AGENCY), value, made.key, {n: v.decode() for n, v in made.headers})
+    eventually(lambda: len(rows(database, "hongyan_key")) == 2, 20)
+    assert dict(rows(database, "hongyan_event_id, review_note")) == {"old": None, "new": "加急"}
+
+
+def test_an_event_that_the_database_refuses_is_parked_and_the_others_go_on(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+) -> None:
+    """A constraint of the agency's own refuses one row: that event is parked with the reason, in table and log."""
+    start(processes, sinking)
+    events.feed(AGENCY, events.certificate("first", 0))
+    eventually(lambda: rows(database, "hongyan_key"), 20)
+    database.execute(f"ALTER TABLE {TABLE} ADD CONSTRAINT few_beds CHECK (beds < 500)")
+    events.feed(AGENCY, events.certificate("a", 1), events.certificate("big", 2, beds=900), events.certificate("b", 3))
+    events.publish_raw(topics.feed(AGENCY), b"no avro", headers={"ce_id": "broken"})
+    eventually(lambda: len(read_all(kafka, topics.parked(AGENCY), 1)) == 2, 20)
+    assert [row[0] for row in rows(database, "hongyan_event_id")] == ["first", "a", "b"]
+    reasons = dict(
+        database.execute("SELECT cursor, reason FROM hy_hongyan_parked ORDER BY cursor")
+        if database.kind == "postgresql"
+        else database.execute("SELECT `cursor`, reason FROM hy_hongyan_parked")
+    )
+    assert "few_beds" in reasons[2]
+    outcomes = {d["event_id"]: d["outcome"] for d in map(document, read_all(kafka, topics.receipts, 6))}
+    assert outcomes == {"first": "delivered", "a": "delivered", "b": "delivered", "big": "parked", "broken": "parked"}
+
+
+def test_a_database_that_is_away_is_waited_for(
+    events: TestEvents, sinking: Settings, database: Department, processes: Processes
+) -> None:
+    """While the tables can't be written nothing is parked and nothing is lost; then everything comes."""
+    sink = start(processes, sinking)
+    events.feed(AGENCY, events.certificate("first", 0))
+    eventually(lambda: rows(database, "hongyan_key"), 20)
+    database.execute(f"ALTER TABLE {TABLE} RENAME TO {TABLE}_away")
+    database.execute(f"CREATE TABLE {TABLE} (nothing integer)")
+    events.feed(AGENCY, *(events.certificate(f"e-{n}", n) for n in range(1, 4)))
+    eventually(lambda: not sink.healthy(), 20)
+    database.execute(f"DROP TABLE {TABLE}")
+    database.execute(f"ALTER TABLE {TABLE}_away RENAME TO {TABLE}")
+    eventually(lambda: len(rows(database, "hongyan_key")) == 4, 20)
+    eventually(sink.healthy, 20)
