@@ -37,6 +37,7 @@ check: install ## 格式、类型、依赖方向 (formatting, types, import cont
 
 docs: install ## 由模式与目录生成 docs/reference (write the reference of all event types)
 	$(BIN)/hongyan schema docs
+	$(BIN)/python -m services.delivery.guarantee docs/delivery-guarantee.md
 
 format: install ## 整理格式 (format the code)
 	$(BIN)/ruff format .

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LAZY = {
     "department": "services.portal.commands:department",
     "agency": "services.portal.access_commands:agency",
+    "alerts": "services.portal.agency_commands:alerts",
     "deadletter": "services.portal.deadletter_commands:deadletter",
     "explain": "services.portal.explain_commands:explain",
     "follow-ups": "services.portal.explain_commands:follow_ups",

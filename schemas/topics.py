@@ -5,12 +5,19 @@ A :class:`Topics` is made per installation; its prefix keeps several installatio
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
 THREE_YEARS_MS = 3 * 366 * DAY_MS
 EVENT_PARTITIONS = 12
 """Partition count of every event topic and of ``ledger.routed``: the router's state is partitioned like its input."""
+
+SHARES = 60
+"""Into how many shares the feeds are divided among pushers: a number that two to six of them divide evenly."""
+
+LEFT = '{"left": true}'
+"""The note beside the pusher's cursor once it has given a feed up to another channel."""
 
 DEADLETTER_STAGES = ("router", "pusher", "statistics", "ledger")
 """The stages that put aside what they can never work on."""
@@ -45,6 +52,8 @@ class Topics:
         self.control_relay = f"{prefix}control.relay"
         self.control_corrections = f"{prefix}control.corrections"
         self.control_backfill = f"{prefix}control.backfill"
+        self.control_shares = f"{prefix}control.shares"
+        self.alerts = f"{prefix}ops.alerts"
 
     def events(self, domain: str) -> str:
         """Return the topic of a domain's events, e.g. ``events.health.v1``."""
@@ -93,6 +102,18 @@ class Topics:
         """Return the specification of the topic in which a table poller keeps what it knows: rows 0, rejects 1."""
         return TopicSpec(f"{self.prefix}control.poller.{name}", 2, retention_ms=-1, compacted=True)
 
+    def shares_spec(self) -> TopicSpec:
+        """Return the specification of the topic whose partitions the pushers share out; nothing is written to it."""
+        return TopicSpec(self.control_shares, SHARES)
+
+    def alerts_spec(self) -> TopicSpec:
+        """Return the specification of the alerts' topic."""
+        return TopicSpec(self.alerts, 1)
+
+    def share_of(self, agency: str) -> int:
+        """Return the share that an agency's feed belongs to: whoever has that partition delivers it."""
+        return zlib.crc32(agency.encode()) % SHARES
+
     def agency_specs(self, agency: str) -> list[TopicSpec]:
         """Return the topics that an agency needs: its feed and its parking place."""
         return [TopicSpec(self.feed(agency), 1), TopicSpec(self.parked(agency), 1)]
@@ -110,5 +131,7 @@ class Topics:
             self.relay_spec(),
             TopicSpec(self.control_corrections, 1),
             TopicSpec(self.control_backfill, 1, retention_ms=-1, compacted=True),
+            self.shares_spec(),
+            self.alerts_spec(),
             *(TopicSpec(self.deadletter(stage), 1) for stage in DEADLETTER_STAGES),
         ]

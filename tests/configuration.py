@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from schemas.topics import Topics
+from services.delivery.profile import with_secrets
 from services.identity.repository import key_digest
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings
@@ -28,11 +29,22 @@ class Configuration:
         self._sealer = Sealer(settings.security)
 
     def agency(
-        self, agency: str, sink: str, *, state: str = "active", secret: str = SECRET, division: str = "510000"
+        self,
+        agency: str,
+        sink: str,
+        *,
+        state: str = "active",
+        secrets: Sequence[str] = (SECRET,),
+        delivery: Mapping[str, Any] | None = None,
+        verified: bool = True,
+        division: str = "510000",
     ) -> None:
         """Make an agency known; its topics must exist."""
-        entry = {"id": agency, "name": agency, "division": division, "sink": sink, "state": state}
-        self._put(self._topics.control_subscriptions, f"agency/{agency}", entry | {"secret": self._sealer.seal(secret)})
+        keys = [{"id": f"sig-{n}", "sealed": self._sealer.seal(secret)} for n, secret in enumerate(secrets)]
+        entry = {"id": agency, "name": agency, "division": division, "sink": sink, "state": state, "keys": keys}
+        sealed = with_secrets(delivery or {}, self._sealer.seal)
+        more = {"delivery": sealed, "verified": verified}
+        self._put(self._topics.control_subscriptions, f"agency/{agency}", entry | more)
 
     def subscription(
         self,

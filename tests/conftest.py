@@ -147,7 +147,11 @@ def installation(settings: Settings, own: OwnTopics, registry_url: str) -> Setti
     """Return settings with a registry and keys, quick retries, and leave to push to loopback."""
     settings.registry.url = registry_url
     settings.delivery = DeliverySettings(
-        allowed_networks=["127.0.0.0/8"], retry_base_s=0.05, retry_cap_s=0.5, timeout_s=30.0
+        allowed_networks=["127.0.0.0/8"],
+        retry_base_s=0.05,
+        retry_cap_s=0.5,
+        timeout_s=30.0,
+        require_verification=False,
     )
     settings.security = SecuritySettings(
         master_key=SecretStr(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),

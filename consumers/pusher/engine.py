@@ -1,4 +1,9 @@
-"""The pusher: a thread that owns the Kafka clients and an event loop that delivers, with the lines between them."""
+"""The pusher: a thread that owns the Kafka clients and an event loop that delivers, with the lines between them.
+
+Feeds are divided into shares, and the consumer group balances the shares, a topic that never changes. So a new agency
+is taken up without a rebalance: its share's owner adds its feed to what it reads. Cursors are committed under the same
+group membership, which fences an owner of yesterday.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +17,30 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from consumers.pusher.line import Line, Office
+from consumers.pusher.line import Line
 from consumers.pusher.metrics import PusherMetrics
+from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
+from consumers.pusher.reading import Reading
 from consumers.pusher.receivers import Receivers
-from consumers.runner.cursors import cursor_of
-from schemas.topics import Topics
+from schemas.topics import LEFT, Topics
 from services.delivery.breaker import Breaker
-from services.delivery.retry import RetryPolicy
 from services.delivery.window import Window
+from services.runtime.alerts import AlertKind
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
-from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record
+from services.runtime.kafka.port import Committed, Kafka, Partition, Producer, Record
 from services.runtime.lifecycle import outlast
-from services.runtime.settings import DeliverySettings
 
 BUSY_POLL_S = 0.005
 IDLE_POLL_S = 0.02
-POLL_RECORDS = 64
+POLL_RECORDS = 256
 LOOP_CALL_S = 10.0
 WIND_DOWN_S = 3.0
+# What is healthy ends in far less; a black hole's request goes on over the rebalance and isn't waited for.
+HAND_OVER_S = 0.3
+# Kafka forgets cursors of topics that their group doesn't subscribe to when they are a week old.
+RENEW_S = 3600.0
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -48,7 +57,7 @@ class Survey:
 
 
 class Pusher:
-    """Delivers the feeds that the consumer group gives this process, until told to stop.
+    """Delivers the feeds whose shares the consumer group gives this process, until told to stop.
 
     Lines live in the event loop; the Kafka thread reads for them, writes their receipts and commits their cursors.
     """
@@ -58,9 +67,8 @@ class Pusher:
         kafka: Kafka,
         topics: Topics,
         receivers: Receivers,
-        office: Office,
+        office: PushOffice,
         outbox: Outbox,
-        settings: DeliverySettings,
         clock: Clock,
         metrics: PusherMetrics,
         loop: asyncio.AbstractEventLoop,
@@ -71,16 +79,17 @@ class Pusher:
         self._receivers = receivers
         self._office = office
         self._outbox = outbox
-        self._settings = settings
-        self._policy = RetryPolicy(settings.retry_base_s, settings.retry_cap_s)
         self._clock = clock
         self._metrics = metrics
         self._loop = loop
         self._instance = instance
         self._lines: dict[Partition, Line] = {}
         self._committed: dict[Partition, Committed] = {}
-        self._paused: set[Partition] = set()
-        self._subscribed: frozenset[str] = frozenset()
+        self._unusable: set[str] = set()
+        self._gave_up = False
+        self._renew_at = clock.monotonic() + RENEW_S
+        # Shares may be dealt anew at any moment, in a thread of the client's; held except while the group is polled.
+        self._turn = threading.RLock()
         self.working = False
 
     def run(self, stop: threading.Event) -> None:
@@ -93,44 +102,49 @@ class Pusher:
     def _session(self, stop: threading.Event) -> None:
         producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=10.0)
         try:
-            consumer = self._kafka.consumer(
-                self._topics.group("pusher"), client_id=self._instance, instance=self._instance
-            )
+            reading = Reading(self._kafka, self._topics, self._instance, self._clock)
             try:
-                self._push_until(stop, consumer, producer)
+                self._push_until(stop, reading, producer)
             finally:
-                consumer.close()
+                reading.close()
                 self._in_loop(self._close_lines, list(self._lines))
         finally:
             producer.close()
 
-    def _push_until(self, stop: threading.Event, consumer: Consumer, producer: Producer) -> None:
-        self._subscribed = frozenset()
+    def _push_until(self, stop: threading.Event, reading: Reading, producer: Producer) -> None:
         seen = -1
+        reading.join(lambda: self._take_over(reading), lambda: self._hand_over(reading, producer))
         while not stop.is_set():
-            if seen != self._receivers.version():
-                seen = self._receivers.version()
-                self._follow(consumer, producer)
-            if not self._subscribed:
-                self.working = True
-                stop.wait(IDLE_POLL_S)
-                continue
-            survey = self._round(consumer, producer)
-            found = consumer.poll(BUSY_POLL_S if survey.busy else IDLE_POLL_S, POLL_RECORDS)
+            with self._turn:
+                if seen != self._receivers.version():
+                    seen = self._receivers.version()
+                    self._take_over(reading)
+                    self._in_loop(self._refresh_receivers)
+                survey = self._round(reading, producer)
+                if self._gave_up:
+                    self._gave_up = False
+                    reading.changed = True
+                    self._take_over(reading)
+                found = reading.poll_feeds(BUSY_POLL_S if survey.busy else IDLE_POLL_S, POLL_RECORDS)
+                if found:
+                    self._in_loop(self._take, found)
+            reading.poll_group(0.0 if self._lines else IDLE_POLL_S)
             self.working = True
-            if found:
-                self._in_loop(self._take, found)
-        self._wind_down(consumer, producer, list(self._lines))
+        with self._turn:
+            self._wind_down(reading, producer, WIND_DOWN_S)
+            self._in_loop(self._close_lines, list(self._lines))
 
-    def _round(self, consumer: Consumer, producer: Producer) -> Survey:
+    def _round(self, reading: Reading, producer: Producer) -> Survey:
         """Write what waits, commit what has ended, and read on where there is room."""
         self._outbox.flush(producer)
+        if self._clock.monotonic() >= self._renew_at:
+            self._renew_at += RENEW_S
+            self._committed.clear()
         survey = self._in_loop(self._survey)
-        if survey.behind:
-            consumer.commit(survey.behind)
+        if survey.behind and reading.commit(survey.behind):
             self._committed.update(survey.behind)
             self._in_loop(self._note_commits, survey.behind)
-        self._set_pauses(consumer, survey.full)
+        reading.pause_only(survey.full)
         return survey
 
     def _survey(self) -> Survey:
@@ -141,23 +155,17 @@ class Pusher:
         attempting = any(line.busy() for line in self._lines.values())
         return Survey(behind, full, attempting or bool(behind) or bool(self._outbox))
 
-    def _follow(self, consumer: Consumer, producer: Producer) -> None:
-        """Take in a change of configuration: new agencies' feeds, sinks, secrets, suspensions."""
-        feeds = frozenset(self._topics.feed(agency) for agency in self._receivers.agencies())
-        if feeds and feeds != self._subscribed:
-            consumer.subscribe(
-                feeds,
-                lambda given: self._take_over(consumer, given),
-                lambda lost: self._wind_down(consumer, producer, lost),
-            )
-            self._subscribed = feeds
-        self._in_loop(self._refresh_receivers)
-
     def _refresh_receivers(self) -> None:
         for partition, line in self._lines.items():
             receiver = self._receivers.get(self._topics.agency_of(partition.topic))
             if receiver is not None:
                 line.set_receiver(receiver)
+                self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
+
+    def _tell_unusable(self, agency: str, why: str | None) -> None:
+        if (why is not None) != (agency in self._unusable):
+            self._unusable ^= {agency}
+            self._office.alert(AlertKind.RECEIVER_UNUSABLE, agency, why or "已可用 (usable again)", closed=why is None)
 
     def _take(self, found: Mapping[Partition, Sequence[Record]]) -> None:
         for partition, records in found.items():
@@ -167,69 +175,87 @@ class Pusher:
     def _note_commits(self, commits: Mapping[Partition, Committed]) -> None:
         for partition, held in commits.items():
             line = self._lines.get(partition)
-            if line is not None:
+            if line is not None and held.note == LEFT:
+                self._close_lines([partition])
+                self._gave_up = True
+            elif line is not None:
                 line.committed(held.offset)
                 self._metrics.held.labels(line.receiver.agency).set(1 if held.note else 0)
 
-    def _set_pauses(self, consumer: Consumer, full: set[Partition]) -> None:
-        """Read on where a line has room, and nowhere else: one agency's full window is nobody else's delay."""
-        if full - self._paused:
-            consumer.pause(full - self._paused)
-        if self._paused - full:
-            consumer.resume((self._paused - full) & consumer.assignment())
-        self._paused = full
+    def _take_over(self, reading: Reading) -> None:
+        """Read the feeds of our shares from their committed cursors; lines that are still ours go on where they were.
 
-    def _take_over(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
-        held = {partition: consumer.position(partition) for partition in partitions}
-        starts = held | self._moved_meanwhile(held)
-        for partition, start in starts.items():
-            consumer.seek(partition, start)
-        self._paused.clear()
-        self._in_loop(self._open_lines, starts, held)
-        log.info("feeds_assigned", feeds=len(starts))
+        A line whose cursor another process has moved meanwhile is closed and begun anew.
+        """
+        with self._turn:
+            self._deal(reading, reading.shares())
 
-    def _moved_meanwhile(self, held: Mapping[Partition, int]) -> dict[Partition, int]:
-        """Return the cursors that another channel has moved beyond what the pusher had committed."""
-        agencies = {partition: self._topics.agency_of(partition.topic) for partition in held}
-        asked = {p: agency for p, agency in agencies.items() if self._receivers.may_have_moved(agency)}
-        if not asked:
-            return {}
-        admin = self._kafka.admin()
-        try:
-            found = {p: cursor_of(admin, self._topics, p, agency) for p, agency in asked.items()}
-        finally:
-            admin.close()
-        return {partition: cursor for partition, cursor in found.items() if cursor > held[partition]}
+    def _deal(self, reading: Reading, shares: Collection[int]) -> None:
+        agencies = [a for a in self._receivers.agencies() if self._topics.share_of(a) in shares]
+        feeds = {Partition(self._topics.feed(agency), 0) for agency in agencies}
+        leaving = self._in_loop(self._leave, feeds, shares)
+        wanted = feeds | leaving
+        if wanted == set(self._lines) and not reading.changed:
+            return
+        starts = reading.starts(wanted, [agency for agency in agencies if self._receivers.may_have_moved(agency)])
+        self._in_loop(self._close_lines, [p for p in self._lines if not self._still_ours(p, starts)])
+        new = {partition: start for partition, start in starts.items() if partition in feeds - set(self._lines)}
+        self._in_loop(self._open_lines, new)
+        reading.read({p: line.position() for p, line in self._lines.items()})
+        self._metrics.lines.set(len(self._lines))
+        log.info("feeds_assigned", feeds=len(self._lines), new=len(new))
 
-    def _open_lines(self, starts: Mapping[Partition, int], held: Mapping[Partition, int]) -> None:
+    def _leave(self, feeds: Collection[Partition], shares: Collection[int]) -> set[Partition]:
+        """Let lines go whose agency takes its feed by another channel now; return them, since they end their work."""
+        leaving = set()
+        for partition, line in self._lines.items():
+            if partition in feeds:
+                line.stay()
+            elif self._topics.share_of(self._topics.agency_of(partition.topic)) in shares:
+                line.leave()
+                leaving.add(partition)
+        return leaving
+
+    def _still_ours(self, partition: Partition, starts: Mapping[Partition, Committed]) -> bool:
+        """Tell whether nobody has moved the cursor since this line began or committed."""
+        known = self._committed.get(partition)
+        begun = known.offset if known is not None else self._lines[partition].window.committed
+        return partition in starts and starts[partition].offset == begun
+
+    def _open_lines(self, starts: Mapping[Partition, Committed]) -> None:
         for partition, start in starts.items():
             receiver = self._receivers.get(self._topics.agency_of(partition.topic))
             if receiver is None:
                 continue
-            breaker = Breaker(self._policy, self._settings.hold_after, random.random)
-            window = Window(self._settings.window, start)
-            self._committed[partition] = Committed(held[partition])
-            self._lines[partition] = Line(
-                partition, receiver, self._office, window, breaker, self._clock, self._settings.concurrency
-            )
+            profile = receiver.profile
+            breaker = Breaker(profile.retry, profile.hold_after, random.random)
+            line = Line(partition, receiver, self._office, Window(profile.window, start.offset), breaker, self._clock)
+            line.troubled, line.was_gone = start.note not in {"", LEFT}, "HTTP 410" in start.note
+            self._lines[partition] = line
+            self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
+        for line in self._lines.values():
+            line.resume()
 
-    def _wind_down(self, consumer: Consumer, producer: Producer, partitions: Collection[Partition]) -> None:
-        """Start nothing new on these lines, let what is under way end, commit it, and close them."""
-        self._in_loop(self._stop_starting, partitions)
+    def _hand_over(self, reading: Reading, producer: Producer) -> None:
+        """The shares are being dealt anew: commit what ends soon. Lines that come back to us lose nothing by it."""
+        with self._turn:
+            self._wind_down(reading, producer, HAND_OVER_S)
+
+    def _wind_down(self, reading: Reading, producer: Producer, limit_s: float) -> None:
+        """Start nothing new, let what is under way end, and commit it."""
+        self._in_loop(self._stop_starting)
         pause = threading.Event()
-        deadline = self._clock.monotonic() + WIND_DOWN_S
+        deadline = self._clock.monotonic() + limit_s
         try:
-            while self._round(consumer, producer).busy and self._clock.monotonic() < deadline:
+            while self._round(reading, producer).busy and self._clock.monotonic() < deadline:
                 pause.wait(BUSY_POLL_S)
         except UnavailableError as error:
             # The next owner starts from the last commit: what ended since is sent again, under the same id.
             log.warning("handover_uncommitted", error=str(error))
-        self._in_loop(self._close_lines, partitions)
 
-    def _stop_starting(self, partitions: Collection[Partition]) -> None:
-        for partition in partitions:
-            if partition in self._lines:
-                self._lines[partition].winding_down = True
+    def _stop_starting(self) -> None:
+        for line in self._lines.values():
+            line.winding_down = True
 
     def _close_lines(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:

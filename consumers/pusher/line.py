@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,24 +13,20 @@ from typing import Protocol
 import orjson
 import structlog
 
-from consumers.pusher.message import Message
+from schemas.topics import LEFT
 from services.delivery.breaker import Breaker
+from services.delivery.message import Format, Message
 from services.delivery.outcome import Delivered, Gone, Later, Outcome, Refused
+from services.delivery.pace import Pace
+from services.delivery.receiver import Receiver
 from services.delivery.window import Window
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Committed, Partition, Record
 
+LEAVE_S = 15.0
+"""How long a line that leaves waits for what is under way, before another channel takes the feed over."""
+
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Receiver:
-    """Where an agency's events go now, or why they wait (``held``: suspended by a decision)."""
-
-    agency: str
-    sink: str
-    secrets: Sequence[str]
-    held: str | None = None
 
 
 @dataclass(slots=True)
@@ -41,6 +38,8 @@ class Delivery:
     first_at: datetime | None = None
     message: Message | None = None
     not_before: float = 0.0
+    alone: bool = False
+    """It was in a batch that was refused: it goes by itself now, so that the refusal is known to be its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,12 @@ class Ended:
 class Office(Protocol):
     """What a line needs of the pusher around it."""
 
-    def build(self, delivery: Delivery) -> Message | Refused | Later:
+    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Later:
         """Build the message; Refused when the record is no event, Later when its schema can't be had now."""
         ...
 
-    async def send(self, receiver: Receiver, delivery: Delivery, message: Message) -> Outcome:
-        """Make one attempt."""
+    async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
+        """Make one attempt with these built events: one, or as many as a batch of this receiver may hold."""
         ...
 
     def record(self, ended: Ended, on_recorded: Callable[[], None]) -> None:
@@ -69,7 +68,15 @@ class Office(Protocol):
         ...
 
     def gone(self, agency: str, reason: str) -> None:
-        """Ask for the agency to be suspended."""
+        """Ask for the agency to be suspended, and tell."""
+        ...
+
+    def held(self, agency: str, why: str) -> None:
+        """Tell that the line is held."""
+        ...
+
+    def flows(self, agency: str, *, was_gone: bool) -> None:
+        """Tell that the line flows again, after it was held or the receiver was gone."""
         ...
 
 
@@ -83,33 +90,78 @@ class Line:
     window: Window
     breaker: Breaker
     clock: Clock
-    concurrency: int
     waiting: deque[Record] = field(default_factory=deque)
     closed: bool = False
     winding_down: bool = False
     _later: dict[int, Delivery] = field(default_factory=dict)
     _heads: dict[int, Delivery] = field(default_factory=dict)
-    _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _pace: Pace = field(default_factory=Pace)
+    _next: int = 0
     _timer: asyncio.TimerHandle | None = None
     _recording: int = 0
     _gone: str | None = None
+    _leaving_until: float | None = None
+    _highest: int = -1
+    troubled: bool = False
+    """Whether somebody was told that the line is held: by us, or by the process that had it before."""
+    was_gone: bool = False
     _note: str | None = None
 
     def take(self, records: Sequence[Record]) -> None:
         """Take in what was polled, in order."""
         self.waiting.extend(records)
+        if records:
+            self._next = records[-1].offset + 1
         self.pump()
+
+    def position(self) -> int:
+        """Return the offset from which on nothing was taken in yet."""
+        return max(self._next, self.window.committed)
 
     def wants_more(self) -> bool:
         """Tell whether the partition should be read on."""
-        return not self.waiting and self.window.room() > 0
+        return not self.waiting and self.window.room() > 0 and self._leaving_until is None
 
     def set_receiver(self, receiver: Receiver) -> None:
-        """Use another sink or secret from the next attempt on, or hold and reopen the line by decision."""
-        if receiver != self.receiver:
-            self.receiver = receiver
-            self._gone = None
+        """Use another sink, key or setting from the next attempt on, or hold and reopen the line by decision."""
+        if receiver == self.receiver:
+            return
+        if receiver.profile.format != self.receiver.profile.format:
+            for delivery in (*self._heads.values(), *self._later.values()):
+                delivery.message = None
+        self.receiver = receiver
+        self.window.size = receiver.profile.window
+        self.breaker.policy, self.breaker.hold_after = receiver.profile.retry, receiver.profile.hold_after
+        self._gone = None
+        self.pump()
+
+    def leave(self) -> None:
+        """Let another channel have the feed: start nothing new, but end what stands below what was begun.
+
+        So no event has gone out beyond the cursor that the other channel begins at, unless the receiver is away.
+        """
+        if self._leaving_until is None:
+            self._leaving_until = self.clock.monotonic() + LEAVE_S
             self.pump()
+
+    def stay(self) -> None:
+        """Have the feed after all."""
+        if self._leaving_until is not None:
+            self._leaving_until = None
+            self.pump()
+
+    def has_left(self) -> bool:
+        """Tell whether nothing is under way any more, so that the feed can be given up."""
+        if self._leaving_until is None:
+            return False
+        gaps = any(offset < self._highest for offset in (*self._heads, *self._later))
+        return (not self.busy() and not gaps) or self.clock.monotonic() >= self._leaving_until
+
+    def resume(self) -> None:
+        """Start again after a rebalance that left the feed with this process."""
+        self.winding_down = False
+        self.pump()
 
     def committed(self, cursor: int) -> None:
         """Note a commit, which makes room."""
@@ -122,6 +174,8 @@ class Line:
 
     def note(self) -> str:
         """Return since when and why the line is held, as JSON; empty while it flows."""
+        if self.has_left():
+            return LEFT
         why = self.receiver.held or self._gone or self.breaker.why
         if why is None:
             self._note = None
@@ -139,7 +193,7 @@ class Line:
         """Admit what fits, and start what may be sent."""
         if self.closed or self.winding_down:
             return
-        while self.waiting and self.window.room() > 0:
+        while self.waiting and self.window.room() > 0 and self._leaving_until is None:
             record = self.waiting.popleft()
             is_head = self.window.admit(record.offset, record.key or b"")
             (self._heads if is_head else self._later)[record.offset] = Delivery(record)
@@ -152,16 +206,30 @@ class Line:
 
     def _probe(self) -> None:
         """Send the oldest event alone, when its time has come."""
-        if not self._tasks and self._due(self.breaker.probe_at):
-            self._start(min(self._heads))
+        if not self._tasks and self._due(max(self.breaker.probe_at, self._ready_at())):
+            self._start([min(self._heads)])
 
     def _start_due(self) -> None:
+        profile = self.receiver.profile
         now = self.clock.monotonic()
-        due = sorted(offset for offset, delivery in self._heads.items() if delivery.not_before <= now)
-        for offset in due[: max(0, self.concurrency - len(self._tasks))]:
-            self._start(offset)
-        if len(self._tasks) < self.concurrency and self._heads:
+        bound = self._highest if self._leaving_until is not None else math.inf
+        due = sorted(o for o, delivery in self._heads.items() if delivery.not_before <= now and o < bound)
+        while due and len(self._tasks) < profile.concurrency:
+            if not self._due(self._ready_at()):
+                return
+            group = self._next_group(due, profile.batch)
+            self._start(group)
+            due = due[len(group) :]
+        if len(self._tasks) < profile.concurrency and self._heads:
             self._due(min(delivery.not_before for delivery in self._heads.values()))
+
+    def _next_group(self, due: Sequence[int], batch: int) -> Sequence[int]:
+        """Return what goes in the next request: heads only, so never two events of one key."""
+        alone = [offset for offset in due[:batch] if self._heads[offset].alone]
+        return due[: max(1, due.index(alone[0]))] if alone else due[:batch]
+
+    def _ready_at(self) -> float:
+        return self._pace.ready_at(self.receiver.profile.rate_per_s)
 
     def _due(self, at: float) -> bool:
         """Tell whether a monotonic time has come; if not, pump again then."""
@@ -173,54 +241,86 @@ class Line:
         self._timer = asyncio.get_running_loop().call_later(delay, self.pump)
         return False
 
-    def _start(self, offset: int) -> None:
-        delivery = self._heads.pop(offset)
-        task = asyncio.get_running_loop().create_task(self._attempt(offset, delivery))
-        self._tasks[offset] = task
+    def _start(self, offsets: Sequence[int]) -> None:
+        deliveries = [self._heads.pop(offset) for offset in offsets]
+        self._highest = max(self._highest, *offsets)
+        self._pace.sent(len(deliveries), self.receiver.profile.rate_per_s, self.clock.monotonic())
+        task = asyncio.get_running_loop().create_task(self._attempt(deliveries))
+        self._tasks.add(task)
         task.add_done_callback(self._attempt_ended)
 
-    @staticmethod
-    def _attempt_ended(task: asyncio.Task[None]) -> None:
+    def _attempt_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("attempt_crashed", error=repr(error), exc_info=error)
+        self.pump()
 
-    async def _attempt(self, offset: int, delivery: Delivery) -> None:
-        outcome = await self._outcome(delivery)
-        del self._tasks[offset]
+    async def _attempt(self, deliveries: Sequence[Delivery]) -> None:
+        ready = [delivery for delivery in deliveries if self._built(delivery)]
+        if not ready:
+            return
+        for delivery in ready:
+            delivery.attempts += 1
+        outcome = await self.office.send(self.receiver, ready)
         if self.closed:
+            return
+        if isinstance(outcome, Refused) and len(ready) > 1:
+            # A batch is refused whole: each of its events goes alone now, and only the refused one is parked.
+            for delivery in ready:
+                delivery.alone = True
+                self._heads[delivery.record.offset] = delivery
+            self._answered()
             return
         match outcome:
             case Later():
-                self._heads[offset] = delivery
-                self._failed(delivery, outcome)
+                self._again(ready, outcome)
             case Gone():
-                self._heads[offset] = delivery
+                self._heads.update({delivery.record.offset: delivery for delivery in ready})
                 self._gone = outcome.reason
+                self.troubled, self.was_gone = True, True
                 self.office.gone(self.receiver.agency, outcome.reason)
             case Delivered() | Refused():
-                if self.breaker.succeeded():
-                    log.info("line_reopened", agency=self.receiver.agency)
-                self._recording += 1
-                ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
-                self.office.record(ended, lambda: self._recorded(offset))
-        self.pump()
+                self._answered()
+                for delivery in ready:
+                    self._end(delivery, outcome)
 
-    async def _outcome(self, delivery: Delivery) -> Outcome:
+    def _built(self, delivery: Delivery) -> bool:
+        """Build the message if need be; what can't be built is retried or ends here, without the receiver."""
         delivery.first_at = delivery.first_at or self.clock.now()
         if delivery.message is None:
-            built = self.office.build(delivery)
-            if not isinstance(built, Message):
-                return built
+            built = self.office.build(delivery, self.receiver.profile.format)
+            if isinstance(built, Later):
+                self._again([delivery], built)
+                return False
+            if isinstance(built, Refused):
+                self._end(delivery, built)
+                return False
             delivery.message = built
-        delivery.attempts += 1
-        return await self.office.send(self.receiver, delivery, delivery.message)
+        return True
 
-    def _failed(self, delivery: Delivery, later: Later) -> None:
+    def _answered(self) -> None:
+        self.breaker.succeeded()
+        if self.troubled:
+            log.info("line_reopened", agency=self.receiver.agency)
+            self.office.flows(self.receiver.agency, was_gone=self.was_gone)
+            self.troubled, self.was_gone = False, False
+
+    def _end(self, delivery: Delivery, outcome: Delivered | Refused) -> None:
+        self._recording += 1
+        ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
+        self.office.record(ended, lambda: self._recorded(delivery.record.offset))
+
+    def _again(self, deliveries: Sequence[Delivery], later: Later) -> None:
         was_held = self.breaker.held
         now = self.clock.monotonic()
-        delivery.not_before = now + self.breaker.failed(later.reason, later.not_before_s, now, self.clock.now())
+        not_before = now + self.breaker.failed(later.reason, later.not_before_s, now, self.clock.now())
+        for delivery in deliveries:
+            delivery.not_before = not_before
+            self._heads[delivery.record.offset] = delivery
         if self.breaker.held and not was_held:
             log.warning("line_held", agency=self.receiver.agency, why=later.reason)
+            self.troubled = True
+            self.office.held(self.receiver.agency, later.reason)
 
     def _recorded(self, offset: int) -> None:
         """Let the cursor pass an event whose end is on record, and its key's next event go."""
@@ -237,6 +337,6 @@ class Line:
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks.values():
+        for task in self._tasks:
             task.cancel()
         self.waiting.clear()

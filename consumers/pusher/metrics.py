@@ -19,3 +19,7 @@ class PusherMetrics:
             registry=registry,
         )
         self.held = Gauge("hongyan_line_held", "1 while an agency's line is held", ["agency"], registry=registry)
+        self.alerts = Counter(
+            "hongyan_alerts", "Alerts raised and closed", ["agency", "kind", "state"], registry=registry
+        )
+        self.lines = Gauge("hongyan_lines", "Feeds that this process delivers", registry=registry)

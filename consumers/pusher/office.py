@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import orjson
 import structlog
 
-from consumers.pusher.line import Delivery, Ended, Receiver
-from consumers.pusher.message import Message, message_of
+from consumers.pusher.line import Delivery, Ended
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox, Outgoing
-from consumers.pusher.sender import Sender
 from schemas.codec import Codec, UndecodableValue
 from schemas.receipts import Receipt
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.topics import Topics
+from services.delivery.message import Format, Message, batch, message_of, single
 from services.delivery.outcome import Delivered, Later, Outcome, Refused
+from services.delivery.receiver import Receiver
+from services.delivery.sender import Sender
+from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
 
 log = structlog.get_logger()
@@ -36,21 +38,23 @@ class PushOffice:
         self._clock = clock
         self._metrics = metrics
 
-    def build(self, delivery: Delivery) -> Message | Refused | Later:
+    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Later:
         """Build the message of a feed's record."""
+        record = delivery.record
         try:
-            return message_of(delivery.record, self._codec.decode)
+            return message_of(record.headers, record.value, self._codec.decode, form)
         except RegistryAway as error:
             return Later(f"注册中心不可用 (the schema registry is away): {error}")
         except (UndecodableValue, RegistryError, UnicodeDecodeError) as error:
             return Refused(f"不能解码 (undecodable): {error}")
 
-    async def send(self, receiver: Receiver, delivery: Delivery, message: Message) -> Outcome:
-        """Make one attempt."""
+    async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
+        """Make one attempt; a receiver of batches gets one even of a single event."""
         self._metrics.attempts.labels(receiver.agency).inc()
-        return await self._sender.send(
-            receiver.sink, receiver.secrets, message, delivery.record.offset, self._clock.now()
-        )
+        messages = [delivery.message for delivery in deliveries if delivery.message is not None]
+        cursor = deliveries[-1].record.offset
+        post = single(messages[0], cursor) if receiver.profile.batch == 1 else batch(messages, cursor)
+        return await self._sender.send(receiver, post, self._clock.now())
 
     def record(self, ended: Ended, on_recorded: Callable[[], None]) -> None:
         """Write the receipt, and the parked event before it, then call back."""
@@ -63,6 +67,7 @@ class PushOffice:
                 cursor=ended.delivery.record.offset,
                 reason=ended.outcome.reason,
             )
+            self._tell_parked(ended, ended.outcome)
         self._count(ended)
         left = len(outgoing)
 
@@ -82,6 +87,28 @@ class PushOffice:
         self._outbox.put(
             Outgoing(self._topics.control_requests, agency.encode(), orjson.dumps(request), []), lambda: None
         )
+        self.alert(AlertKind.AGENCY_GONE, agency, reason)
+
+    def held(self, agency: str, why: str) -> None:
+        """Raise the alert that a line is held."""
+        self.alert(AlertKind.LINE_HELD, agency, why)
+
+    def flows(self, agency: str, *, was_gone: bool) -> None:
+        """Close what was raised."""
+        for kind in (AlertKind.LINE_HELD, *([AlertKind.AGENCY_GONE] if was_gone else [])):
+            self.alert(kind, agency, "已恢复 (it flows again)", closed=True)
+
+    def alert(self, kind: AlertKind, agency: str, detail: str, *, closed: bool = False, **labels: str) -> None:
+        """Put an alert on its topic."""
+        at = self._clock.now().isoformat()
+        found = Alert(kind, agency, at, detail[:2000], "closed" if closed else "open", labels)
+        self._metrics.alerts.labels(agency, kind, found.state).inc()
+        self._outbox.put(Outgoing(self._topics.alerts, found.key.encode(), found.to_bytes(), []), lambda: None)
+
+    def _tell_parked(self, ended: Ended, refused: Refused) -> None:
+        kind = AlertKind.EVENT_UNDECODABLE if refused.status is None else AlertKind.EVENT_PARKED
+        event_id = dict(ended.delivery.record.headers).get("ce_id", b"").decode(errors="replace")
+        self.alert(kind, ended.agency, refused.reason, cursor=str(ended.delivery.record.offset), event_id=event_id)
 
     def _count(self, ended: Ended) -> None:
         delivered = isinstance(ended.outcome, Delivered)

@@ -12,11 +12,11 @@ from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.receivers import Receivers
-from consumers.pusher.sender import Sender
 from schemas.codec import Codec
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.delivery.network import parse_networks
+from services.delivery.sender import Sender
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.client import connect
@@ -42,16 +42,15 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     metrics_registry = CollectorRegistry()
     metrics = PusherMetrics(metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "pusher")
-    sender = Sender(parse_networks(settings.delivery.allowed_networks), settings.delivery.timeout_s)
+    sender = Sender(parse_networks(settings.delivery.allowed_networks))
     outbox = Outbox(loop.call_soon_threadsafe)
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
     pusher = Pusher(
         kafka,
         topics,
-        Receivers(follower, Sealer(settings.security)),
+        Receivers(follower, Sealer(settings.security), settings.delivery),
         PushOffice(codec, sender, outbox, topics, clock, metrics),
         outbox,
-        settings.delivery,
         clock,
         metrics,
         loop,

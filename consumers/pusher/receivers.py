@@ -1,4 +1,4 @@
-"""Who receives: agencies of the control view with their opened secrets, and why one's line is held by decision."""
+"""Who receives: agencies of the control view with their opened keys, and why one's line is held by decision."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Collection
 
 import structlog
 
-from consumers.pusher.line import Receiver
-from services.runtime.errors import ForbiddenError
+from services.delivery.profile import profile_of
+from services.delivery.receiver import Receiver, receiver_of
+from services.runtime.errors import HongyanError
+from services.runtime.settings import DeliverySettings
 from services.subscriptions.control import Agency
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
@@ -16,12 +18,13 @@ log = structlog.get_logger()
 
 
 class Receivers:
-    """Reads the follower's view; a secret is opened once a version."""
+    """Reads the follower's view; what is sealed is opened once a version."""
 
-    def __init__(self, follower: ControlFollower, sealer: Sealer) -> None:
+    def __init__(self, follower: ControlFollower, sealer: Sealer, defaults: DeliverySettings) -> None:
         self._view = follower.view
         self._sealer = sealer
-        self._opened: dict[str, str] = {}
+        self._defaults = defaults
+        self._opened: dict[str, tuple[Agency, str | None, Receiver]] = {}
 
     def version(self) -> int:
         """Return the configuration's version."""
@@ -40,13 +43,21 @@ class Receivers:
         found = self._view.agencies.get(agency)
         if found is None:
             return None
-        try:
-            secret = self._secret(found)
-        except ForbiddenError as error:
-            return Receiver(agency, found.sink, (), str(error))
-        return Receiver(agency, found.sink, (secret,), self._view.held(agency))
+        held = self._held(found)
+        known = self._opened.get(agency)
+        if known is None or known[0] is not found or known[1] != held:
+            known = self._opened[agency] = (found, held, self._open(found, held))
+        return known[2]
 
-    def _secret(self, agency: Agency) -> str:
-        if agency.secret not in self._opened:
-            self._opened[agency.secret] = self._sealer.open(agency.secret)
-        return self._opened[agency.secret]
+    def _open(self, agency: Agency, held: str | None) -> Receiver:
+        try:
+            return receiver_of(agency, self._defaults, self._sealer, held)
+        except HongyanError as error:
+            log.error("receiver_unusable", agency=agency.id, error=str(error))
+            usual = profile_of({}, self._defaults, self._sealer.open)
+            return Receiver(agency.id, agency.sink, (), usual, str(error), unusable=True)
+
+    def _held(self, agency: Agency) -> str | None:
+        if agency.state == "active" and not agency.verified:
+            return f"接收端尚未验证：hongyan agency verify {agency.id} (the webhook is not verified yet)"
+        return self._view.held(agency.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from schemas.topics import Topics
+from schemas.topics import LEFT, Topics
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 
@@ -39,10 +39,15 @@ class Cursors:
             self._connected().set_group_offsets(self._topics.agency_group(agency), {feed: Committed(offset)})
 
     def check_handed_over(self, agency: str) -> None:
-        """Raise HandoverError while a pusher still holds the feed: it may have events of it under way."""
+        """Raise HandoverError while a pusher still holds the feed: it may have events of it under way.
+
+        A pusher commits a feed's cursor before its first delivery, and again, with a note, when it has let go.
+        """
         feed = Partition(self._topics.feed(agency), 0)
         with self._lock:
-            if feed in self._connected().group_assignment(self._topics.group("pusher")):
+            admin, group = self._connected(), self._topics.group("pusher")
+            held = admin.group_offsets(group).get(feed)
+            if held is not None and held.note != LEFT and admin.group_assignment(group):
                 raise HandoverError
 
     def _connected(self) -> Admin:

@@ -7,6 +7,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 RETRIED = frozenset({404, 408, 409, 425, 429})
+HINT_HEADER = "webhook-delivery"
+ABORT, RETRY = "abort", "retry"
 RETRY_AFTER_CAP_S = 24 * 3600.0
 
 
@@ -45,13 +47,22 @@ class Gone:
 Outcome = Delivered | Later | Refused | Gone
 
 
-def outcome_of(status: int, retry_after: str | None, now: datetime) -> Outcome:
-    """Return what an HTTP answer means (the table in docs/delivery.md)."""
+def outcome_of(
+    status: int, retry_after: str | None, now: datetime, hint: str | None = None, *, credentialed: bool = False
+) -> Outcome:
+    """Return what an HTTP answer means (the table in docs/delivery-guarantee.md).
+
+    ``hint`` is the answer's ``webhook-delivery`` header: ``abort`` gives the event up at once, ``retry`` wants it
+    again, whatever the status. ``credentialed``: we showed a token, so that 401 is about it and not about the event.
+    """
     if 200 <= status < 300:
         return Delivered(status)
     if status == 410:
         return Gone("HTTP 410")
-    if status in RETRIED or status >= 500:
+    if hint is not None and hint.strip().lower() == ABORT:
+        return Refused(f"HTTP {status}, webhook-delivery: abort", status)
+    asked = hint is not None and hint.strip().lower() == RETRY
+    if asked or status in RETRIED or status >= 500 or (status == 401 and credentialed):
         return Later(f"HTTP {status}", status, _seconds(retry_after, now))
     if 300 <= status < 400:
         return Later(f"HTTP {status}: 不跟随重定向 (redirects are not followed)", status)

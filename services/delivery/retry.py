@@ -20,5 +20,8 @@ class RetryPolicy:
 
     def delay_s(self, failures: int, not_before_s: float, random: Callable[[], float]) -> float:
         """Return how long to wait after so many failures in a row (at least one); ``random`` gives 0..1."""
-        longest = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS))
-        return max(not_before_s, longest * (0.5 + random() / 2))
+        return max(not_before_s, self.longest_s(failures) * (0.5 + random() / 2))
+
+    def longest_s(self, failures: int) -> float:
+        """Return the longest delay after so many failures in a row; the shortest is half of it."""
+        return min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS))

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import typer
 
-from services.portal.commands import AsJson, Reason, agency, ask, show
+from services.portal.agency_commands import agency
+from services.portal.commands import AsJson, Reason, ask, show
 
 key = typer.Typer(help="接收单位读取队列的密钥 (keys with which an agency reads its feed)", no_args_is_help=True)
 agency.add_typer(key, name="key")

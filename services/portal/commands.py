@@ -1,4 +1,4 @@
-"""``hongyan department | agency``: administration from the command line, over the REST API."""
+"""``hongyan department``: administration from the command line, over the REST API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from services.runtime.settings import settings_for_cli
 department = typer.Typer(help="发布部门 (publishing departments)", no_args_is_help=True)
 key = typer.Typer(help="部门密钥 (a department's keys)", no_args_is_help=True)
 department.add_typer(key, name="key")
-agency = typer.Typer(help="接收单位 (receiving agencies)", no_args_is_help=True)
 
 KEY_COLUMNS = {"id": "密钥编号", "created_at": "发放时间", "expires_at": "失效时间"}
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")]
@@ -113,46 +112,3 @@ def key_list(department: str, as_json: AsJson = False) -> None:
     if not found:
         raise fail(CommandError(f"没有部门 {department} (no such department)"))
     show(found[0], KEY_COLUMNS, as_json)
-
-
-@agency.command("add")
-def agency_add(
-    id: Annotated[str, typer.Argument(help="编号，小写字母、数字和短横 (id)")],  # noqa: A002
-    name: Annotated[str, typer.Option(help="名称 (name)")],
-    webhook: Annotated[str, typer.Option(help="推送地址 (where events are posted)")],
-    division: Annotated[str, typer.Option(help="行政区划代码 (GB/T 2260)")] = "510000",
-) -> None:
-    """登记接收单位，显示一次签名密钥 (add an agency; its signing secret is shown once)."""
-    added = ask("POST", "/v1/agencies", {"id": id, "name": name, "division": division, "sink": webhook})
-    typer.echo(f"{added['id']} {added['name']} → {added['sink']}")
-    typer.echo(f"签名密钥，仅显示这一次 (signing secret, shown once): {added['secret']}")
-
-
-@agency.command("list")
-def agency_list(as_json: AsJson = False) -> None:
-    """列出接收单位 (list the agencies)."""
-    columns = {"id": "编号", "name": "名称", "division": "区划", "sink": "推送地址", "state": "状态"}
-    show(ask("GET", "/v1/agencies"), columns, as_json)
-
-
-@agency.command("set-webhook")
-def agency_set_webhook(
-    id: str,  # noqa: A002
-    webhook: Annotated[str, typer.Argument(help="新的推送地址 (new address)")],
-    reason: Reason,
-) -> None:
-    """更换推送地址，下一次尝试即生效 (change where events are posted, from the next attempt on)."""
-    changed = ask("PATCH", f"/v1/agencies/{id}", {"sink": webhook, "reason": reason})
-    typer.echo(f"{changed['id']} → {changed['sink']}")
-
-
-@agency.command("suspend")
-def agency_suspend(id: str, reason: Reason) -> None:  # noqa: A002
-    """暂停推送，事件留在队列中 (hold its line; nothing is dropped)."""
-    typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{id}/suspend', {'reason': reason})['state']}")
-
-
-@agency.command("resume")
-def agency_resume(id: str, reason: Reason) -> None:  # noqa: A002
-    """恢复推送 (take the line up again)."""
-    typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{id}/resume', {'reason': reason})['state']}")

@@ -21,13 +21,13 @@ from services.routing.redaction import Redactor
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Kafka
 from services.subscriptions.grants import GrantRepository
-from services.subscriptions.repository import SubscriptionRepository
+from services.subscriptions.repository import AgencyRepository
 
 
 def add_entitlement(
     app: FastAPI,
     repository: GrantRepository,
-    agencies: SubscriptionRepository,
+    agencies: AgencyRepository,
     departments: DepartmentRepository,
     people: PersonRepository,
     contracts: Contracts,

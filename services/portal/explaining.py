@@ -26,7 +26,7 @@ from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.kafka.scanning import scan
 from services.subscriptions.control import Agency, Subscription
 from services.subscriptions.grants import GrantRepository
-from services.subscriptions.repository import SubscriptionRepository, plain
+from services.subscriptions.repository import AgencyRepository, plain
 
 RECEIPT_PARTITIONS = 6
 CLOCK_SKEW_MS = 3_600_000
@@ -52,7 +52,7 @@ class Explaining:
         contracts: Contracts,
         codec: Codec,
         grants: GrantRepository,
-        agencies: SubscriptionRepository,
+        agencies: AgencyRepository,
         clock: Clock,
         redactor_of: Callable[[FieldPolicy], Redactor],
     ) -> None:
@@ -91,7 +91,7 @@ class Explaining:
     def dry_run(self, row: Mapping[str, Any], period: Period, samples: int) -> dict[str, Any]:
         """Return what a grant would have given over a period: how much, on which days, and examples, redacted."""
         subscription = replace(_subscription(row), state="active", valid_from=None, valid_until=None)
-        agencies = {a.id: a for a in map(_agency, self._agencies.agencies())}
+        agencies = {a.id: a for a in map(_agency, self._agencies.list())}
         matcher = Matcher([subscription], self._clock.now, agencies, self._contracts.unshared_types())
         found = _Findings(samples)
         for record in self._events(subscription, period, found):
@@ -207,7 +207,7 @@ class Explaining:
         return found
 
     def _agency(self, agency: str) -> Agency:
-        found = next((row for row in self._agencies.agencies() if row["id"] == agency), None)
+        found = next((row for row in self._agencies.list() if row["id"] == agency), None)
         if found is None:
             raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
         return _agency(found)

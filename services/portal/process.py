@@ -18,6 +18,8 @@ from services.identity.people import PersonRepository
 from services.identity.repository import DepartmentRepository
 from services.ledger.reading import LedgerReader
 from services.portal.access import AccessAdministration
+from services.portal.agencies import AgencyDesk
+from services.portal.alerts import Alerts
 from services.portal.api import Administration, add_routes
 from services.portal.entitlement import add_entitlement
 from services.portal.events import event_routes, scopes
@@ -34,7 +36,7 @@ from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import new_app, serve
 from services.subscriptions.grants import GrantRepository
-from services.subscriptions.repository import SubscriptionRepository
+from services.subscriptions.repository import AgencyRepository
 from services.subscriptions.sealing import Sealer
 
 
@@ -48,33 +50,28 @@ def run(settings: Settings, *, port: int) -> None:
     topics = Topics(settings.kafka.topic_prefix)
     pool = open_pool(settings.database)
     departments = DepartmentRepository(pool)
-    repository = SubscriptionRepository(pool)
+    agencies = AgencyRepository(pool)
     contracts = load_contracts()
-    administration = Administration(
-        departments,
-        repository,
-        contracts,
-        kafka,
-        topics,
-        Sealer(settings.security),
-        parse_networks(settings.delivery.allowed_networks),
-    )
+    administration = Administration(departments, contracts)
     accesses = AccessRepository(pool)
     access = AccessAdministration(accesses, kafka, topics, Sealer(settings.security))
     gateway = settings.gateway
     rules = ValidationRules(gateway.reject_bad_uscc, timedelta(seconds=gateway.future_skew_s), gateway.warnings)
     registry, clock = RegistryClient(settings.registry.url, settings.registry.timeout_s), SystemClock()
-    desk = Desk(kafka, topics, contracts, Codec(registry), rules, clock)
+    codec = Codec(registry)
+    desk = Desk(kafka, topics, contracts, codec, rules, clock)
+    networks = parse_networks(settings.delivery.allowed_networks)
+    agency_desk = AgencyDesk(agencies, kafka, topics, Sealer(settings.security), settings.delivery, networks, codec)
     relay = ControlRelay(pool, dsn_of(settings.database), kafka, topics)
-    requests = RequestConsumer(kafka, topics, repository)
+    requests = RequestConsumer(kafka, topics, agencies)
     for worker in (relay.run, requests.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: Health(True), CollectorRegistry())
     admin_key = settings.security.admin_key.get_secret_value()
-    add_routes(app, administration, access, desk, admin_key)
+    add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk, admin_key)
     grants = GrantRepository(pool, clock)
     people = PersonRepository(pool)
-    add_entitlement(app, grants, repository, departments, people, contracts, registry, kafka, topics, clock, admin_key)
+    add_entitlement(app, grants, agencies, departments, people, contracts, registry, kafka, topics, clock, admin_key)
     app.include_router(event_routes(LedgerReader(pool), scopes(accesses, admin_key)))
     serve(app, settings.http.host, port, stop)
     pool.close()

@@ -11,7 +11,7 @@ from schemas.topics import Topics
 from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
 from services.runtime.lifecycle import outlast
-from services.subscriptions.repository import Decision, SubscriptionRepository
+from services.subscriptions.repository import AgencyRepository, Change, Decision
 
 POLL_S = 0.5
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 class RequestConsumer:
     """Applies requests at least once; each may be applied twice with the same result."""
 
-    def __init__(self, kafka: Kafka, topics: Topics, repository: SubscriptionRepository) -> None:
+    def __init__(self, kafka: Kafka, topics: Topics, repository: AgencyRepository) -> None:
         self._kafka = kafka
         self._topic = topics.control_requests
         self._group = topics.group("control")
@@ -63,7 +63,7 @@ class RequestConsumer:
             log.error("request_refused", offset=record.offset, kind=request["kind"])
             return
         try:
-            self._repository.set_agency(agency, Decision("pusher", reason), state="suspended")
+            self._repository.change(agency, "suspended", Change(state="suspended"), Decision("pusher", reason))
         except NotFoundError as error:
             log.error("request_refused", offset=record.offset, error=str(error))
         else:

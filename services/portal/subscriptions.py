@@ -24,7 +24,7 @@ from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, RegistryUnavailableError
 from services.subscriptions.grants import Grant, GrantRepository
 from services.subscriptions.lifecycle import Action, Actor, Standing, decide
-from services.subscriptions.repository import SubscriptionRepository
+from services.subscriptions.repository import AgencyRepository
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 TIMES = ("valid_from", "valid_until", "backfill_from")
@@ -74,7 +74,7 @@ class Grants:
     def __init__(
         self,
         grants: GrantRepository,
-        agencies: SubscriptionRepository,
+        agencies: AgencyRepository,
         contracts: Contracts,
         redactor: Redactor,
         clock: Clock,
@@ -171,7 +171,7 @@ class Grants:
             for number, code in enumerate(grant.divisions)
             if not is_division_prefix(code)
         ]
-        agencies = {row["id"]: division_prefix(row["division"]) for row in self._agencies.agencies()}
+        agencies = {row["id"]: division_prefix(row["division"]) for row in self._agencies.list()}
         own = agencies.get(grant.agency)
         if own is None:
             return [*problems, FieldProblem("/agency", f"没有这个接收单位 (no agency {grant.agency})")]

@@ -141,6 +141,10 @@ class DeliverySettings(BaseModel):
     window: int = Field(64, ge=1, description="events of one agency between its cursor and the newest in flight")
     concurrency: int = Field(16, ge=1, description="requests of one agency at once")
     timeout_s: float = Field(10.0, gt=0, description="seconds for one delivery")
+    connect_timeout_s: float = Field(5.0, gt=0, description="seconds to connect, TLS included")
+    require_verification: bool = Field(
+        True, description="a new webhook gets nothing before it has answered a signed challenge"
+    )
     retry_base_s: float = Field(0.5, gt=0, description="first delay; doubled at every further attempt, with jitter")
     retry_cap_s: float = Field(60.0, gt=0, description="longest delay")
     hold_after: int = Field(3, ge=1, description="failures in a row after which the line is held and only probed")

@@ -8,7 +8,7 @@ that its original went by. What an entry says beyond what is known here is left 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from hashlib import blake2b
 from threading import Lock
@@ -26,14 +26,29 @@ D = TypeVar("D", "Agency", "Subscription")
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that signs an agency's deliveries, sealed, and when it ends by itself."""
+
+    id: str
+    sealed: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Agency:
-    """A receiving agency (接收单位): where its feed is pushed, and the sealed secret that signs it."""
+    """A receiving agency (接收单位): where its feed is pushed, signed with which keys, and how it wants it.
+
+    ``delivery`` is what differs from the installation's settings (see :mod:`services.delivery.profile`); a webhook
+    that is not ``verified`` yet has not answered the signed challenge, and gets nothing until it has.
+    """
 
     id: str
     name: str
     division: str
     sink: str
-    secret: str
+    keys: Sequence[SigningKey] = ()
+    delivery: Mapping[str, Any] = field(default_factory=dict)
+    verified: bool = True
     state: str = "active"
     version: int = 1
 
@@ -177,7 +192,7 @@ class ControlView:
     def _apply(self, kind: str, name: str, entry: dict[str, Any] | None) -> bool:
         match kind:
             case "agency":
-                _put(self.agencies, name, _known(Agency, entry) if entry else None)
+                _put(self.agencies, name, _agency(entry) if entry else None)
             case "subscription":
                 _put(self.subscriptions, name, _known(Subscription, entry) if entry else None)
             case "policy":
@@ -209,6 +224,14 @@ class ControlView:
         """Return the agencies that are active and have an active subscription."""
         served = {s.agency for s in self.subscriptions.values() if s.state == "active"}
         return frozenset(a.id for a in self.agencies.values() if a.state == "active" and a.id in served)
+
+
+def _agency(entry: Mapping[str, Any]) -> Agency:
+    """Read an agency; a document from before keys could be rotated holds one sealed ``secret``."""
+    held = entry.get("keys", [{"id": "sec-1", "sealed": entry.get("secret")}])
+    ends = [datetime.fromisoformat(key["expires_at"]) if key.get("expires_at") else None for key in held]
+    keys = [SigningKey(key["id"], key["sealed"], end) for key, end in zip(held, ends, strict=True)]
+    return replace(_known(Agency, {**entry, "keys": ()}), keys=keys)
 
 
 def _known(kind: type[D], entry: Mapping[str, Any]) -> D:

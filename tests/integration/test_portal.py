@@ -91,8 +91,10 @@ def test_what_is_added_reaches_whoever_follows(call: Call, follower: ControlFoll
     assert call("/v1/subscriptions", GRANT)[0] == 201
     view = follower.view
     eventually(lambda: view.departments and view.agencies and view.subscriptions)
-    assert view.agencies["market"].secret.startswith("gAAAA")
-    assert "secret" not in call("/v1/agencies")[1][0]  # type: ignore[index]
+    assert view.agencies["market"].keys[0].sealed.startswith("gAAAA")
+    shown = call("/v1/agencies")[1][0]  # type: ignore[index]
+    assert "secret" not in shown
+    assert set(shown["keys"][0]) == {"id", "kind", "public", "created_at", "expires_at"}
 
 
 def test_a_suspension_works_within_a_second(

@@ -46,6 +46,9 @@ from services.runtime.settings import KafkaSettings
 
 CALL_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 10_000
+# A member learns from its heartbeats that partitions are dealt anew; the others stand still until it has.
+HEARTBEAT_MS = 500
+JOIN_WAIT_MS = 3_000
 METADATA_AGE_MS = 2_000
 TRANSACTION_TIMEOUT_MS = 30_000
 # Bounds what one poll may hold in memory, whatever the backlog.
@@ -153,12 +156,19 @@ class KafkaPythonConsumer:
         """Return what has come, by partition; raises KafkaUnavailableError."""
         self._release_parked()
         with wrapped("poll"):
+            self._await_join()
             found: dict[TopicPartition, list[Record]] = self.client.poll(
                 timeout_ms=int(timeout_s * 1000), max_records=max_records
             )
         if self._listener is not None:
             self._listener.settle()
         return {Partition(*tp): records for tp, records in found.items()}
+
+    def _await_join(self) -> None:
+        """Wait for a join that is under way: the library throws one away that ends between two short polls."""
+        coordinator = self.client._coordinator
+        if self._listener is not None and coordinator.need_rejoin():
+            coordinator.poll(timeout_ms=JOIN_WAIT_MS)
 
     def _release_parked(self) -> None:
         """Let records of a resumed partition out.
@@ -438,6 +448,7 @@ class KafkaPython:
                     # Range gives partition p of every event topic to one member: the router's state relies on it.
                     partition_assignment_strategy=(RangePartitionAssignor,),
                     session_timeout_ms=SESSION_TIMEOUT_MS,
+                    heartbeat_interval_ms=HEARTBEAT_MS,
                     fetch_max_bytes=FETCH_MAX_BYTES,
                     max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
                     retry_backoff_ms=20,

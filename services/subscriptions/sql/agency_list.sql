@@ -1,1 +1,1 @@
-SELECT id, name, division, sink, secret, state, version FROM agency ORDER BY id
+SELECT id, name, division, sink, state, version, delivery, verified_at FROM agency ORDER BY id

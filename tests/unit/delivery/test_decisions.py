@@ -59,7 +59,7 @@ def test_a_delivery_is_verified_and_a_changed_or_old_one_is_not() -> None:
     ],
 )
 def test_each_answer_means_what_the_table_says(status: int, kind: type) -> None:
-    """docs/delivery.md, row by row."""
+    """docs/delivery-guarantee.md, row by row."""
     assert isinstance(outcome_of(status, None, NOW), kind)
 
 

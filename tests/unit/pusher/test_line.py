@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -13,10 +13,13 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.pusher.line import Delivery, Ended, Line, Receiver
-from consumers.pusher.message import Message
+from consumers.pusher.line import Delivery, Ended, Line
+from schemas.topics import LEFT
 from services.delivery.breaker import Breaker
+from services.delivery.message import Format, Message
 from services.delivery.outcome import Delivered, Gone, Later, Outcome, Refused
+from services.delivery.profile import Profile
+from services.delivery.receiver import LiveKey, Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.window import Window
 from services.runtime.kafka.port import Partition
@@ -26,7 +29,12 @@ from tests.fakes.virtual_time import VirtualClock, run
 WINDOW = 6
 CONCURRENCY = 3
 HOLD_AFTER = 3
-RECEIVER = Receiver("scjg", "http://127.0.0.1/", ("secret",))
+POLICY = RetryPolicy(1.0, 60.0)
+PROFILE = Profile(WINDOW, CONCURRENCY, 30.0, 5.0, POLICY, HOLD_AFTER)
+RECEIVER = Receiver("scjg", "http://127.0.0.1/", (LiveKey("secret"),), PROFILE)
+
+
+WORSE = (Delivered, Later, Refused, Gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +58,52 @@ class ScriptedOffice:
     recorded: Counter[int] = field(default_factory=Counter)
     attempts: list[tuple[float, int]] = field(default_factory=list)
     most_open: int = 0
+    requests: int = 0
+    undecodable: set[int] = field(default_factory=set)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
     gone_reasons: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
 
-    def build(self, delivery: Delivery) -> Message | Refused | Later:
+    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Later:
         """Build a message that only names its event."""
+        if delivery.record.offset in self.undecodable:
+            return Refused("undecodable")
         return Message(str(delivery.record.offset), "urn:test", "test", "", None, b"{}")
 
-    async def send(self, receiver: Receiver, delivery: Delivery, message: Message) -> Outcome:
-        """Take the scripted time and give the scripted answer."""
-        offset = delivery.record.offset
+    async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
+        """Take the scripted time and give the scripted answer; a batch is answered as its worst event is."""
+        offsets = [delivery.record.offset for delivery in deliveries]
+        assert len({self.keys[offset] for offset in offsets}) == len(offsets) <= receiver.profile.batch
+        for offset in offsets:
+            self._check(offset)
+            self.attempts.append((self.clock.seconds, offset))
+            self.open.add(offset)
+        self.batches.append(offsets)
+        self.requests += 1
+        self.most_open = max(self.most_open, self.requests)
+        scripts = [self.scripts.get(offset, []) for offset in offsets]
+        found = [script[0] if script else Attempt(Delivered(204), 0.01) for script in scripts]
+        worst = max(found, key=lambda attempt: WORSE.index(type(attempt.outcome)))
+        for script in scripts:
+            if script and (len(offsets) == 1 or not isinstance(worst.outcome, Refused)):
+                script.pop(0)
+        await asyncio.sleep(worst.seconds)
+        self.open -= set(offsets)
+        self.requests -= 1
+        return worst.outcome
+
+    def _check(self, offset: int) -> None:
         earlier = [o for o in self.keys if o < offset and self.keys[o] == self.keys[offset]]
         assert all(self.recorded[o] for o in earlier), "an earlier event of the key had not ended"
         assert not self.recorded[offset], "an event that had ended was sent again"
         assert offset < min(o for o in self.keys if not self.recorded[o]) + WINDOW * 3, "beyond the window"
-        self.attempts.append((self.clock.seconds, offset))
-        self.open.add(offset)
-        self.most_open = max(self.most_open, len(self.open))
-        script = self.scripts.get(offset, [])
-        attempt = script.pop(0) if script else Attempt(Delivered(204), 0.01)
-        await asyncio.sleep(attempt.seconds)
-        self.open.discard(offset)
-        return attempt.outcome
+        assert offset not in self.open, "an event was sent twice at once"
 
     def record(self, ended: Ended, on_recorded: Callable[[], None]) -> None:
         """Put an end on record after the scripted time; the cursor must not have passed it before."""
         offset = ended.delivery.record.offset
+        self.outcomes[offset] = ended.outcome
         assert self.line.to_commit().offset <= offset, "the cursor passed an event that had not ended"
 
         def recorded() -> None:
@@ -89,13 +118,26 @@ class ScriptedOffice:
         """Note that the agency is to be suspended."""
         self.gone_reasons.append(reason)
 
+    def held(self, agency: str, why: str) -> None:
+        """Note that it was told."""
+        self.told.append(f"held: {why}")
 
-def office_with(keys: dict[int, bytes], scripts: dict[int, list[Attempt]], recording_s: float = 0.0) -> ScriptedOffice:
+    def flows(self, agency: str, *, was_gone: bool) -> None:
+        """Note that it was told."""
+        self.told.append("flows, was gone" if was_gone else "flows")
+
+
+def office_with(
+    keys: dict[int, bytes],
+    scripts: dict[int, list[Attempt]],
+    recording_s: float = 0.0,
+    receiver: Receiver = RECEIVER,
+) -> ScriptedOffice:
     """Return an office with a line of its own."""
     clock = VirtualClock()
     office = ScriptedOffice(clock, keys, scripts, recording_s)
-    breaker = Breaker(RetryPolicy(1.0, 60.0), HOLD_AFTER, random.Random(7).random)
-    office.line = Line(Partition("feed.scjg", 0), RECEIVER, office, Window(WINDOW, 0), breaker, clock, CONCURRENCY)
+    breaker = Breaker(POLICY, HOLD_AFTER, random.Random(7).random)
+    office.line = Line(Partition("feed.scjg", 0), receiver, office, Window(WINDOW, 0), breaker, clock)
     return office
 
 
@@ -138,18 +180,83 @@ def feeds(draw: st.DrawFn) -> tuple[dict[int, bytes], dict[int, list[Attempt]]]:
     return keys, scripts
 
 
-@settings(max_examples=150, deadline=None)
-@given(feeds(), st.sampled_from([0.0, 0.2]))
+@settings(max_examples=200, deadline=None)
+@given(feeds(), st.sampled_from([0.0, 0.2]), st.sampled_from([1, 3]), st.sampled_from([None, 2.0]))
 def test_every_event_ends_once_in_order_per_key_and_the_cursor_never_passes_an_open_one(
-    feed: tuple[dict[int, bytes], dict[int, list[Attempt]]], recording_s: float
+    feed: tuple[dict[int, bytes], dict[int, list[Attempt]]], recording_s: float, batch: int, rate: float | None
 ) -> None:
-    """Whatever the receiver answers, and however slowly ends are recorded."""
+    """Whatever the receiver answers, however slowly ends are recorded, singly or in batches, at a rate or without."""
     keys, scripts = feed
-    office = office_with(keys, scripts, recording_s)
+    receiver = replace(RECEIVER, profile=replace(PROFILE, batch=batch, rate_per_s=rate))
+    office = office_with(keys, scripts, recording_s, receiver)
     run(office.clock, feed_until_ended(office))
     assert office.recorded == Counter(dict.fromkeys(keys, 1))
     assert office.most_open <= CONCURRENCY
     assert office.line.to_commit().offset == max(keys) + 1
+    if rate is not None and batch == 1:
+        times = [at for at, _ in office.attempts]
+        assert all(sum(1 for at in times if first <= at < first + 1.0) <= rate + 1 for first in times)
+
+
+def test_of_a_refused_batch_only_the_refused_event_is_parked() -> None:
+    """The batch is taken apart: each of its events goes alone, and the others are delivered."""
+    refused = Attempt(Refused("HTTP 422", 422), 0.0)
+    keys = {offset: str(offset).encode() for offset in range(3)}
+    receiver = replace(RECEIVER, profile=replace(PROFILE, batch=10))
+    office = office_with(keys, {1: [refused]}, receiver=receiver)
+
+    async def body() -> None:
+        office.line.take([record(offset, key) for offset, key in keys.items()])
+        while sum(office.recorded.values()) < len(keys):
+            await asyncio.sleep(0.05)
+        office.line.close()
+
+    run(office.clock, body())
+    assert office.batches == [[0, 1, 2], [0], [1], [2]]
+    assert office.outcomes == {0: Delivered(204), 1: Refused("HTTP 422", 422), 2: Delivered(204)}
+
+
+def test_a_rate_is_kept_to_and_a_full_backlog_goes_at_exactly_that_rate() -> None:
+    """Ten events at two a second take four and a half seconds, evenly."""
+    keys = {offset: str(offset).encode() for offset in range(10)}
+    receiver = replace(RECEIVER, profile=replace(PROFILE, rate_per_s=2.0))
+    office = office_with(keys, {}, receiver=receiver)
+    run(office.clock, feed_until_ended(office))
+    times = [at for at, _ in office.attempts]
+    assert all(0.49 <= later - earlier <= 0.7 for earlier, later in pairwise(times))
+
+
+def test_what_cannot_be_built_ends_without_the_receiver_and_opens_no_held_line() -> None:
+    """An undecodable event is parked, yet the receiver is still away: its line stays held."""
+    keys = {0: b"a", 1: b"b"}
+    office = office_with(keys, {1: [Attempt(Later("refused"), 0.0)] * 5})
+    office.undecodable = {0}
+
+    async def body() -> None:
+        office.line.take([record(1, b"b")])
+        await asyncio.sleep(3.0)
+        assert office.line.breaker.held
+        office.line.close()
+
+    run(office.clock, body())
+    office = office_with(keys, {1: [Attempt(Later("refused"), 0.0)] * 5})
+    office.undecodable = {0}
+    run(office.clock, feed_until_ended(office))
+    assert office.outcomes[0] == Refused("undecodable")
+    assert [offset for _, offset in office.attempts] == [1] * 6
+    assert office.told == ["held: refused", "flows"]
+
+
+def test_people_are_told_when_a_line_is_held_and_when_it_flows_again() -> None:
+    """Once each, however many attempts there were; also where another process had told that it was held."""
+    dead = Attempt(Later("connection refused"), 0.001)
+    office = office_with({0: b"a"}, {0: [dead] * 8})
+    run(office.clock, feed_until_ended(office))
+    assert office.told == ["held: connection refused", "flows"]
+    office = office_with({0: b"a"}, {})
+    office.line.troubled = True
+    run(office.clock, feed_until_ended(office))
+    assert office.told == ["flows"]
 
 
 def test_a_dead_receiver_is_probed_with_its_oldest_event_alone() -> None:
@@ -261,3 +368,40 @@ def test_a_closed_line_records_nothing_of_what_was_under_way() -> None:
     run(office.clock, body())
     assert not office.recorded
     assert office.line.to_commit().offset == 0
+
+
+def test_a_line_that_leaves_fills_the_gaps_below_what_it_began_and_begins_nothing_beyond() -> None:
+    """Another channel goes on at the cursor, and no event beyond it has gone out."""
+    keys = {0: b"a", 1: b"b", 2: b"c", 3: b"a", 4: b"d", 5: b"e"}
+    office = office_with(keys, {0: [Attempt(Later("HTTP 503", 503), 0.1), Attempt(Delivered(204), 0.1)]})
+
+    async def body() -> None:
+        office.line.take([record(offset, key) for offset, key in keys.items()])
+        await asyncio.sleep(0.05)
+        office.line.leave()
+        assert not office.line.has_left()
+        while not office.line.has_left():
+            await asyncio.sleep(0.05)
+
+    run(office.clock, body())
+    cursor = office.line.to_commit()
+    assert (cursor.offset, cursor.note) == (max(office.recorded) + 1, LEFT)
+    assert set(office.recorded) == set(range(cursor.offset))
+    assert office.clock.seconds < 5
+
+
+def test_a_line_that_leaves_a_dead_receiver_does_not_wait_for_ever() -> None:
+    """The other channel may be the way out of just that."""
+    office = office_with({0: b"a", 1: b"b"}, {0: [Attempt(Later("refused"), 0.1)] * 99})
+
+    async def body() -> None:
+        office.line.take([record(0, b"a"), record(1, b"b")])
+        await asyncio.sleep(0.5)
+        office.line.leave()
+        while not office.line.has_left():
+            await asyncio.sleep(0.05)
+        office.line.close()
+
+    run(office.clock, body())
+    assert office.line.to_commit().offset == 0
+    assert office.clock.seconds < 20

@@ -21,7 +21,7 @@ EVENT = {"type": KIND, "source": "urn:x", "id": "1"}
 
 def agency(name: str, division: str = "510000", state: str = "active") -> Agency:
     """Return an agency."""
-    return Agency(name, name, division, "http://x", "s", state)
+    return Agency(name, name, division, "http://x", state=state)
 
 
 def matched(event: Mapping[str, str], agencies: list[Agency], *subscriptions: Subscription) -> dict[str, list[str]]:

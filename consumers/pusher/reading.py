@@ -1,0 +1,128 @@
+"""The pusher's two consumers: a member of the group, which is given shares and commits, and a reader of their feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import structlog
+
+from consumers.runner.cursors import cursor_of
+from schemas.topics import Topics
+from services.runtime.clock import Clock
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
+
+# While shares are dealt anew nobody can commit; longer than this it is an outage.
+COMMIT_PATIENCE_S = 20.0
+
+log = structlog.get_logger()
+
+
+class Reading:
+    """Reads the feeds of this process's shares. Everything here belongs to the Kafka thread."""
+
+    def __init__(self, kafka: Kafka, topics: Topics, instance: str, clock: Clock) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._clock = clock
+        admin = kafka.admin()
+        try:
+            admin.ensure_topics([topics.shares_spec(), topics.alerts_spec()])
+        finally:
+            admin.close()
+        self._reader: Consumer = kafka.consumer(None, client_id=f"{instance}-feeds")
+        try:
+            self._member = kafka.consumer(topics.group("pusher"), client_id=instance, instance=instance)
+        except UnavailableError:
+            self._reader.close()
+            raise
+        self._paused: set[Partition] = set()
+        self._read: set[Partition] = set()
+        self._failing_since: float | None = None
+        self.changed = True
+        """Whether the shares were dealt anew since the last ``read``."""
+
+    def join(self, on_dealt: Callable[[], None], on_dealing: Callable[[], None]) -> None:
+        """Join the group; called back, while it is polled, before shares are dealt anew and after."""
+
+        def dealt(shares: Collection[Partition]) -> None:
+            self._member.pause(shares)
+            self.changed = True
+            on_dealt()
+
+        self._member.subscribe([self._topics.control_shares], dealt, lambda _: on_dealing())
+
+    def shares(self) -> set[int]:
+        """Return the shares of this process."""
+        return {partition.partition for partition in self._member.assignment()}
+
+    def starts(self, feeds: Collection[Partition], moved: Collection[str]) -> dict[Partition, Committed]:
+        """Return where each feed is to be read from, with its note: its committed cursor, or its beginning.
+
+        A feed may be a moment old, and not known to every broker; below its beginning, the reader begins there.
+        ``moved`` names the agencies whose cursor another channel may have moved beyond that.
+        """
+        held = self._member.committed(feeds) if feeds else {}
+        starts = dict.fromkeys(feeds, Committed(0)) | held
+        return starts | self._moved({p: s for p, s in starts.items() if self._topics.agency_of(p.topic) in moved})
+
+    def _moved(self, starts: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+        if not starts:
+            return {}
+        admin = self._kafka.admin()
+        try:
+            agencies = {partition: self._topics.agency_of(partition.topic) for partition in starts}
+            found = {p: cursor_of(admin, self._topics, p, agency) for p, agency in agencies.items()}
+        finally:
+            admin.close()
+        return {p: Committed(cursor) for p, cursor in found.items() if cursor > starts[p].offset}
+
+    def read(self, positions: Mapping[Partition, int]) -> None:
+        """Read exactly these feeds, from these positions."""
+        self._reader.assign(list(positions))
+        for partition, position in positions.items():
+            if partition not in self._read or self._reader.position(partition) != position:
+                self._reader.seek(partition, position)
+        self._read = set(positions)
+        self._paused &= self._read
+        self._reader.resume(self._read - self._paused)
+        self.changed = False
+
+    def poll_group(self, timeout_s: float) -> None:
+        """Keep the membership alive; shares are dealt anew in here. Raises UnavailableError."""
+        self._member.poll(timeout_s, 1)
+
+    def poll_feeds(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return what has come; raises UnavailableError."""
+        return self._reader.poll(timeout_s, max_records) if self._read else {}
+
+    def pause_only(self, full: Collection[Partition]) -> None:
+        """Read on where there is room and nowhere else: one agency's full window is nobody else's delay."""
+        wanted = set(full) & self._read
+        if wanted - self._paused:
+            self._reader.pause(wanted - self._paused)
+        if self._paused - wanted:
+            self._reader.resume(self._paused - wanted)
+        self._paused = wanted
+
+    def commit(self, cursors: Mapping[Partition, Committed]) -> bool:
+        """Commit cursors; False while the group refuses (shares are being dealt anew, or are another's by now).
+
+        Raises UnavailableError when it is refused for long.
+        """
+        try:
+            self._member.commit(cursors)
+        except UnavailableError as error:
+            now = self._clock.monotonic()
+            self._failing_since = self._failing_since or now
+            if now - self._failing_since > COMMIT_PATIENCE_S:
+                raise
+            log.debug("cursors_uncommitted", error=str(error))
+            return False
+        self._failing_since = None
+        return True
+
+    def close(self) -> None:
+        """Leave the group and close both."""
+        self._reader.close()
+        self._member.close()

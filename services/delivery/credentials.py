@@ -1,0 +1,72 @@
+"""Bearer tokens towards receivers: a fixed one, or one fetched with OAuth2 client credentials, kept and renewed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+
+from services.delivery.profile import Bearer, ClientCredentials
+
+RENEW_BEFORE_S = 30.0
+WITHOUT_END_S = 300.0
+
+Post = Callable[[str, dict[str, str]], Awaitable[tuple[int, bytes]]]
+"""Posts a form to an address (under the same network check as deliveries) and returns status and answer."""
+
+
+class TokenRefusedError(Exception):
+    """The token server gave no token; a message for people."""
+
+
+@dataclass(slots=True)
+class _Held:
+    token: str = ""
+    until: float = 0.0
+    fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Tokens:
+    """Keeps one token for each set of credentials; many deliveries at once fetch it once."""
+
+    def __init__(self, post: Post, monotonic: Callable[[], float]) -> None:
+        self._post = post
+        self._monotonic = monotonic
+        self._held: dict[ClientCredentials, _Held] = {}
+
+    async def token(self, auth: Bearer | ClientCredentials) -> str:
+        """Return a token that is good now; raises TokenRefusedError, or what the network raises."""
+        if isinstance(auth, Bearer):
+            return auth.token
+        held = self._held.setdefault(auth, _Held())
+        async with held.fetching:
+            if self._monotonic() >= held.until:
+                await self._fetch(auth, held)
+            return held.token
+
+    def forget(self, auth: Bearer | ClientCredentials) -> None:
+        """Fetch anew next time: the receiver did not take this one."""
+        if isinstance(auth, ClientCredentials) and auth in self._held:
+            self._held[auth].until = 0.0
+
+    async def _fetch(self, auth: ClientCredentials, held: _Held) -> None:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": auth.client_id,
+            "client_secret": auth.client_secret,
+        }
+        if auth.scope is not None:
+            form["scope"] = auth.scope
+        status, answer = await self._post(auth.token_url, form)
+        try:
+            document = orjson.loads(answer)
+            token, lasts = str(document["access_token"]), float(document.get("expires_in", WITHOUT_END_S))
+        except (ValueError, KeyError, TypeError) as error:
+            raise TokenRefusedError(
+                f"令牌服务 {auth.token_url} 没有给出令牌 (no token given): HTTP {status}"
+            ) from error
+        held.token = token
+        # A token that lasts less than the margin is used for half of its life.
+        held.until = self._monotonic() + max(lasts - RENEW_BEFORE_S, lasts / 2)

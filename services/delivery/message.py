@@ -1,0 +1,92 @@
+"""What is posted: a CloudEvent in structured JSON or binary Avro, or a batch, with Standard Webhooks headers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote
+
+import orjson
+
+from schemas.codec import Decoded, to_jsonable
+from schemas.envelope import AVRO_CONTENT_TYPE, header_attributes
+from services.runtime.kafka.port import HeaderList
+
+JSON_TYPE = "application/cloudevents+json; charset=utf-8"
+BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8"
+CURSOR_HEADER = "hongyan-cursor"
+# CloudEvents HTTP binding 1.0.2 §3.1.3.2: everything outside printable ASCII is percent-encoded, and space, " and %.
+_PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
+
+Format = Literal["json", "avro"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event as it is posted, the same bytes at every attempt."""
+
+    event_id: str
+    source: str
+    type: str
+    subject: str
+    published_at: str | None
+    body: bytes
+    content_type: str = JSON_TYPE
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the body, hex."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One request: the webhook's id, the cursor that it reaches, and what is sent."""
+
+    webhook_id: str
+    cursor: int
+    content_type: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def message_of(
+    headers: HeaderList, value: bytes | None, decode: Callable[[bytes | None], Decoded], form: Format = "json"
+) -> Message:
+    """Build the message of a feed's record; raises UndecodableValue, or the registry's retriable error.
+
+    Avro is checked to be readable too: what no receiver could read is never sent.
+    """
+    attributes = header_attributes(headers)
+    data = decode(value).data
+    if form == "avro":
+        body, kind = value or b"", AVRO_CONTENT_TYPE
+        context = {f"ce-{name}": quote(text, safe=_PLAIN) for name, text in attributes.items()}
+    else:
+        event = {**attributes, "datacontenttype": "application/json", "data": to_jsonable(data)}
+        body, kind, context = orjson.dumps({"specversion": "1.0", **event}), JSON_TYPE, {}
+    return Message(
+        event_id=attributes.get("id", ""),
+        source=attributes.get("source", ""),
+        type=attributes.get("type", ""),
+        subject=attributes.get("subject", ""),
+        published_at=attributes.get("recordedtime"),
+        body=body,
+        content_type=kind,
+        headers=context,
+    )
+
+
+def single(message: Message, cursor: int) -> Post:
+    """Return the request of one event: its webhook id is the event's."""
+    return Post(message.event_id, cursor, message.content_type, message.headers, message.body)
+
+
+def batch(messages: Sequence[Message], cursor: int) -> Post:
+    """Return the request of several events as a CloudEvents JSON batch, oldest first; its id is made of theirs."""
+    ids = hashlib.sha256("\n".join(f"{m.source} {m.event_id}" for m in messages).encode()).hexdigest()
+    body = b"[" + b",".join(message.body for message in messages) + b"]"
+    return Post(f"batch-{ids[:32]}", cursor, BATCH_TYPE, {}, body)

@@ -1,0 +1,42 @@
+"""Where an agency's events go now: its address, the keys that are live, and how it wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.delivery.profile import Profile, profile_of
+from services.runtime.settings import DeliverySettings
+from services.subscriptions.control import Agency
+from services.subscriptions.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKey:
+    """An opened signing key and when it ends by itself."""
+
+    secret: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """An agency's receiver; ``held`` says why its events wait: a decision, no verification yet, settings unusable."""
+
+    agency: str
+    sink: str
+    keys: Sequence[LiveKey]
+    profile: Profile
+    held: str | None = None
+    unusable: bool = False
+
+    def secrets(self, now: datetime) -> list[str]:
+        """Return the keys that sign at this moment."""
+        return [key.secret for key in self.keys if key.expires_at is None or key.expires_at > now]
+
+
+def receiver_of(agency: Agency, defaults: DeliverySettings, sealer: Sealer, held: str | None = None) -> Receiver:
+    """Return an agency's receiver; raises ForbiddenError when something was sealed with another master key."""
+    keys = [LiveKey(sealer.open(key.sealed), key.expires_at) for key in agency.keys]
+    return Receiver(agency.id, agency.sink, tuple(keys), profile_of(agency.delivery, defaults, sealer.open), held)

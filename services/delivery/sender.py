@@ -1,0 +1,192 @@
+"""Posts to receivers. The network check happens at every connection, on the very addresses that are connected to."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from services.delivery.credentials import TokenRefusedError, Tokens
+from services.delivery.message import CURSOR_HEADER, Post
+from services.delivery.network import Network, is_allowed
+from services.delivery.outcome import HINT_HEADER, Later, Outcome, outcome_of
+from services.delivery.profile import Profile, Tls
+from services.delivery.receiver import Receiver
+from services.delivery.signing import signed_headers
+from services.delivery.tls import context_of
+
+ANSWER_BYTES = 64 * 1024
+DRAIN_S = 1.0
+
+Lookup = Callable[[str, int, socket.AddressFamily], Awaitable[list[ResolveResult]]]
+"""Resolves a name; the system's by default."""
+
+
+class OutsideNetworkError(OSError):
+    """The receiver's address is outside the allowed networks."""
+
+
+class CheckingResolver(AbstractResolver):
+    """Resolves names, and gives an address to connect to only when all of the name's are allowed.
+
+    It is asked at every new connection and connects to what it gave: a name that answers differently the next time is
+    checked anew (no rebinding).
+    """
+
+    def __init__(self, networks: Sequence[Network], lookup: Lookup | None = None) -> None:
+        self._networks = networks
+        self._lookup = lookup or ThreadedResolver().resolve
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses; raises OutsideNetworkError."""
+        found = await self._lookup(host, port, family)
+        refused = [entry["host"] for entry in found if not is_allowed(entry["host"], self._networks)]
+        if refused:
+            raise OutsideNetworkError(f"{host}: {', '.join(refused)} 不在允许的网络内 (outside the allowed networks)")
+        return found
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one attempt came to; ``status`` and ``answer`` (its beginning) are None and empty without an answer."""
+
+    outcome: Outcome
+    seconds: float
+    status: int | None = None
+    answer: bytes = b""
+
+
+class Sender:
+    """Posts with one pool of connections, made in the event loop that uses it."""
+
+    def __init__(self, networks: Sequence[Network], lookup: Lookup | None = None) -> None:
+        self._networks = networks
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, resolver=CheckingResolver(networks, lookup), use_dns_cache=False, force_close=False
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        self._tokens = Tokens(self._post_form, time.monotonic)
+        self._contexts: dict[Tls | None, ssl.SSLContext] = {}
+
+    async def send(self, receiver: Receiver, post: Post, now: datetime) -> Outcome:
+        """Make one attempt and return what it came to; never raises for what the receiver or the network does."""
+        return (await self.attempt(receiver, post, now)).outcome
+
+    async def attempt(self, receiver: Receiver, post: Post, now: datetime) -> Attempt:
+        """Make one attempt and return it whole."""
+        began = time.monotonic()
+        try:
+            outcome, status, answer = await self._attempt(receiver, post, now)
+        except TimeoutError:
+            outcome, status, answer = Later("超时 (timed out)"), None, b""
+        except TokenRefusedError as error:
+            outcome, status, answer = Later(str(error)), None, b""
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
+            outcome, status, answer = Later(_reason(error)), None, b""
+        return Attempt(outcome, time.monotonic() - began, status, answer)
+
+    async def _attempt(self, receiver: Receiver, post: Post, now: datetime) -> tuple[Outcome, int | None, bytes]:
+        self._check_literal(receiver.sink)
+        profile = receiver.profile
+        headers = {
+            "Content-Type": post.content_type,
+            "User-Agent": "hongyan",
+            CURSOR_HEADER: str(post.cursor),
+            **post.headers,
+            **signed_headers(receiver.secrets(now), post.webhook_id, int(now.timestamp()), post.body),
+        }
+        if profile.auth is not None:
+            headers["Authorization"] = f"Bearer {await self._tokens.token(profile.auth)}"
+        async with self._session.post(
+            receiver.sink,
+            data=post.body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=_timeout(profile),
+            ssl=self._context(profile.tls) if receiver.sink.lower().startswith("https:") else True,
+        ) as answer:
+            # The status line decides: what follows it can only cost the connection.
+            body = await _drain(answer)
+            if answer.status == 401 and profile.auth is not None:
+                self._tokens.forget(profile.auth)
+            outcome = outcome_of(
+                answer.status,
+                answer.headers.get("Retry-After"),
+                now,
+                answer.headers.get(HINT_HEADER),
+                credentialed=profile.auth is not None,
+            )
+            return outcome, answer.status, body
+
+    async def _post_form(self, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+        self._check_literal(url)
+        async with self._session.post(
+            url, data=form, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=10.0)
+        ) as answer:
+            return answer.status, await answer.content.read(ANSWER_BYTES)
+
+    def _context(self, tls: Tls | None) -> ssl.SSLContext:
+        if tls not in self._contexts:
+            self._contexts[tls] = context_of(tls)
+        return self._contexts[tls]
+
+    def _check_literal(self, url: str) -> None:
+        """Check an address written into the URL itself: no name is resolved for it."""
+        host = urlsplit(url).hostname or ""
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return
+        if not is_allowed(host, self._networks):
+            raise OutsideNetworkError(f"{host} 不在允许的网络内 (outside the allowed networks)")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, with the system's own words where the library has hidden them."""
+    cause = error.__cause__
+    if isinstance(error, OutsideNetworkError) or isinstance(cause, OutsideNetworkError):
+        return str(cause or error)
+    hidden = f" ({cause})" if cause is not None and str(cause) not in str(error) else ""
+    return f"{type(error).__name__}: {error}{hidden}"
+
+
+def _timeout(profile: Profile) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=profile.timeout_s, connect=profile.connect_timeout_s)
+
+
+async def _drain(answer: aiohttp.ClientResponse) -> bytes:
+    """Read a short answer so that its connection can be used again; a long or slow one costs its connection."""
+    body = b""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while len(body) < ANSWER_BYTES and (more := await answer.content.read(ANSWER_BYTES - len(body))):
+                body += more
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        answer.close()
+        return body
+    if not answer.content.at_eof():
+        answer.close()
+    return body
