@@ -1,20 +1,101 @@
-"""``hongyan receiver``: a sample receiver, to try deliveries with."""
+"""``hongyan receiver``: a sample receiver to try deliveries with, and the check that an agency's own must pass."""
 
 from __future__ import annotations
 
+import json
+import ssl
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+receiver = typer.Typer(help="接收端：样例与上线前检查 (receivers: a sample, and the check)", no_args_is_help=True)
+
+Keys = Annotated[
+    list[str],
+    typer.Option(
+        "--secret",
+        help="签名密钥 whsec_… 或公钥 whpk_…，换发期间新旧各给一次 (signing secret or public key; repeatable)",
+        envvar="HONGYAN_RECEIVER_SECRET",
+    ),
+]
 
 
-def receiver(
+@receiver.command("run")
+def receiver_run(
     port: Annotated[int, typer.Option(help="监听端口 (port)")],
-    secret: Annotated[str, typer.Option(help="签名密钥 whsec_… (signing secret)", envvar="HONGYAN_RECEIVER_SECRET")],
+    secret: Keys,
     host: Annotated[str, typer.Option(help="监听地址 (address)")] = "127.0.0.1",
-    out: Annotated[Path | None, typer.Option(help="每次投递写一行 JSON (one JSON line a delivery)")] = None,
+    out: Annotated[Path | None, typer.Option(help="每个事件写一行 JSON (one JSON line an event)")] = None,
+    seen: Annotated[
+        Path | None, typer.Option(help="已处理事件的记录文件，重启后仍去重 (remembers over restarts)")
+    ] = None,
 ) -> None:
-    """样例接收端：验签、去重、记录到达时间 (a sample receiver: verifies, deduplicates, notes the time)."""
+    """样例接收端：验签、去重、应答 (a sample receiver: verifies, deduplicates, acknowledges)."""
     from consumers.receiver.process import run
 
-    run(host, port, secret, out)
+    run(host, port, secret, out, seen)
+
+
+@receiver.command("check")
+def receiver_check(
+    url: Annotated[str, typer.Argument(help="接收端地址 (where the receiver listens)")],
+    secret: Annotated[
+        str,
+        typer.Option(
+            help="签名密钥 whsec_…，检查 ed25519 时给私钥 whsk_… (the key to sign with)",
+            envvar="HONGYAN_RECEIVER_SECRET",
+        ),
+    ],
+    agency: Annotated[str | None, typer.Option(help="把结果存入该单位的档案 (keep the result for this agency)")] = None,
+    out: Annotated[Path | None, typer.Option(help="结果文件，含摘要 (evidence file, with its digest)")] = None,
+    headers: Annotated[
+        list[str] | None, typer.Option("--header", help="另加的头，例 'Authorization: Bearer …' (repeatable)")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="签发接收端证书的 CA，PEM (authority of its certificate)")] = None,
+    limit_s: Annotated[float, typer.Option(help="应答时限，秒 (seconds to answer within)")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")] = False,
+) -> None:
+    """上线前检查：重复、乱序、错签名、旧时间戳、未知类型、慢应答、大正文、换密钥 (the check before going live)."""
+    from consumers.receiver.checking import check
+    from consumers.receiver.evidence import evidence_of, keep
+    from consumers.receiver.probing import Probe
+    from services.runtime.errors import HongyanError
+
+    try:
+        context = ssl.create_default_context(cafile=ca) if ca else None
+        probe = Probe(url, secret, limit_s, _headers(headers or []), context)
+        document = evidence_of(url, check(probe), limit_s)
+        if out is not None:
+            out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        if agency is not None:
+            keep(agency, document)
+    except (HongyanError, OSError) as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        _print(document)
+    if not document["passed"]:
+        raise typer.Exit(1)
+
+
+def _headers(given: list[str]) -> dict[str, str]:
+    parted = [text.partition(":") for text in given]
+    return {name.strip(): value.strip() for name, _, value in parted}
+
+
+def _print(document: dict[str, object]) -> None:
+    table = Table("检查", "结果", "应答", "毫秒", "说明", title=f"接收端检查 {document['url']}")
+    checks = document["checks"]
+    for one in checks if isinstance(checks, list) else []:
+        verdict = "[green]通过[/green]" if one["passed"] else "[red]未通过[/red]"
+        answers = " ".join(str(status or "—") for status in one["statuses"])
+        table.add_row(one["title"], verdict, answers, f"{one['milliseconds']:.0f}", one["detail"])
+    console = Console()
+    console.print(table)
+    console.print("结论：" + ("全部通过，可以上线" if document["passed"] else "未通过，按说明修改后重查"))
+    console.print(f"摘要 SHA-256：{document['digest']}", soft_wrap=True)

@@ -1,6 +1,7 @@
 """A sample receiver: checks each webhook's signature, keeps each event once, and notes when it came.
 
-It knows nothing of Hongyan but the Standard Webhooks headers, as an agency's own receiver would.
+It is the kit (:mod:`consumers.receiver.kit`) behind Python's own HTTP server, and knows nothing else of Hongyan, as an
+agency's own receiver would.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
 
-from services.delivery.signing import verify
+from consumers.receiver.kit import Event, MemorySeen, Receiver, Seen, SqliteSeen
 from services.runtime.clock import Clock, SystemClock
-from services.runtime.errors import ForbiddenError
 from services.runtime.lifecycle import stop_event
 
 
@@ -24,39 +25,26 @@ class _Server(ThreadingHTTPServer):
 
 
 class SampleReceiver:
-    """Receives for one agency; ``output`` gets one JSON line a delivery, repeated ones marked."""
+    """Receives for one agency; ``output`` gets one JSON line for each event taken in, and none for a repetition."""
 
-    def __init__(self, secret: str, output: IO[str], clock: Clock) -> None:
-        self._secret = secret
+    def __init__(self, keys: Sequence[str], output: IO[str], clock: Clock, seen: Seen) -> None:
         self._output = output
         self._clock = clock
-        self._seen: set[str] = set()
-        self._lock = threading.Lock()
+        self.receiver = Receiver(keys, self._note, seen, lambda: clock.now().timestamp())
 
-    def receive(self, headers: dict[str, str], body: bytes) -> int:
-        """Take one delivery in and return the HTTP status."""
-        now = self._clock.now()
-        try:
-            event_id = verify(self._secret, headers, body, now.timestamp())
-        except ForbiddenError:
-            return 401
-        event = json.loads(body)
-        with self._lock:
-            line = {
-                "id": event_id,
-                "type": event["type"],
-                "subject": event["subject"],
-                "cursor": int(headers["hongyan-cursor"]),
-                "published": event.get("recordedtime"),
-                "received": now.isoformat(),
-                "repeated": event_id in self._seen,
-            }
-            self._seen.add(event_id)
-            print(json.dumps(line, ensure_ascii=False), file=self._output, flush=True)
-        return 204
+    def _note(self, event: Event) -> None:
+        line = {
+            "id": event.id,
+            "type": event.type,
+            "subject": event.subject,
+            "cursor": event.cursor,
+            "published": event.attributes.get("recordedtime"),
+            "received": self._clock.now().isoformat(),
+        }
+        print(json.dumps(line, ensure_ascii=False), file=self._output, flush=True)
 
 
-def serve(receiver: SampleReceiver, host: str, port: int) -> ThreadingHTTPServer:
+def serve(receiver: Receiver, host: str, port: int) -> ThreadingHTTPServer:
     """Return a server that is not yet serving; ``port`` 0 takes a free one."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -65,10 +53,13 @@ def serve(receiver: SampleReceiver, host: str, port: int) -> ThreadingHTTPServer
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            self.send_response(receiver.receive(headers, body))
-            self.send_header("Content-Length", "0")
+            answer = receiver.receive(self.headers.items(), body)
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
+            self.wfile.write(answer.body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class names it)
             """The output file says it all."""
@@ -76,11 +67,12 @@ def serve(receiver: SampleReceiver, host: str, port: int) -> ThreadingHTTPServer
     return _Server((host, port), Handler)
 
 
-def run(host: str, port: int, secret: str, out: Path | None) -> None:
+def run(host: str, port: int, keys: Sequence[str], out: Path | None, seen: Path | None) -> None:
     """Receive until SIGTERM."""
     stop = stop_event()
     output = out.open("a", encoding="utf-8") if out else sys.stdout
-    server = serve(SampleReceiver(secret, output, SystemClock()), host, port)
+    sample = SampleReceiver(keys, output, SystemClock(), SqliteSeen(str(seen)) if seen else MemorySeen())
+    server = serve(sample.receiver, host, port)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     stop.wait()
     server.shutdown()

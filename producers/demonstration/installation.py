@@ -107,12 +107,13 @@ class Installation:
         body = {"id": agency, "name": name, "division": division, "sink": f"http://127.0.0.1:{port}/hongyan"}
         added = self.administer("/v1/agencies", body)
         log = self.data / "logs" / f"receiver-{agency}.jsonl"
-        command = [sys.executable, "-m", "hongyan", "receiver", "--port", str(port), "--out", str(log)]
+        command = [sys.executable, "-m", "hongyan", "receiver", "run", "--port", str(port), "--out", str(log)]
         environment = {**self._environment, "HONGYAN_RECEIVER_SECRET": added["secret"]}
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         receiver = ReceiverProcess(agency, process, log)
         self._receivers.append(receiver)
         _wait_for_port(port)
+        self.administer(f"/v1/agencies/{agency}/verify", {})
         return receiver
 
     def wait(self) -> None:

@@ -1,0 +1,136 @@
+"""Sends single requests to a receiver under check: good ones, and ones with exactly one thing wrong."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from services.delivery.message import CURSOR_HEADER, JSON_TYPE
+from services.delivery.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+from services.delivery.trial import CHALLENGE_TYPE, NOTE, SOURCE, TEST_TYPE
+
+ANSWER_BYTES = 64 * 1024
+# Waits a little longer than the limit, so that how slow a slow answer was can be told.
+PATIENCE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back; ``status`` is None where nothing did, and ``trouble`` says why."""
+
+    status: int | None
+    seconds: float
+    body: bytes = b""
+    trouble: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Tell whether it was a 2xx."""
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether it was a 4xx that refuses this request; 410 would end all delivery."""
+        return self.status is not None and 400 <= self.status < 500 and self.status != 410
+
+    def json(self) -> Mapping[str, Any]:
+        """Return the answer's JSON object; empty where there is none."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass
+class Probe:
+    """A receiver under check: where it is, the key to sign with, the seconds that it has, and headers it needs."""
+
+    url: str
+    key: str
+    limit_s: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    context: ssl.SSLContext | None = None
+    cursor: int = 100
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def event(self, kind: str = TEST_TYPE, **data: str) -> dict[str, Any]:
+        """Return a new trial event."""
+        return {
+            "specversion": "1.0",
+            "id": f"trial-{secrets.token_hex(8)}",
+            "source": SOURCE,
+            "type": kind,
+            "subject": "check",
+            "time": datetime.now(UTC).isoformat(),
+            "datacontenttype": "application/json",
+            "data": {"challenge": "", "note": NOTE} | data,
+        }
+
+    def challenge(self, word: str) -> Reply:
+        """Send the signed challenge."""
+        return self.send(self.event(CHALLENGE_TYPE, challenge=word))
+
+    def send(
+        self,
+        event: Mapping[str, Any],
+        *,
+        keys: Sequence[str] | None = None,
+        age_s: int = 0,
+        cursor: int | None = None,
+        same_cursor: bool = False,
+        tampered: bool = False,
+    ) -> Reply:
+        """Send an event: signed with other keys, of another age, at another cursor or with its body changed."""
+        body = json.dumps(event, ensure_ascii=False).encode()
+        sent_at = int(time.time()) - age_s
+        signed = [signature(key, event["id"], sent_at, body) for key in ([self.key] if keys is None else keys)]
+        if tampered:
+            body = body.replace(b'"subject"', b'"Subject"')
+        headers = {
+            "Content-Type": JSON_TYPE,
+            "User-Agent": "hongyan-check",
+            ID_HEADER: event["id"],
+            TIMESTAMP_HEADER: str(sent_at),
+            CURSOR_HEADER: str(self._next(cursor, same_cursor)),
+            **({SIGNATURE_HEADER: " ".join(signed)} if signed else {}),
+            **self.headers,
+        }
+        return self._post(headers, body)
+
+    def _next(self, cursor: int | None, same: bool) -> int:
+        with self._lock:
+            if not same:
+                self.cursor = self.cursor + 1 if cursor is None else max(self.cursor, cursor)
+            return self.cursor if cursor is None else cursor
+
+    def _post(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        request = urllib.request.Request(self.url, body, dict(headers), method="POST")  # noqa: S310
+        opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=self.context))
+        began = time.monotonic()
+        try:
+            with opener.open(request, timeout=self.limit_s * PATIENCE) as answer:
+                return Reply(answer.status, time.monotonic() - began, answer.read(ANSWER_BYTES))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Reply(error.code, time.monotonic() - began, error.read(ANSWER_BYTES))
+        except (OSError, http.client.HTTPException) as error:
+            trouble = f"没有得到应答 (no answer): {type(error).__name__} {error}"
+            return Reply(None, time.monotonic() - began, trouble=trouble)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """As in real deliveries, a redirect is an answer and is not followed."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow nothing."""

@@ -1,0 +1,131 @@
+"""The check before going live: a sample that passes, and for each check one that fails just that."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from consumers.receiver.checking import CHECKS, check
+from consumers.receiver.commands import receiver as command
+from consumers.receiver.evidence import digest_of
+from consumers.receiver.kit import Answer, MemorySeen, Receiver, WsgiApp
+from consumers.receiver.probing import Probe
+from services.delivery.trial import CHALLENGE_TYPE, TEST_TYPE
+from tests.configuration import SECRET
+from tests.webservers import serving_wsgi
+
+LIMIT_S = 0.6
+Headers = Iterable[tuple[str, str]]
+
+
+class Flawed(Receiver):
+    """The kit's receiver with one flaw."""
+
+    def __init__(self, flaw: str) -> None:
+        self.remembered = MemorySeen()
+        super().__init__([SECRET], lambda _: None, self.remembered)
+        self.flaw = flaw
+        self.last = 0
+        self.pause = threading.Event()
+        self.busy = threading.Lock()
+
+    def receive(self, headers: Headers, body: bytes) -> Answer:
+        """Answer wrongly where the flaw wants it, else as the kit does."""
+        names = {name.lower(): value for name, value in headers}
+        return getattr(self, "_" + self.flaw.replace("-", "_"))(names, body) or super().receive(names.items(), body)
+
+    def _challenge(self, names: dict[str, str], body: bytes) -> Answer | None:
+        answer = super().receive(names.items(), body)
+        return Answer(204) if answer.body.startswith(b'{"challenge"') else answer
+
+    def _accepted(self, names: dict[str, str], body: bytes) -> Answer | None:
+        self.last += 1
+        return Answer(500) if self.last == 2 else None
+
+    def _duplicate(self, names: dict[str, str], body: bytes) -> Answer | None:
+        answer = super().receive(names.items(), body)
+        return Answer(409) if answer.headers.get("hongyan-repeated") == "1" else answer
+
+    def _out_of_order(self, names: dict[str, str], body: bytes) -> Answer | None:
+        cursor = int(names["hongyan-cursor"])
+        earlier, self.last = self.last, max(self.last, cursor)
+        return Answer(500) if cursor < earlier else None
+
+    def _bad_signature(self, names: dict[str, str], body: bytes) -> Answer | None:
+        first = names.get("webhook-signature", "").split(" ")[0]
+        fresh = abs(float(names["webhook-timestamp"]) - self._clock()) < 300
+        mine = first and super().receive(names.items(), body).status == 401
+        return Answer(204) if mine and fresh else None
+
+    def _old_timestamp(self, names: dict[str, str], body: bytes) -> Answer | None:
+        clock, self._clock = self._clock, lambda: float(names["webhook-timestamp"])
+        answer = super().receive(names.items(), body)
+        self._clock = clock
+        return answer
+
+    def _unknown_type(self, names: dict[str, str], body: bytes) -> Answer | None:
+        return None if orjson.loads(body).get("type") in {TEST_TYPE, CHALLENGE_TYPE} else Answer(404)
+
+    def _slow_answer(self, names: dict[str, str], body: bytes) -> Answer | None:
+        with self.busy:
+            self.pause.wait(0.05)
+        return None
+
+    def _big_body(self, names: dict[str, str], body: bytes) -> Answer | None:
+        return Answer(413) if len(body) > 100_000 else None
+
+    def _key_rotation(self, names: dict[str, str], body: bytes) -> Answer | None:
+        return super().receive(
+            (names | {"webhook-signature": names.get("webhook-signature", "").split(" ")[0]}).items(), body
+        )
+
+
+NAMES = [run.__name__.removeprefix("_").replace("_", "-") for run in CHECKS]
+
+
+@pytest.mark.parametrize("flaw", NAMES)
+def test_a_receiver_with_one_flaw_fails_just_that_check(flaw: str) -> None:
+    """And the detail says what to mend."""
+    with serving_wsgi(WsgiApp(Flawed(flaw))) as url:
+        results = check(Probe(url, SECRET, LIMIT_S))
+    failed = [one for one in results if not one.passed]
+    assert [one.name for one in failed] == [flaw]
+    assert failed[0].detail
+    assert any("一" <= letter <= "鿿" for letter in failed[0].detail)
+
+
+def test_a_receiver_that_is_not_there_fails_all_and_says_so() -> None:
+    """Nothing is passed over because nothing answered."""
+    results = check(Probe("http://127.0.0.1:9/", SECRET, LIMIT_S))
+    assert not any(one.passed for one in results)
+    assert all("没有得到应答" in one.detail for one in results)
+
+
+def test_the_command_prints_a_table_and_writes_evidence(tmp_path: Path) -> None:
+    """In Chinese, with the digest that the file has; a changed file no longer fits its digest."""
+    out = tmp_path / "evidence.json"
+    with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None))) as url:
+        done = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    document = json.loads(out.read_text(encoding="utf-8"))
+    assert document["passed"]
+    assert document["digest"] == digest_of(document)
+    assert document["digest"] in done.output
+    assert "重复投递" in done.output
+    assert SECRET not in out.read_text(encoding="utf-8")
+    document["checks"][0]["passed"] = False
+    assert document["digest"] != digest_of(document)
+
+
+def test_the_command_ends_with_1_where_a_check_fails() -> None:
+    """So that a script sees it; the table says what to mend."""
+    with serving_wsgi(WsgiApp(Flawed("duplicate"))) as url:
+        done = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--json"])
+    assert done.exit_code == 1
+    assert [one["name"] for one in json.loads(done.output)["checks"] if not one["passed"]] == ["duplicate"]
