@@ -1,6 +1,6 @@
 """The bare two-hop loop: kafka-python from topic to feed exactly once, then from feed to an aiohttp post. No more.
 
-Run as ``python -m bench.bare_hops router|pusher ADDRESS SOURCE FEED [URL]``; ends with its parent.
+Run as ``python -m bench.bare_hops router ADDRESS SOURCE FEED`` or ``pusher ADDRESS FEED[,FEED…] URL``.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def route(address: str, source: str, feed: str) -> None:
         producer.commit_transaction()
 
 
-async def push(address: str, feed: str, url: str) -> None:
-    """Post every record of the feed, and print its id with the time of the answer."""
+async def push(address: str, feeds: str, url: str) -> None:
+    """Post every record of the feeds, and print its id with the time of the answer."""
     consumer = KafkaConsumer(bootstrap_servers=address, isolation_level="read_committed", auto_offset_reset="earliest")
-    consumer.assign([TopicPartition(feed, 0)])
+    consumer.assign([TopicPartition(feed, 0) for feed in feeds.split(",")])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
 
         async def post(event_id: str, value: bytes) -> None:
-            async with session.post(url, data=value) as answer:
+            async with session.post(url, data=value, headers={"webhook-id": event_id}) as answer:
                 await answer.read()
             print(json.dumps([event_id, time.time()]), flush=True)
 

@@ -6,10 +6,9 @@ import tempfile
 from pathlib import Path
 
 from bench.results import Result
-from bench.stack import peak_mb, subscribe
+from bench.stack import Answering, peak_mb, subscribe
 from producers.demonstration.installation import Installation
 from producers.simulation.commands import write_month
-from services.runtime.embedded.ports import free_port
 
 BAR_MB = 150
 GROWTH = 1.15
@@ -24,7 +23,10 @@ def measure(_address: str) -> list[Result]:
         installation = Installation(Path(folder) / "data")
         try:
             types = [f"{WINDOW}.case.accepted", f"{WINDOW}.case.completed"]
-            subscribe(installation, "away", f"http://127.0.0.1:{free_port()}/", types)
+            receiver = Answering()
+            subscribe(installation, "away", receiver.url, types)
+            receiver.shutdown()
+            receiver.server_close()
             first = _peaks(installation, files, "urn:bench:1")
             second = _peaks(installation, files, "urn:bench:2")
         finally:
