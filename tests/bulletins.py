@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from schemas.contracts import load_contracts
+from schemas.formats import divisions
 from services.reporting.bulletin import Bulletin, Erratum
-from services.reporting.composing import Composer, Standing, names_of
+from services.reporting.composing import Composer, Standing
 from services.reporting.masthead import read_masthead
+from services.reporting.naming import names, symbol_names
 from services.statistics.figure import Month
 from tests.fakes.figures import BREAKDOWNS, DECEMBER, Exact, FakeFigures
 
@@ -18,14 +21,8 @@ NOVEMBER: Mapping[str, Exact] = {
 }
 HANDLED = {1: 45_110, 2: 35_110, 3: 59_110, 4: 55_110, 5: 57_110, 6: 62_110, 7: 61_110, 9: 58_110, 10: 60_210}
 DEPARTMENTS = ("省市场监管局", "省人力资源社会保障厅", "住房城乡建设厅", "交通运输厅", "省中医药管理局")
-NAMES = names_of(
-    {
-        "department_code": {
-            code: name for (code, _), name in zip(BREAKDOWNS["department_code"], DEPARTMENTS, strict=True)
-        },
-        "intake": {"online": "网上", "integrated_window": "综合窗口", "department_window": "部门窗口"},
-    }
-)
+KNOWN = {code: name for (code, _), name in zip(BREAKDOWNS["department_code"], DEPARTMENTS, strict=True)} | divisions()
+NAMES = names(symbol_names(load_contracts()), lambda _, value: KNOWN.get(value, value))
 STANDING = Standing(
     remarks=["本月关账时尚有一项核对未通过，由李四以“来源系统停机，已书面确认”为由予以关账。"],
     errata=[Erratum("2025-11", "综合窗口受理政务服务事项", "0.20 万件", "0.21 万件", 3)],

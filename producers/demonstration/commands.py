@@ -59,7 +59,7 @@ def _show(installation: Installation, findings: Findings, console: Console, as_j
         scenario.publish(lambda deliveries: live.update(_deliveries(deliveries)))
     console.print("\n[bold]3/4 导入 2025 年 12 月的合成办件[/bold] (synthetic)")
     scenario.import_month(lambda name: console.print(f"  {name}", highlight=False))
-    console.print("[bold]4/4 月报第一部分，与已公布的数字对照[/bold]")
+    console.print("[bold]4/4 月报的全部数字，与已公布的对照[/bold]")
     scenario.report()
     if as_json:
         typer.echo(json.dumps(findings.to_json(), ensure_ascii=False))
@@ -82,7 +82,7 @@ def _deliveries(deliveries: Sequence[Delivery]) -> Table:
 
 
 def _figures(findings: Findings) -> Table:
-    table = Table(title=f"{MONTH} 总体运行情况")
+    table = Table(title=f"{MONTH} 月报 {len(findings.figures)} 项数字")
     table.add_column("指标")
     for column in ("精确值", "显示值", "已公布"):
         table.add_column(column, justify="right")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from producers.demonstration.certificates import CHENGDU, START, publications
@@ -160,12 +161,13 @@ class Scenario:
                 raise HongyanError(f"统计仍落后 {behind} 条 (the statistics are still behind)")
 
     def report(self) -> None:
-        """Take section one from the product and put the published figures beside it."""
+        """Take the bulletin from the product and put the published figures beside it."""
         section = json.loads(self._installation.command("report", MONTH, "--format", "json"))
         beside = published()[MONTH]
-        for figure in section["figures"]:
-            known = beside[figure["metric_id"]]
-            within = known["min"] <= figure["exact"] < known["max_exclusive"]
+        counted = {figure["metric_id"]: figure for figure in section["figures"]}
+        for metric_id, known in beside.items():
+            figure = counted[metric_id]
+            within = Decimal(known["min"]) <= Decimal(figure["exact"]) < Decimal(known["max_exclusive"])
             self.findings.figures.append(
                 {**figure, "published": known["shown"], "agrees": within and figure["shown"] == known["shown"]}
             )

@@ -15,6 +15,9 @@ from services.statistics.figure import Figure
 
 CHINESE_NUMERALS = "一二三四五六七八九十"
 NO_DATA = "无数据"
+UNSETTLED = "＊"
+"""Stands beside a figure of an earlier month that is not closed: nothing is reckoned from what may still change."""
+UNSETTLED_NOTE = f"带{UNSETTLED}的月份尚未关账，数字可能不全，不计变化率。"
 
 ChartKind = Literal["line", "bars", "shares", "tiles"]
 
@@ -122,7 +125,8 @@ class Erratum:
     def sentence(self) -> str:
         """Return it in words."""
         year, month = self.month.split("-")
-        why = f"，原因：{self.reason}" if self.reason else f"，由 {self.events} 个迟到或更正的事件引起"
+        why = f"，由 {self.events} 个迟到或更正的事件引起" if self.events else ""
+        why = f"，原因：{self.reason}" if self.reason else why
         return f"{year} 年 {int(month)} 月“{self.label}”原公布 {self.published}，现为 {self.now}{why}。"
 
 
@@ -168,6 +172,12 @@ class Bulletin:
             return None
         return Section("更正", [[Part(erratum.sentence())] for erratum in self.errata])
 
+    @property
+    def comparison_note(self) -> str:
+        """What the comparison's mark means, where it stands; and what everything was counted from."""
+        marked = any(UNSETTLED in cell for table in self.comparison_tables() for row in table.rows for cell in row)
+        return f"{UNSETTLED_NOTE}{self.source}" if marked else self.source
+
     def comparison_tables(self) -> Iterator[Table]:
         """Give a table for each group of figures: this month, last month, the same month last year."""
         header = ("指标", "本月", "上月", "环比", "去年同月", "同比")
@@ -182,15 +192,21 @@ def _row(one: Compared) -> list[str]:
     return [
         one.figure.label_zh,
         shown(one.figure),
-        shown(one.previous),
+        earlier(one.previous),
         one.change_previous,
-        shown(one.last_year),
+        earlier(one.last_year),
         one.change_last_year,
     ]
 
 
+def earlier(figure: Figure | None) -> str:
+    """Return a figure of an earlier month as it is printed, marked where that month is not closed."""
+    unsettled = figure is not None and figure.exact is not None and figure.basis == "log"
+    return shown(figure) + (UNSETTLED if unsettled else "")
+
+
 def shown(figure: Figure | None) -> str:
-    """Return a figure as it is printed with its unit, and what it is where it is no closed one; never a false zero."""
+    """Return a figure as it is printed with its unit; never a false zero, and an imported one says so."""
     if figure is None or figure.exact is None:
         return NO_DATA
     unit = figure.shown_unit

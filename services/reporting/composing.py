@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from schemas.formats import divisions
 from services.reporting.bulletin import (
     CHINESE_NUMERALS,
     NO_DATA,
@@ -18,7 +18,6 @@ from services.reporting.bulletin import (
     Erratum,
     Point,
     Section,
-    shown,
 )
 from services.reporting.items import read_items
 from services.reporting.masthead import ChartWanted, Masthead, issue_date, issue_number
@@ -26,6 +25,9 @@ from services.reporting.wording import section_one_parts
 from services.runtime.errors import NotFoundError
 from services.statistics.figure import Figure, Figures, Month
 from services.statistics.rounding import round_half_up
+
+BASES = {"published": "已公布汇总", "log": "未关账"}
+"""What is said of a month's point in a line that is not of a closed month."""
 
 Names = Callable[[str, str], str]
 """Gives the name of a dimension's value: (dimension, value) → name."""
@@ -66,7 +68,7 @@ class Composer:
         language: str = "zh",
     ) -> Composed:
         """Return the issue; raises InvalidError for items that are not in order, and what the figures raise."""
-        found = {metric_id: self._figures.figure(metric_id, str(month)) for metric_id in self._ids(month)}
+        found = {figure.metric_id: figure for figure in self._defined(month)}
 
         def lookup(metric_id: str) -> Figure:
             return found.get(metric_id) or self._figures.figure(metric_id, str(month))
@@ -99,26 +101,25 @@ class Composer:
         )
         return Composed(bulletin, items.warnings)
 
-    def _ids(self, month: Month) -> Iterator[str]:
-        """Give the metrics that are defined for the month."""
-        for _, ids in self._groups:
-            for metric_id in ids:
-                if self._earlier(metric_id, month, defined=True) is not None:
-                    yield metric_id
+    def _defined(self, month: Month) -> Iterator[Figure]:
+        """Give the month's figures; a metric that is not defined yet is left out."""
+        for metric_id in (metric_id for _, ids in self._groups for metric_id in ids):
+            with suppress(NotFoundError):
+                yield self._figures.figure(metric_id, str(month))
 
     def _compared(self, figure: Figure, month: Month) -> Compared:
         previous = self._earlier(figure.metric_id, month.back(1))
         last_year = self._earlier(figure.metric_id, month.back(12))
         return Compared(figure, previous, last_year, change(figure, previous), change(figure, last_year))
 
-    def _earlier(self, metric_id: str, month: Month, *, defined: bool = False) -> Figure | None:
+    def _earlier(self, metric_id: str, month: Month) -> Figure | None:
         """Return a figure; None where there is nothing to compare with: it was not defined, or nothing was counted."""
         try:
             figure = self._figures.figure(metric_id, str(month))
         except NotFoundError:
             return None
         nothing = figure.exact is None or (figure.basis == "log" and figure.count == 0)
-        return None if nothing and not defined else figure
+        return None if nothing else figure
 
     def _chart(self, number: int, wanted: ChartWanted, month: Month) -> Chart:
         try:
@@ -127,7 +128,7 @@ class Composer:
             figures = []
         points = [self._point(wanted, figure) for figure in figures]
         unit = figures[0].shown_unit if figures else ""
-        return Chart(f"chart-{number}", wanted.kind, f"图 {number}　{wanted.title}", unit, points, _note(figures))
+        return Chart(f"chart-{number}", wanted.kind, f"图 {number}　{wanted.title}", unit, points, _note(points))
 
     def _chart_figures(self, wanted: ChartWanted, month: Month) -> Sequence[Figure]:
         if wanted.metrics:
@@ -140,7 +141,7 @@ class Composer:
         nothing = figure.exact is None or (wanted.by is None and figure.basis == "log" and figure.count == 0)
         value = None if nothing or figure.exact is None else Decimal(figure.exact)
         printed = NO_DATA if nothing else figure.shown
-        note = "已公布汇总" if figure.basis == "published" else ""
+        note = BASES.get(figure.basis, "") if wanted.by is None and not nothing else ""
         if wanted.metrics:
             return Point(figure.label_zh, value, printed, note=note)
         if wanted.by is None:
@@ -151,8 +152,11 @@ class Composer:
 
 
 def change(figure: Figure, before: Figure | None) -> str:
-    """Return the change in per cent against an earlier figure, from exact values; a dash where there is none."""
-    if before is None or not before.exact or figure.exact is None:
+    """Return the change in per cent against an earlier figure, from exact values.
+
+    A dash where there is none: against nothing, against zero, and against a month that is not closed.
+    """
+    if before is None or not before.exact or figure.exact is None or before.basis == "log":
         return "—"
     share = (Decimal(figure.exact) - Decimal(before.exact)) / Decimal(before.exact) * 100
     return f"{round_half_up(share, 1):+}%"
@@ -163,25 +167,6 @@ def _place(title: str) -> int:
     return CHINESE_NUMERALS.index(title[0]) if title[0] in CHINESE_NUMERALS else len(CHINESE_NUMERALS)
 
 
-def _note(figures: Sequence[Figure]) -> str:
-    published = sum(figure.basis == "published" for figure in figures)
-    return f"空心点为已公布的汇总数，共 {published} 个月。" if published else ""
-
-
-def division_name(code: str) -> str:
-    """Return a division's name; a code that is unknown stays as it is."""
-    return divisions().get(code, code)
-
-
-def names_of(known: Mapping[str, Mapping[str, str]]) -> Names:
-    """Return names by dimension and value, with divisions from the table of divisions."""
-
-    def name(dimension: str, value: str) -> str:
-        if dimension == "division":
-            return division_name(value)
-        return known.get(dimension, {}).get(value, value or "未填")
-
-    return name
-
-
-__all__ = ["Composed", "Composer", "Names", "Standing", "change", "names_of", "shown"]
+def _note(points: Sequence[Point]) -> str:
+    noted = dict.fromkeys(point.note for point in points if point.note)
+    return f"空心点见表中说明：{'、'.join(noted)}。" if noted else ""

@@ -12,8 +12,7 @@ from docx.oxml import OxmlElement
 from docx.oxml.ns import qn
 from docx.shared import Length, Mm, Pt, RGBColor
 from docx.styles.style import ParagraphStyle
-from docx.table import Table as DocxTable
-from docx.table import _Cell
+from docx.table import _Cell, _Row
 from docx.text.paragraph import Paragraph as DocxParagraph
 from docx.text.run import Run
 
@@ -146,7 +145,7 @@ def _appendices(document: DocxDocument, bulletin: Bulletin) -> None:
         document.add_paragraph("附一　本月、上月与去年同月", style="Heading 1")
         for table in tables:
             _table(document, table)
-        document.add_paragraph(bulletin.source, style="Cells")
+        document.add_paragraph(bulletin.comparison_note, style="Cells")
     if bulletin.charts:
         _new_page(document)
         document.add_paragraph("附二　图表", style="Heading 1")
@@ -182,11 +181,12 @@ def _table(document: DocxDocument, table: Table) -> None:
         column.width = width
     for column, text in enumerate(table.header):
         _fill(grid.rows[0].cells[column], text, column >= table.numbers_from, heavy=True)
-    _repeat_header(grid)
+    _row_property(grid.rows[0], "tblHeader")
     for row in table.rows:
-        cells = grid.add_row().cells
-        for column, text in enumerate(row):
-            _fill(cells[column], text, column >= table.numbers_from)
+        added = grid.add_row()
+        _row_property(added, "cantSplit")
+        for cell, (column, text) in zip(added.cells, enumerate(row), strict=True):
+            _fill(cell, text, column >= table.numbers_from)
 
 
 def _widths(columns: int) -> list[Length]:
@@ -205,11 +205,11 @@ def _fill(cell: _Cell, text: str, number: bool, *, heavy: bool = False) -> None:
         paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
 
 
-def _repeat_header(grid: DocxTable) -> None:
-    properties = grid.rows[0]._tr.get_or_add_trPr()
-    header = OxmlElement("w:tblHeader")
-    header.set(qn("w:val"), "true")
-    properties.append(header)
+def _row_property(row: _Row, name: str) -> None:
+    """Switch on a property of a row: ``tblHeader`` repeats it on each page, ``cantSplit`` keeps it on one."""
+    found = OxmlElement(f"w:{name}")
+    found.set(qn("w:val"), "true")
+    row._tr.get_or_add_trPr().append(found)
 
 
 def _border(paragraph: DocxParagraph, side: str, colour: str, size: int) -> None:

@@ -54,7 +54,7 @@ def _appendices(bulletin: Bulletin) -> Iterator[str]:
     if tables:
         yield '<section class="appendix">\n<h2>附一　本月、上月与去年同月</h2>'
         yield from tables
-        yield f'<p class="source">{escape(bulletin.source)}</p>\n</section>'
+        yield f'<p class="source">{escape(bulletin.comparison_note)}</p>\n</section>'
     if bulletin.charts:
         yield '<section class="appendix">\n<h2>附二　图表</h2>'
         for chart in bulletin.charts:

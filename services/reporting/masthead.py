@@ -35,7 +35,7 @@ class ChartWanted(BaseModel):
 
 
 class Masthead(BaseModel):
-    """The frame of every issue."""
+    """The frame of every issue. ``leave_out`` names the files of metrics that it has no room for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +46,7 @@ class Masthead(BaseModel):
     sections: Mapping[str, str]
     report_to: str
     send_to: str
+    leave_out: tuple[str, ...] = ()
     charts: tuple[ChartWanted, ...] = ()
 
 

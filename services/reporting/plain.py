@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from unicodedata import east_asian_width
 
 from services.reporting.bulletin import Bulletin, Chart, Compared, Section, Table, plain
 
 INDENT = "　　"
+MOST_DECIMALS = 6
 
 
-def to_text(bulletin: Bulletin) -> str:
-    """Return the bulletin as text for a terminal of fixed pitch."""
-    return "\n".join(_lines(bulletin)) + "\n"
+def to_text(bulletin: Bulletin, language: str = "zh") -> str:
+    """Return the bulletin as text for a terminal of fixed pitch; English names figures in English."""
+    return "\n".join(_lines(bulletin, language)) + "\n"
 
 
-def _lines(bulletin: Bulletin) -> Iterator[str]:
+def _lines(bulletin: Bulletin, language: str) -> Iterator[str]:
     yield from (bulletin.title, bulletin.issue_line, f"{bulletin.issuer}　　{bulletin.date_line}", "")
     for remark in bulletin.remarks:
         yield f"【说明】{remark}"
@@ -24,12 +26,12 @@ def _lines(bulletin: Bulletin) -> Iterator[str]:
     if (errata := bulletin.errata_section()) is not None:
         yield from _section(errata)
     yield from (f"报：{bulletin.report_to}", f"发：{bulletin.send_to}", "")
-    for table in (_exact(bulletin), *bulletin.comparison_tables()):
+    for table in (_exact(bulletin, language), *bulletin.comparison_tables()):
         yield from _table(table)
     for chart in bulletin.charts:
         if not chart.empty:
             yield from _table(chart.table())
-    yield bulletin.source
+    yield bulletin.comparison_note
 
 
 def _section(section: Section) -> Iterator[str]:
@@ -39,12 +41,26 @@ def _section(section: Section) -> Iterator[str]:
     yield ""
 
 
-def _exact(bulletin: Bulletin) -> Table:
+def _exact(bulletin: Bulletin, language: str) -> Table:
     rows = [
-        (one.label_zh, "—" if one.exact is None else f"{one.exact} {one.unit}", one.shown, one.shown_unit)
+        (
+            one.label_en if language == "en" else one.label_zh,
+            f"{_cut(one.exact)} {one.unit}",
+            one.shown,
+            one.shown_unit,
+        )
         for one in bulletin.figures
     ]
+    if language == "en":
+        return Table("Exact and shown", ("Figure", "Exact", "Shown", "Unit"), rows)
     return Table("精确值与显示值", ("指标", "精确值", "显示值", "单位"), rows)
+
+
+def _cut(exact: int | Decimal | None) -> str:
+    """Return an exact value for people: a quotient without end is cut, and says so."""
+    text = "—" if exact is None else str(exact)
+    whole, point, decimals = text.partition(".")
+    return text if len(decimals) <= MOST_DECIMALS else f"{whole}{point}{decimals[:MOST_DECIMALS]}…"
 
 
 def _table(table: Table) -> Iterator[str]:

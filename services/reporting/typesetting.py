@@ -62,7 +62,7 @@ def _content(bulletin: Bulletin) -> Mapping[str, object]:
         "send_to": bulletin.send_to,
         "tables": [_table(table) for table in bulletin.comparison_tables()],
         "charts": [_chart(chart) for chart in bulletin.charts],
-        "source": bulletin.source,
+        "source": bulletin.comparison_note,
     }
 
 

@@ -113,7 +113,8 @@ def _kept(contract: EventContract) -> Iterator[Schema]:
         organisation = any(one["name"].startswith(f"{word}_") for word in ORGANISATIONS)
         if one["sensitivity"] not in KEPT_SENSITIVITIES or "derived" in one:
             continue
-        if one["name"] in left_out and not organisation:
+        # A number in a key, such as the round of a check, says what kind of case it is; other parts only name it.
+        if one["name"] in left_out and not organisation and _plain(one["type"]) not in _NUMBERS:
             continue
         if _plain(one["type"]) is not None:
             yield one

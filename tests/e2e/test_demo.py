@@ -28,6 +28,6 @@ def test_the_demonstration_delivers_everything_and_the_figures_agree() -> None:
     summary = json.loads(done.stdout)
     assert summary["deliveries"] == summary["expected"] == 37
     assert 0 < summary["p50_ms"] <= summary["p95_ms"] <= summary["p99_ms"]
-    assert len(summary["figures"]) == 8
+    assert len(summary["figures"]) == 39
     assert all(figure["agrees"] for figure in summary["figures"]), summary["figures"]
     assert set(summary["seconds"]) == {"up", "prepare", "publish", "simulate", "import", "count"}

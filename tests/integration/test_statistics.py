@@ -27,12 +27,12 @@ from consumers.statistics.projection import Projection
 from producers.simulation.commands import type_of, write_month
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
-from services.reporting.section_one import SectionOne, section_one
 from services.runtime.embedded.ports import free_port
 from services.runtime.kafka.port import Kafka, Partition
-from services.runtime.positions import PositionLostError
+from services.runtime.positions import PartitionKey, PositionLostError
 from services.runtime.settings import Settings, as_environment
 from services.statistics.facts import Fact, FactMaker, Origin, identity_of
+from services.statistics.figure import Figure, Month
 from services.statistics.loading import load_metrics
 from services.statistics.reading import figures
 from services.statistics.shapes import shapes
@@ -134,10 +134,21 @@ def reached(dsn: str, facts: int) -> bool:
     return count(dsn) >= facts
 
 
-def report(dsn: str, topics: OwnTopics, month: str = "2025-12") -> SectionOne:
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Section one of a month: its figures, and what they were counted from."""
+
+    figures: list[Figure]
+    events: int
+    offsets: dict[PartitionKey, int]
+
+
+def report(dsn: str, topics: OwnTopics, month: str = "2025-12") -> Section:
     """Return the month's section one."""
     with figures(dsn, topics.group("statistics"), METRICS, SHAPES) as reader:
-        return section_one(reader, month)
+        ids = next(group.ids for group in reader.metrics.groups if group.name == "section_one")
+        found = [reader.figure(metric_id, month) for metric_id in ids]
+        return Section(found, reader.events(Month.parse(month)), reader.positions())
 
 
 def passed(dsn: str) -> int:
@@ -343,10 +354,10 @@ def test_a_kafka_that_is_away_is_waited_for(topics: OwnTopics, database_dsn: str
 def test_a_month_without_events_has_none(database_dsn: str, topics: OwnTopics) -> None:
     """Every figure is zero, and the section says that nothing was counted."""
     section = report(database_dsn, topics, "2031-01")
-    assert (section.events, dict(section.offsets)) == (0, {})
+    assert (section.events, section.offsets) == (0, {})
     assert {figure.exact for figure in section.figures} == {0}
 
 
-def exact(section: SectionOne, metric_id: str) -> int:
+def exact(section: Section, metric_id: str) -> int | Decimal | None:
     """Return one figure's exact value."""
     return next(figure.exact for figure in section.figures if figure.metric_id == metric_id)

@@ -84,13 +84,22 @@ def test_a_true_zero_stays_a_zero() -> None:
     assert (shown(line.previous), line.change_previous) == ("0 人/次", "—")
 
 
+def test_a_month_that_is_not_closed_is_marked_and_nothing_is_reckoned_from_it() -> None:
+    """Its log may hold a few early events alone: a change of half a million per cent would be printed."""
+    found = FakeFigures({"2025-12": DECEMBER, "2025-11": {"items_handled": 12}}, closed=["2025-12"])
+    issue = composer(found).compose(DECEMBER_2025, read_masthead(FOLDER), FOLDER, Standing()).bulletin
+    row = next(issue.comparison_tables()).rows[0]
+    assert row[2:4] == ["0.00 万件＊", "—"]
+    assert issue.comparison_note.startswith("带＊的月份尚未关账")
+
+
 def test_published_aggregates_are_marked() -> None:
     """A month that is known only from its published report says so, in the comparison and in the chart."""
     figure = figures().figure("items_handled", "2025-01")
     assert shown(figure) == "4.5 万件（已公布汇总）"
     line = december().charts[0]
-    assert [point.note for point in line.points][:4] == ["已公布汇总"] * 3 + [""]
-    assert "共 3 个月" in line.note
+    assert [point.note for point in line.points][:4] == ["已公布汇总"] * 3 + ["未关账"]
+    assert "已公布汇总" in line.note
 
 
 def test_a_gap_in_twelve_months_is_a_gap() -> None:
@@ -101,11 +110,12 @@ def test_a_gap_in_twelve_months_is_a_gap() -> None:
 
 def test_charts_have_names_and_the_same_values_in_a_table() -> None:
     """Departments, channels and cities by name, behind each chart every value of it."""
-    _, bars, shares, tiles = december().charts
+    _, bars, shares, tiles, lag = december().charts
     assert next(row[0] for row in bars.table().rows) == "省市场监管局"
     assert [point.label for point in shares.points] == ["网上", "综合窗口", "部门窗口"]
+    assert [point.label for point in lag.points] == ["送达用时中位数", "送达用时 95 百分位"]
     assert {point.label for point in tiles.points} >= {"成都市", "阿坝藏族羌族自治州", "四川省"}
-    for chart in (bars, shares, tiles):
+    for chart in (bars, shares, tiles, lag):
         assert [row[1] for row in chart.table().rows] == [point.shown for point in chart.points]
 
 
@@ -127,6 +137,6 @@ def test_a_change_against_nothing_or_zero_is_a_dash() -> None:
     """And a fall has its sign."""
     december_figure = figures().figure("consult_phone", "2025-12")
     assert change(december_figure, None) == "—"
-    doubled = FakeFigures({"2025-12": {"consult_phone": 2486}}).figure("consult_phone", "2025-12")
+    doubled = FakeFigures({"2025-12": {"consult_phone": 2486}}, closed=["2025-12"]).figure("consult_phone", "2025-12")
     assert change(december_figure, doubled) == "-50.0%"
     assert isinstance(doubled.exact, int | Decimal)
