@@ -230,7 +230,7 @@ class Pusher:
             profile = receiver.profile
             breaker = Breaker(profile.retry, profile.hold_after, random.random)
             line = Line(partition, receiver, self._office, Window(profile.window, start.offset), breaker, self._clock)
-            line.troubled, line.was_gone = start.note not in {"", LEFT}, "HTTP 410" in start.note
+            line.seed(start.note)
             self._lines[partition] = line
             self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
         for line in self._lines.values():

@@ -95,11 +95,11 @@ class Line:
     winding_down: bool = False
     _later: dict[int, Delivery] = field(default_factory=dict)
     _heads: dict[int, Delivery] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: dict[asyncio.Task[None], Sequence[Delivery]] = field(default_factory=dict)
+    _ending: set[int] = field(default_factory=set)
     _pace: Pace = field(default_factory=Pace)
     _next: int = 0
     _timer: asyncio.TimerHandle | None = None
-    _recording: int = 0
     _gone: str | None = None
     _leaving_until: float | None = None
     _highest: int = -1
@@ -107,6 +107,15 @@ class Line:
     """Whether somebody was told that the line is held: by us, or by the process that had it before."""
     was_gone: bool = False
     _note: str | None = None
+
+    def seed(self, note: str) -> None:
+        """Take up what the last owner noted beside the cursor: a held line stays held, since the same moment."""
+        if note in {"", LEFT}:
+            return
+        known = orjson.loads(note)
+        self._note, self.troubled, self.was_gone = note, True, "HTTP 410" in known["why"]
+        if not known.get("decided"):
+            self.breaker.held_since, self.breaker.why = datetime.fromisoformat(known["held_since"]), known["why"]
 
     def take(self, records: Sequence[Record]) -> None:
         """Take in what was polled, in order."""
@@ -181,13 +190,14 @@ class Line:
             self._note = None
             return ""
         since = self.breaker.held_since or self.clock.now()
-        if self._note is None or orjson.loads(self._note)["why"] != why:
-            self._note = orjson.dumps({"held_since": since.isoformat(), "why": why[:500]}).decode()
+        if self._note is None or orjson.loads(self._note)["why"] != why[:500]:
+            decided = {"decided": True} if self.receiver.held else {}
+            self._note = orjson.dumps({"held_since": since.isoformat(), "why": why[:500], **decided}).decode()
         return self._note
 
     def busy(self) -> bool:
         """Tell whether an attempt is under way, or its end not yet on record."""
-        return bool(self._tasks) or self._recording > 0
+        return bool(self._tasks) or bool(self._ending)
 
     def pump(self) -> None:
         """Admit what fits, and start what may be sent."""
@@ -246,13 +256,16 @@ class Line:
         self._highest = max(self._highest, *offsets)
         self._pace.sent(len(deliveries), self.receiver.profile.rate_per_s, self.clock.monotonic())
         task = asyncio.get_running_loop().create_task(self._attempt(deliveries))
-        self._tasks.add(task)
+        self._tasks[task] = deliveries
         task.add_done_callback(self._attempt_ended)
 
     def _attempt_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("attempt_crashed", error=repr(error), exc_info=error)
+        deliveries = self._tasks.pop(task)
+        if not task.cancelled() and not self.closed and (error := task.exception()) is not None:
+            # A mistake of ours: nothing is left dangling, the line is held and says why.
+            log.error("attempt_crashed", agency=self.receiver.agency, error=repr(error), exc_info=error)
+            left = [d for d in deliveries if d.record.offset not in self._heads and d.record.offset not in self._ending]
+            self._again(left, Later(f"内部错误 (an error of ours): {error!r}"))
         self.pump()
 
     async def _attempt(self, deliveries: Sequence[Delivery]) -> None:
@@ -306,9 +319,9 @@ class Line:
             self.troubled, self.was_gone = False, False
 
     def _end(self, delivery: Delivery, outcome: Delivered | Refused) -> None:
-        self._recording += 1
         ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
         self.office.record(ended, lambda: self._recorded(delivery.record.offset))
+        self._ending.add(delivery.record.offset)
 
     def _again(self, deliveries: Sequence[Delivery], later: Later) -> None:
         was_held = self.breaker.held
@@ -324,7 +337,7 @@ class Line:
 
     def _recorded(self, offset: int) -> None:
         """Let the cursor pass an event whose end is on record, and its key's next event go."""
-        self._recording -= 1
+        self._ending.discard(offset)
         if self.closed:
             return
         following = self.window.end(offset)

@@ -68,7 +68,6 @@ class PushOffice:
                 reason=ended.outcome.reason,
             )
             self._tell_parked(ended, ended.outcome)
-        self._count(ended)
         left = len(outgoing)
 
         def one_done() -> None:
@@ -79,6 +78,7 @@ class PushOffice:
 
         for one in outgoing:
             self._outbox.put(one, one_done)
+        self._count(ended)
 
     def gone(self, agency: str, reason: str) -> None:
         """Ask the portal to suspend an agency."""
@@ -114,8 +114,8 @@ class PushOffice:
         delivered = isinstance(ended.outcome, Delivered)
         self._metrics.ended.labels(ended.agency, "delivered" if delivered else "parked").inc()
         message = ended.delivery.message
-        if delivered and message is not None and message.published_at:
-            published = datetime.fromisoformat(message.published_at)
+        published = _time(message.published_at) if delivered and message is not None else None
+        if published is not None:
             self._metrics.seconds.labels(ended.agency).observe(max(0.0, (ended.at - published).total_seconds()))
 
     def _receipt(self, ended: Ended) -> Outgoing:
@@ -156,3 +156,12 @@ class PushOffice:
         if refused.status is None:
             topics.append(self._topics.deadletter("pusher"))
         return [Outgoing(topic, record.key, record.value, headers) for topic in topics]
+
+
+def _time(text: str | None) -> datetime | None:
+    """Read a time that any producer may have written; None for what is none, or has no offset."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

@@ -405,3 +405,56 @@ def test_a_line_that_leaves_a_dead_receiver_does_not_wait_for_ever() -> None:
     run(office.clock, body())
     assert office.line.to_commit().offset == 0
     assert office.clock.seconds < 20
+
+
+def test_an_error_of_ours_leaves_nothing_dangling() -> None:
+    """An attempt that crashes is made again, the line says why meanwhile, and every event still ends once."""
+    keys = {0: b"a", 1: b"b"}
+    office = office_with(keys, {})
+    crashes = [RuntimeError("a mistake")] * 4
+    send = office.send
+
+    async def crashing(receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
+        if crashes:
+            raise crashes.pop()
+        return await send(receiver, deliveries)
+
+    office.send = crashing  # type: ignore[method-assign]
+    run(office.clock, feed_until_ended(office))
+    assert office.recorded == Counter({0: 1, 1: 1})
+    assert office.told == ["held: 内部错误 (an error of ours): RuntimeError('a mistake')", "flows"]
+
+
+def test_a_held_line_stays_held_since_the_same_moment_over_a_restart() -> None:
+    """The next owner reads the note beside the cursor, and begins by probing."""
+    note = orjson.dumps({"held_since": "2025-11-01T00:00:00+00:00", "why": "HTTP 503"}).decode()
+    keys = {0: b"a", 1: b"b"}
+    office = office_with(keys, {0: [Attempt(Later("HTTP 503", 503), 0.0)]})
+    office.line.seed(note)
+    assert office.line.note() == note
+
+    async def body() -> None:
+        office.line.take([record(0, b"a"), record(1, b"b")])
+        await asyncio.sleep(0.1)
+        assert [offset for _, offset in office.attempts] == [0]
+        assert office.line.note() == note
+        while sum(office.recorded.values()) < 2:
+            await asyncio.sleep(0.05)
+
+    run(office.clock, body())
+    assert (office.line.note(), office.told) == ("", ["flows"])
+
+
+def test_a_decision_taken_back_while_nobody_delivered_leaves_no_note() -> None:
+    """An agency resumed while its pusher was down is not shown as suspended."""
+    office = office_with({0: b"a"}, {})
+    office.line.set_receiver(replace(RECEIVER, held="suspended"))
+    note = office.line.note()
+    again = office_with({0: b"a"}, {})
+    again.line.seed(note)
+    assert again.line.note() == ""
+    suspended = office_with({0: b"a"}, {})
+    suspended.line.receiver = replace(RECEIVER, held="suspended")
+    suspended.line.seed(note)
+    suspended.clock.seconds += 3600
+    assert suspended.line.note() == note
