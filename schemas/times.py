@@ -5,6 +5,7 @@ Source: domain rule 10.4. Zone data is used and not a fixed +08:00, because 1986
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -25,6 +26,14 @@ def parse_time(text: str) -> tuple[datetime, bool]:
     if found.tzinfo is None:
         return found.replace(tzinfo=SHANGHAI), True
     return found, False
+
+
+def happened(attributes: Mapping[str, str], recorded_ms: int) -> datetime:
+    """Return when an event happened; where its time can't be read, when it was put on the log (ms since the epoch)."""
+    try:
+        return parse_time(attributes.get("time", ""))[0]
+    except ValueError:
+        return datetime.fromtimestamp(recorded_ms / 1000, UTC)
 
 
 def month_bounds(year: int, month: int) -> tuple[datetime, datetime]:

@@ -2,7 +2,8 @@
 
 Each router does the partitions that it owns, beside the live work, in small transactions. The **seam** of a partition
 is the position from which it was routed with the subscription in force; the router notes it on ``ledger.routed`` in the
-transaction that first goes by that configuration. The backfill then reads ``[start, seam)``. Events, what the ledger
+transaction that first goes by that configuration. The backfill then reads ``[start, seam)``; and up to where the live
+work is by then, for what follows up on the originals that it has just given. Events, what the ledger
 says of them and the progress commit together, under the group's membership: a router that has lost the partition can't
 commit. What an agency already has (the ledger tells) it does not get again, and what has ended since is withheld.
 """
@@ -24,7 +25,7 @@ from consumers.router.plan import Plan, Planner
 from consumers.router.reading import Incoming, Unreadable
 from consumers.router.writing import BatchState
 from schemas.codec import UndecodableValue
-from schemas.times import parse_time
+from schemas.times import happened, parse_time
 from schemas.topics import Topics
 from services.routing.matching import Matcher
 from services.runtime.clock import Clock
@@ -42,18 +43,27 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Progress:
-    """How far a backfill of one partition is: offsets of the event topic, and what came of what was read."""
+    """How far a backfill of one partition is: offsets of the event topic, and what came of what was read.
+
+    ``until`` is where the live work was when the seam was reached: from there on follow-ups go out live.
+    """
 
     seam: int
     start: int | None = None
     next: int = 0
+    until: int | None = None
     routed: int = 0
     withheld: int = 0
 
     @property
     def done(self) -> bool:
-        """Tell whether everything before the seam was read."""
-        return self.start is not None and self.next >= self.seam
+        """Tell whether everything was read: the past before the seam, and what followed up on it meanwhile."""
+        return self.until is not None and self.next >= self.until
+
+    @property
+    def end(self) -> int:
+        """Return where reading stops for now."""
+        return self.seam if self.until is None else self.until
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the ledger and the store hold it."""
@@ -185,21 +195,30 @@ class Backfiller:
             return None
         records = readers.source.poll(POLL_S, self._chunk).get(task.scope.partition, ())
         reached = records[-1].offset + 1 if records else readers.source.position(task.scope.partition)
-        if reached <= task.progress.next and reached < task.progress.seam:
+        end = task.progress.end
+        if reached <= task.progress.next and reached < end:
             return None
         self._not_before = self._clock.monotonic() + self._pause_s
         state = BatchState()
         producer.begin()
-        self._route(task, [r for r in records if r.offset < task.progress.seam], router, plan, state)
-        task.progress.next = min(reached, task.progress.seam)
+        self._route(task, [r for r in records if r.offset < end], router, plan, state)
+        task.progress.next = min(reached, end)
+        live = consumer.position(task.scope.partition)
+        if task.progress.until is None and task.progress.next >= task.progress.seam:
+            task.progress.until = max(live, task.progress.seam)
+            task.scanned = False
         router.ledger.note(task.scope, "backfill", task.subscription.id, task.progress.to_json(), plan, state)
         self._show(task, producer)
-        producer.send_offsets({task.scope.partition: consumer.position(task.scope.partition)}, consumer)
+        producer.send_offsets({task.scope.partition: live}, consumer)
         producer.commit()
         if task.progress.done:
             log.info("backfill_done", subscription=task.subscription.id, partition=task.scope.partition)
             self._settled.add((task.subscription.id, task.scope))
             self._task = None
+        elif not task.scanned:
+            # Read again what lies beyond the seam, and learn what the ledger has said of it meanwhile.
+            readers.source.seek(task.scope.partition, task.progress.next)
+            task.scanned_to = self._ledger_end(readers.ledger, task.scope)
         return state
 
     def drop(self) -> None:
@@ -226,12 +245,12 @@ class Backfiller:
         known: dict[bytes, bytes | None],
         state: BatchState,
     ) -> None:
-        if parse_time(event.attributes["time"])[0] < task.since:
+        if happened(event.attributes, record.timestamp) < task.since:
             return
         held_at = task.scope.key(record.key or b"")
         remembered = known[held_at]
         held = Held.from_bytes(remembered) if remembered else NOTHING
-        matched = self._wanting(task, record, event, router)
+        matched = self._wanting(task, record, event, router) if record.offset < task.progress.seam else {}
         reached = {task.subscription.agency, *task.subscription.forward_to}
         original = {
             agency: given
@@ -276,7 +295,7 @@ class Backfiller:
         for record in ledger.poll(POLL_S, SCAN).get(partition, ()):
             entry = orjson.loads(record.value or b"{}")
             offset = entry.get("offset")
-            if entry.get("topic") != topic or offset is None or not task.progress.next <= offset < task.progress.seam:
+            if entry.get("topic") != topic or offset is None or offset < task.progress.next:
                 continue
             if entry["verdict"] in {"routed", "backfilled"}:
                 for agency in reached.intersection((*entry["agencies"], *entry["follow_up"])):
@@ -316,10 +335,17 @@ class Backfiller:
         partition = Partition(self._topics.ledger_routed, scope.partition.partition)
         ledger.assign([partition])
         ledger.seek(partition, ledger.beginning_offsets([partition])[partition])
-        # A commit's mark may come onto the log after the commit was answered: what we wrote ourselves is known anyhow.
-        end = max(ledger.end_offsets([partition])[partition], self._memory.checkpoint(scope))
+        end = self._ledger_end(ledger, scope)
         log.info("backfill_taken_up", subscription=subscription.id, partition=scope.partition, next=progress.next)
         return Task(subscription, scope, progress, self._planner.single(subscription), end, since)
+
+    def _ledger_end(self, ledger: Consumer, scope: Scope) -> int:
+        """Return how far the ledger must be read to know everything that was routed so far.
+
+        A commit's mark may come onto the log after the commit was answered: what we wrote ourselves is known anyhow.
+        """
+        partition = Partition(self._topics.ledger_routed, scope.partition.partition)
+        return max(ledger.end_offsets([partition])[partition], self._memory.checkpoint(scope))
 
     def _reader(self, name: str) -> Consumer:
         return self._kafka.consumer(None, client_id=f"router-{self._slot}-backfill-{name}")

@@ -14,7 +14,7 @@ from schemas.codec import Codec, UndecodableValue, to_jsonable
 from schemas.contracts import Contracts
 from schemas.envelope import header_attributes
 from schemas.registry_client import RegistryAway
-from schemas.times import SHANGHAI, parse_time
+from schemas.times import SHANGHAI, happened
 from schemas.topics import EVENT_PARTITIONS, Topics
 from services.routing.explain import explained
 from services.routing.fields import FieldPolicy, policy_of
@@ -125,10 +125,10 @@ class Explaining:
             found.ended[key] = record.offset
         elif self._contracts.effects().get(kind) == "restores":
             found.ended.pop(key, None)
-        if kind not in self._contracts.types or not attributes.get("time"):
+        if kind not in self._contracts.types:
             return
-        happened = parse_time(attributes["time"])[0]
-        if not period.since <= happened < period.until:
+        at = happened(attributes, record.timestamp)
+        if not period.since <= at < period.until:
             return
         found.read += 1
         failed: list[str] = []
@@ -142,7 +142,7 @@ class Explaining:
         identity = (attributes.get("source"), attributes.get("id"))
         if matched and identity not in found.seen:
             found.seen.add(identity)
-            found.add(record, kind, happened, key)
+            found.add(record, kind, at, key)
 
     def _sample(self, record: Record, subscription: Subscription) -> dict[str, Any]:
         value = record.value or b""
@@ -227,9 +227,9 @@ class _Findings:
         self._types: Counter[str] = Counter()
         self._offsets: dict[tuple[bytes, str], list[int]] = defaultdict(list)
 
-    def add(self, record: Record, kind: str, happened: datetime, key: tuple[bytes, str]) -> None:
+    def add(self, record: Record, kind: str, at: datetime, key: tuple[bytes, str]) -> None:
         """Take in an event that the grant would have given."""
-        self._days[happened.astimezone(SHANGHAI).date().isoformat()] += 1
+        self._days[at.astimezone(SHANGHAI).date().isoformat()] += 1
         self._types[kind] += 1
         self._offsets[key].append(record.offset)
         self.samples.append(record)

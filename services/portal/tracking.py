@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import orjson
@@ -41,7 +41,7 @@ class Tracking:
         of = EVENT_PARTITIONS * len(domains)
         done = sum(row["done"] for row in rows.values())
         whole = sum(row["seam"] - row["start"] for row in rows.values())
-        read = sum(row["next"] - row["start"] for row in rows.values())
+        read = sum(min(row["next"], row["seam"]) - row["start"] for row in rows.values())
         # What no router has begun yet counts as unread, in equal shares.
         share = (read / whole if whole else 1.0) * len(rows) / of if of else 1.0
         return {
@@ -116,8 +116,7 @@ class Tracking:
         days = contract.catalogue.deadline_working_days if contract is not None else None
         if days is None or not entry.get("time"):
             return None
-        happened: datetime = parse_time(entry["time"])[0]
         try:
-            return add_working_days(happened.astimezone(SHANGHAI).date(), days)
-        except CalendarEndsError:
-            return None
+            return add_working_days(parse_time(entry["time"])[0].astimezone(SHANGHAI).date(), days)
+        except (CalendarEndsError, ValueError):
+            return None  # shown without a deadline, never with a guessed one

@@ -67,7 +67,7 @@ def test_the_ledger_tells_everything_again(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     scope = Scope(Partition("events", 0))
     routed = {"verdict": "routed", "identity": "aa", "digest": "bb", "agencies": {"m": ["s"]}, "follow_up": ["c"]}
-    progress = Progress(9, 0, 4, 1, 0)
+    progress = Progress(9, 0, 4, None, 1, 0)
     memory.fold(
         [scope],
         [
