@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.router.backfill import Progress
@@ -17,6 +17,7 @@ AGENCIES = st.dictionaries(st.sampled_from(["market", "city-1", "police"]), POLI
 STEPS = st.lists(st.tuples(AGENCIES, st.integers(0, 50), st.sampled_from([None, "ends"])), max_size=6)
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_it_is_read_back_as_it_was_written(steps: list[tuple[dict[str, str], int, str | None]]) -> None:
     """Whatever happened, and in whatever order it is told again: the fold of a ledger read twice is the same."""
