@@ -37,20 +37,19 @@ class Statistics(RowConsumer[Fact | Deletion, Stored]):
     ) -> None:
         self._metrics = metrics
         self._settle = settle
-        self._unsettled = True
         self._settled_at = float("-inf")
         super().__init__(
             "statistics", kafka, topics, inputs, store, projection.project, self._stored, instance, self._idle
         )
 
     def _stored(self, stored: Stored, put_aside: int) -> None:
-        self._unsettled = True
         self._metrics.batch_stored(stored)
         self._metrics.dead_letters.inc(put_aside)
         if stored.conflicts:
             log.error("facts_conflicted", count=stored.conflicts)
 
     def _idle(self) -> None:
-        if self._unsettled and time.monotonic() - self._settled_at > SETTLE_EVERY_S:
+        """Settle now and then. A database that is away is noticed by it too, also while no event comes."""
+        if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
             self._settle()
-            self._unsettled, self._settled_at = False, time.monotonic()
+            self._settled_at = time.monotonic()

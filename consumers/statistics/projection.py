@@ -14,7 +14,7 @@ import orjson
 from consumers.runner.rows import Never
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts, EventContract
-from schemas.envelope import header_attributes
+from schemas.envelope import RECEIVERS, header_attributes
 from schemas.receipts import Receipt
 from schemas.registry_client import RegistryError, SchemaUnknown
 from schemas.times import SHANGHAI, parse_time
@@ -26,6 +26,7 @@ from services.statistics.facts import Deletion, Fact, FactMaker, Origin, identit
 from services.statistics.shapes import DELIVERY, shapes
 
 SKEW = timedelta(minutes=5)
+REQUIRED = ("id", "source", "type", "subject", "time")
 Place = tuple[str, int, int]
 _UNREADABLE = (UndecodableValue, SchemaUnknown, KeyError, TypeError, ValueError)
 
@@ -65,6 +66,8 @@ class Projection:
             origin = _origin(attributes, record)
         except (KeyError, ValueError) as error:
             return Never(f"no event of a known type: {type(error).__name__} {error}")
+        if (problem := _envelope_problem(attributes, record, kind.contract)) is not None:
+            return Never(problem)
         if record.value is None:
             return _deletion(origin, place)
         return _guarded(lambda: self._fact(record, kind, origin, place))
@@ -137,6 +140,18 @@ def _guarded(make: Callable[[], Fact | Never | None]) -> Fact | Never | None:
         return Never(f"{type(error).__name__}: {error}")
     except RegistryError as error:
         raise RegistryUnavailableError(str(error)) from error
+
+
+def _envelope_problem(attributes: Mapping[str, str], record: Record, contract: EventContract) -> str | None:
+    """Return what keeps an event from being routed, and so from being counted; None when nothing does."""
+    missing = [name for name in REQUIRED if not attributes.get(name)]
+    if missing:
+        return f"CloudEvents attribute missing: {', '.join(missing)}"
+    if record.key is None or record.key != attributes["subject"].encode():
+        return "the record key is not the business key (subject)"
+    if contract.catalogue.named_receivers and RECEIVERS not in attributes:
+        return "the event names no receivers, and its type goes only to those that are named"
+    return None
 
 
 def _origin(attributes: Mapping[str, str], record: Record) -> Origin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -120,6 +120,16 @@ def _shown_keys(keys: Sequence[KeyRow]) -> list[dict[str, Any]]:
     return [plain({"id": k.id, "created_at": k.created_at, "expires_at": k.expires_at}) for k in keys]
 
 
+def only_with(admin_key: str) -> Callable[[str], None]:
+    """Return the check that a caller has the administration key; it raises ForbiddenError."""
+
+    def authorised(authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization.encode(), f"Bearer {admin_key}".encode()):
+            raise ForbiddenError("需要管理密钥 (the administration key is needed: Authorization: Bearer …)")
+
+    return authorised
+
+
 def add_routes(
     app: FastAPI,
     administration: Administration,
@@ -130,12 +140,7 @@ def add_routes(
     admin_key: str,
 ) -> None:
     """Put the administration's routes on an application."""
-
-    def authorised(authorization: Annotated[str, Header()] = "") -> None:
-        if not hmac.compare_digest(authorization.encode(), f"Bearer {admin_key}".encode()):
-            raise ForbiddenError("需要管理密钥 (the administration key is needed: Authorization: Bearer …)")
-
-    router = APIRouter(prefix="/v1", dependencies=[Depends(authorised)])
+    router = APIRouter(prefix="/v1", dependencies=[Depends(only_with(admin_key))])
     _department_routes(router, administration)
     router.include_router(access_routes(access))
     agency_routes(router, agencies)

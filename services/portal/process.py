@@ -20,11 +20,12 @@ from services.ledger.reading import LedgerReader
 from services.portal.access import AccessAdministration
 from services.portal.agencies import AgencyDesk
 from services.portal.alerts import Alerts
-from services.portal.api import Administration, add_routes
+from services.portal.api import Administration, add_routes, only_with
 from services.portal.entitlement import add_entitlement
 from services.portal.events import event_routes, scopes
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
+from services.portal.statistics import statistics_routes
 from services.quarantine.desk import Desk
 from services.runtime import logging
 from services.runtime.clock import SystemClock
@@ -73,5 +74,6 @@ def run(settings: Settings, *, port: int) -> None:
     people = PersonRepository(pool)
     add_entitlement(app, grants, agencies, departments, people, contracts, registry, kafka, topics, clock, admin_key)
     app.include_router(event_routes(LedgerReader(pool), scopes(accesses, admin_key)))
+    app.include_router(statistics_routes(settings, only_with(admin_key)))
     serve(app, settings.http.host, port, stop)
     pool.close()

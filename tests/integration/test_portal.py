@@ -228,3 +228,13 @@ def test_key_commands_speak_to_people(call: Call, installation: Settings) -> Non
     assert len(live) == 2
     command("key", "revoke", "health", live[0]["id"], "--reason", "泄露")
     assert [key["id"] for key in json.loads(command("key", "list", "health", "--json"))] == [live[1]["id"]]
+
+
+def test_statistics_are_told_with_the_key_alone(call: Call) -> None:
+    """Closed months as a list, one figure as it stands; a month that is not closed can't be downloaded."""
+    assert call("/v1/statistics/months") == (200, [])
+    status, figure = call("/v1/statistics/figures/items_handled/2025-12")
+    assert (status, figure["exact"], figure["basis"]) == (200, 0, "log")
+    assert call("/v1/statistics/months/2025-12.csv")[0] == 409
+    assert call("/v1/statistics/figures/nothing/2025-12")[0] == 404
+    assert call("/v1/statistics/months", key="wrong")[0] == 403

@@ -23,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from consumers.statistics.engine import Statistics
 from consumers.statistics.metrics import StatisticsMetrics
+from consumers.statistics.process import settle_now
 from consumers.statistics.projection import Projection
 from producers.simulation.commands import type_of, write_month
 from schemas.codec import Codec
@@ -96,6 +97,7 @@ class Counting:
             Projection(load_contracts(), Codec(events.schemas), topics),
             StatisticsMetrics(registry),
             f"statistics-{slot}",
+            lambda: settle_now(dsn),
         )
         thread = threading.Thread(target=statistics.run, args=(stop,))
         thread.start()
@@ -326,6 +328,19 @@ def test_a_database_that_is_away_is_waited_for(
         allow_connections(database_dsn, allowed=True)
         eventually(lambda: passed(database_dsn) == 200, 40)
         assert running.total("facts") == 200
+
+
+def test_a_database_that_is_away_is_noticed_without_any_event(
+    counting: Counting, kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents
+) -> None:
+    """Health says so while nothing comes, and says that it works once the database is back."""
+    publish(kafka, topics, [events.make(event_id="a")])
+    with counting.instance() as running:
+        eventually(lambda: passed(database_dsn) == 1, 30)
+        allow_connections(database_dsn, allowed=False)
+        running.await_outage()
+        allow_connections(database_dsn, allowed=True)
+        eventually(lambda: running.statistics.working, 30, "the recovery")
 
 
 def allow_connections(dsn: str, *, allowed: bool) -> None:

@@ -158,10 +158,24 @@ def test_a_signed_statement_is_no_fact_of_its_own(events: WindowEvents) -> None:
         (lambda made: replace(made, headers=[("ce_id", b"\xff")]), "no event of a known type"),
         (lambda made: _with(made, "ce_type", b"cn.gov.sc.window.unheard.of"), "no event of a known type"),
         (lambda made: _with(made, "ce_type", ACCEPTED.encode()), "but the event says"),
+        (lambda made: replace(made, key=b"other"), "the record key is not the business key"),
+        (lambda made: _with(made, "ce_time", b""), "attribute missing: time"),
         (lambda made: _with(made, "ce_id", b"a\0b"), "NUL"),
         (lambda made: _with(made, "ce_id", b"x" * 3000), "too long"),
     ],
-    ids=["unframed", "cut", "unknown schema", "bare", "no text", "unknown type", "other record", "nul", "long"],
+    ids=[
+        "unframed",
+        "cut",
+        "unknown schema",
+        "bare",
+        "no text",
+        "unknown type",
+        "other record",
+        "key",
+        "no time",
+        "nul",
+        "long",
+    ],
 )
 def test_what_can_never_be_a_fact_says_why(events: WindowEvents, change: object, reason: str) -> None:
     """Each thing that is wrong ends with its reason, and never with an error that stops the count."""
