@@ -13,7 +13,19 @@ from services.runtime.settings import Settings
 from services.runtime.stack import start_servers
 from services.runtime.supervisor import Supervisor
 
-NAMES = ("route", "gateway", "relay", "latency", "delivery", "month", "memory", "start", "facts", "rebuild")
+NAMES = (
+    "route",
+    "entitlement",
+    "gateway",
+    "relay",
+    "latency",
+    "delivery",
+    "month",
+    "memory",
+    "start",
+    "facts",
+    "rebuild",
+)
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def ours(kafka: Kafka, topics: Topics, count: int) -> float:
         1, Matcher(subscriptions(), SystemClock().now), frozenset(f"agency-{n}" for n in range(20)), frozenset()
     )
     stop = threading.Event()
-    metrics = _StopAfter(count, stop)
+    metrics = StopAfter(count, stop)
     with tempfile.TemporaryDirectory() as folder:
         memory = Memory(Path(folder))
         codec = Codec(KnownSchema())
@@ -124,7 +124,7 @@ def ours(kafka: Kafka, topics: Topics, count: int) -> float:
     return metrics.ended - metrics.began
 
 
-class _StopAfter(RouterMetrics):
+class StopAfter(RouterMetrics):
     """Notes when the first batch begins and when the last one has committed."""
 
     def __init__(self, count: int, stop: object) -> None:

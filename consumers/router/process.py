@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from pathlib import Path
 
 import structlog
@@ -48,7 +47,7 @@ def run(settings: Settings, *, port: int) -> None:
         follower.start(stop)
         while not stop.is_set() and not follower.caught_up(RETRY_S):
             pass
-        folder = _state_folder(kafka, settings, stop)
+        folder = outlast("cluster_id", lambda: state_folder(kafka, settings), stop)
         if folder is None:
             return
         memory = Memory(folder)
@@ -82,12 +81,12 @@ class _Working:
         return Health(self.router is not None and self.router.working)
 
 
-def _state_folder(kafka: Kafka, settings: Settings, stop: threading.Event) -> Path | None:
-    """Return where this slot's state lies, named by the cluster: it must not outlive the log it was made of."""
-    cluster = outlast("cluster_id", lambda: _cluster_id(kafka), stop)
-    if cluster is None:
-        return None
-    name = hashlib.sha256(f"{cluster}/{settings.kafka.topic_prefix}".encode()).hexdigest()[:16]
+def state_folder(kafka: Kafka, settings: Settings) -> Path:
+    """Return where a slot's state lies, named by the cluster: it must not outlive the log it was made of.
+
+    Raises KafkaUnavailableError.
+    """
+    name = hashlib.sha256(f"{_cluster_id(kafka)}/{settings.kafka.topic_prefix}".encode()).hexdigest()[:16]
     return settings.data_dir / "state" / f"router-{settings.router.slot}-{name}"
 
 
