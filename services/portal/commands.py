@@ -36,7 +36,10 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], as_json:
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    table = Table(*columns.values())
+    table = Table()
+    for name, label in columns.items():
+        # An id is typed again in the next command: it is never cut.
+        table.add_column(label, no_wrap=name == "id", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns))
     Console().print(table)

@@ -258,4 +258,4 @@ def _subscription(row: Mapping[str, Any]) -> Subscription:
 
 
 def _agency(row: Mapping[str, Any]) -> Agency:
-    return Agency(**{name: row[name] for name in ("id", "name", "division", "sink", "secret", "state", "version")})
+    return Agency(**{name: row[name] for name in ("id", "name", "division", "sink", "state", "version")})

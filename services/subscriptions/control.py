@@ -211,13 +211,17 @@ class ControlView:
         return held.channel if held else "webhook"
 
     def held(self, agency: str) -> str | None:
-        """Return why an agency gets nothing by decision now, None when it does."""
+        """Return why an agency gets nothing by decision now, None when it does.
+
+        Grants that have ended hold nothing back: what was routed under them is owed, and so are the corrections,
+        recalls and removals that follow up on it. A suspension holds its line, in order, until it is lifted or ended.
+        """
         found = self.agencies.get(agency)
         if found is None or found.state != "active":
             return "接收单位已暂停 (the agency is suspended)"
-        states = [s.state for s in list(self.subscriptions.values()) if s.agency == agency]
-        if states and "active" not in states:
-            return "没有生效的订阅 (no active subscription)"
+        states = {s.state for s in list(self.subscriptions.values()) if s.agency == agency}
+        if "suspended" in states and "active" not in states:
+            return "订阅已暂停 (its subscriptions are suspended)"
         return None
 
     def active_agencies(self) -> frozenset[str]:

@@ -75,6 +75,7 @@ def test_a_grant_goes_its_whole_way_by_commands(portal: Portal, follower: Contro
     said("submit", name, "--by", "market-zhang")
     assert not follower.view.subscriptions
     assert "active" in said("approve", name, "--by", "health-li", "--reason", "依法共享")
+    assert name in said("list")
     eventually(lambda: name in follower.view.subscriptions)
     assert follower.view.subscriptions[name].policy() in follower.view.policies
     said("suspend", name, "--reason", "超范围使用")
