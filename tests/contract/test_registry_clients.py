@@ -29,7 +29,7 @@ from tests.registries import RunningRegistry, run_registry
 CONTRACTS = load_contracts().types
 CONTRACT = CONTRACTS["cn.gov.sc.window.case.accepted"]
 STRICTER = {**CONTRACT.schema, "fields": [*CONTRACT.schema["fields"], {"name": "must", "type": "string"}]}
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture

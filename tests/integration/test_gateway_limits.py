@@ -114,7 +114,7 @@ def test_both_keys_work_until_the_older_one_ends(gateway: Gateway, department: D
         return [old, {"id": "key-new", "digest": key_digest("hyk_new"), "expires_at": None}]
 
     department(keys=keys(now + timedelta(hours=1)))
-    eventually(lambda: gateway.post(event("n1"), key="hyk_new").status == 202, 5)
+    eventually(lambda: gateway.post(event("n1"), key="hyk_new").status == 202, 20)
     assert gateway.post(event("n2")).status == 202
     department(keys=keys(now - timedelta(seconds=1)))
     refused = eventually(lambda: (a := gateway.post(event("n3"))).status == 401 and a, 5)
@@ -127,7 +127,7 @@ def test_a_department_may_speak_only_for_its_divisions(
 ) -> None:
     """The attribute and the data are both looked at, and the problem names the field."""
     department(divisions={"*": ["5101"], ACCEPTED: ["5107"]})
-    eventually(lambda: gateway.post(event("d0", reviewer_division="510700")).status == 403, 5)
+    eventually(lambda: gateway.post(event("d0", reviewer_division="510700")).status == 403, 20)
     other = gateway.post(event("d1", reviewer_division="510700"))
     assert [e["pointer"] for e in other.body["errors"]] == ["/data/reviewer_division"]
     own_attribute = gateway.post({**event("d2", reviewer_division="510700"), "division": "510100"})
@@ -145,7 +145,7 @@ def test_too_fast_is_429_and_says_when_to_come_again(gateway: Gateway, departmen
     department(rate_per_s=2.0, burst=10)
     quick = [{"id": "key-2", "digest": key_digest("hyk_quick"), "expires_at": None}]
     department("other", "urn:other", keys=quick)
-    eventually(lambda: gateway.post(event("o"), key="hyk_quick").status == 202, 5)
+    eventually(lambda: gateway.post(event("o"), key="hyk_quick").status == 202, 20)
     assert gateway.post([event(f"r{n}") for n in range(9)]).status == 202
     limited = eventually(lambda: (a := gateway.post([event(f"s{n}") for n in range(8)])).status == 429 and a, 5)
     assert 1 <= int(limited.headers["Retry-After"]) <= 5
@@ -218,7 +218,7 @@ def test_a_dry_run_says_who_would_receive_it_and_publishes_nothing(
         assert answer.status == 200
         return [one["agency"] for one in answer.body["events"][0]["receivers"]]
 
-    eventually(lambda: receivers(reviewer_division="510700") == ["city", "market"], 5)
+    eventually(lambda: receivers(reviewer_division="510700") == ["city", "market"], 20)
     assert receivers(reviewer_division="510100") == ["market"]
     answer = gateway.post([event("t2"), event("t3", beds=-1)], "/v1/events?dry_run=true")
     assert [one["status"] for one in answer.body["events"]] == [202, 422]
