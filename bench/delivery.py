@@ -13,7 +13,7 @@ import aiohttp
 
 from bench.pushing import Pushing, paced
 from bench.receivers import Receivers
-from bench.results import Result
+from bench.results import Result, keep
 from bench.stack import wait_for
 from schemas.topics import TopicSpec
 
@@ -31,16 +31,15 @@ HOUR = 18_000
 def measure(address: str) -> list[Result]:
     """Measure everything on this Kafka."""
     receivers = Receivers()
+    results: list[Result] = []
     try:
-        return [
-            *_latency(address, receivers),
-            *_isolation(address, receivers),
-            *_throughput(address, receivers),
-            *_hundreds(address, receivers),
-            *_catch_up(address, receivers),
-        ]
+        for part in (_latency, _throughput, _isolation, _hundreds, _catch_up):
+            found = part(address, receivers)
+            keep(found)
+            results += found
     finally:
         receivers.close()
+    return results
 
 
 def _latency(address: str, receivers: Receivers) -> list[Result]:

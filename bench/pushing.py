@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,16 @@ class Pushing:
         command = [sys.executable, "-m", "hongyan", verb, name, "--port", str(port)]
         environment = os.environ | as_environment(self._settings)
         self._processes[name] = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        wait_for(lambda: answers(port), 60)
+        wait_for(lambda: answers(port) and _healthy(port), 60)
         return port
+
+
+def _healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def paced(count: int, rate: float, append: Any) -> dict[str, float]:  # noqa: ANN401  (a function of agency and id)
