@@ -6,6 +6,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from services.runtime.embedded.kafka import EmbeddedKafka
 from services.runtime.embedded.ports import free_port
 from services.runtime.errors import UnavailableError
@@ -18,8 +20,10 @@ from tests.conditions import eventually
 class Broker:
     """A broker of the test's own that can be killed and started again on its port."""
 
-    def __init__(self, folder: Path) -> None:
-        self.kafka = EmbeddedKafka(folder / "kafka", free_port(), free_port())
+    def __init__(self, folder: Path, *, agencies: bool = False) -> None:
+        """``agencies``: users with passwords log in on a port of their own, and the authoriser is on."""
+        self.agencies_port = free_port() if agencies else None
+        self.kafka = EmbeddedKafka(folder / "kafka", free_port(), free_port(), self.agencies_port)
         self._program = self.kafka.program(folder / "kafka.log")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -44,6 +48,12 @@ class Broker:
     def connect(self) -> Kafka:
         """Return the factory of its clients."""
         return connect(KafkaSettings(bootstrap_servers=self.kafka.address))
+
+    def connect_as(self, user: str, password: str) -> Kafka:
+        """Return the factory of the clients of a user with a password."""
+        found = KafkaSettings(bootstrap_servers=f"127.0.0.1:{self.agencies_port}", security_protocol="SASL_PLAINTEXT")
+        found.username, found.password = user, SecretStr(password)
+        return connect(found)
 
     def _answers(self) -> bool:
         try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from schemas.topics import TopicSpec
-from services.runtime.errors import ProducerLostError, TransactionFailedError
+from services.runtime.errors import ConflictError, ProducerLostError, TransactionFailedError, UnavailableError
 from services.runtime.kafka.client import connect
-from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
+from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition, Record
 from services.runtime.settings import KafkaSettings
 from tests.fakes.kafka import FakeKafka
 
@@ -154,6 +154,31 @@ def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> 
     assert second.consumer.committed([place, Partition(cluster.source, 1)]) == {place: Committed(1, "held")}
     assert cluster.kafka.admin().group_offsets(group)[place] == Committed(1, "held")
     second.consumer.close()
+
+
+def test_an_admin_commits_for_a_group_only_while_it_has_no_member(cluster: Cluster) -> None:
+    """Admin: what members hold is told, and with members there the position is theirs to commit."""
+    cluster.write("a", "b")
+    group, place = cluster.group(), Partition(cluster.source, 0)
+    admin = cluster.kafka.admin()
+    admin.set_group_offsets(group, {place: Committed(1)})
+    assert admin.group_offsets(group)[place] == Committed(1)
+    assert admin.group_assignment(group) == set()
+    member = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    assert [text(r) for r in member.read(1)] == ["b"]
+    poll_until(lambda: polled(member.consumer) == [] and settled(admin, group) == member.consumer.assignment())
+    with pytest.raises(ConflictError):
+        admin.set_group_offsets(group, {place: Committed(0)})
+    member.consumer.close()
+    admin.close()
+
+
+def settled(admin: Admin, group: str) -> set[Partition]:
+    """Return what the group's members hold, nothing while it is rebalancing."""
+    try:
+        return admin.group_assignment(group)
+    except UnavailableError:
+        return set()
 
 
 def test_a_paused_partition_is_silent_and_others_are_not(cluster: Cluster) -> None:

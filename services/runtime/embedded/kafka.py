@@ -65,6 +65,19 @@ log.cleaner.dedupe.buffer.size=4194304
 log.segment.bytes=67108864
 log.index.size.max.bytes=1048576
 """
+# A second listener for agencies that read for themselves: they log in, and may do what they were allowed and no more.
+# Our own processes come by the first one, which listens on loopback alone.
+_AGENCIES = """\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},AGENCIES://127.0.0.1:{agencies}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},AGENCIES://127.0.0.1:{agencies}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,AGENCIES:SASL_PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.name.agencies.sasl.enabled.mechanisms=SCRAM-SHA-256
+listener.name.agencies.scram-sha-256.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
 _RESOLVER = (
     "import json, sys, jgo; jars = [str(jar) for jar in jgo.build(sys.argv[1]).all_jars]; "
     "open(sys.argv[2], 'w').write(json.dumps(jars))"
@@ -123,7 +136,9 @@ class EmbeddedKafka:
 
     name = "kafka"
 
-    def __init__(self, folder: Path, port: int, controller_port: int) -> None:
+    def __init__(self, folder: Path, port: int, controller_port: int, agencies_port: int | None = None) -> None:
+        """``agencies_port`` opens a listener for users with passwords, and turns the authoriser on."""
+        self._agencies_port = agencies_port
         self._folder = folder
         self._port = port
         self._controller_port = controller_port
@@ -138,9 +153,10 @@ class EmbeddedKafka:
         logs = self._folder / "logs"
         properties = self._folder / "server.properties"
         self._folder.mkdir(parents=True, exist_ok=True)
-        properties.write_text(
-            _PROPERTIES.format(port=self._port, controller=self._controller_port, logs=escaped(str(logs)))
-        )
+        ports = {"port": self._port, "controller": self._controller_port, "agencies": self._agencies_port}
+        # Of a key that stands there twice, the later holds.
+        more = _AGENCIES if self._agencies_port else ""
+        properties.write_text((_PROPERTIES + more).format(**ports, logs=escaped(str(logs))))
         command = [str(java()), *JAVA_FLAGS, "-cp", ":".join(jars())]
         if not (logs / "meta.properties").exists():
             _format(command, properties)

@@ -123,7 +123,7 @@ class KafkaPythonAdmin:
         with wrapped("allow_reading"):
             answer = self.client.create_acls(acls)
         if answer["failed"]:
-            why = "; ".join(sorted({str(error) for _, error in answer["failed"]}))
+            why = ", ".join(sorted({error.__name__ for error in answer["failed"]}))
             raise HongyanError(f"Kafka 未能授权，须启用 authorizer (no right was given; is an authoriser on?): {why}")
 
     def close(self) -> None:

@@ -1,0 +1,129 @@
+"""One agency is moved live over the channels: webhook, pull, Kafka and webhook again; nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Committed, Kafka, Partition
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.configuration import Configuration
+from tests.conftest import OwnTopics
+from tests.events import ISSUED, TestEvents, attribute
+from tests.processes import Processes
+from tests.pulling import Puller
+from tests.scripted_receiver import ScriptedReceiver
+
+pytestmark = pytest.mark.servers
+
+AGENCY, STEADY = "moving", "steady"
+KEY = "hya_moving"
+STRETCH = 60
+PAUSE_S = 0.01
+
+
+class Publishing(threading.Thread):
+    """Puts event after event into both feeds until it is told to stop."""
+
+    def __init__(self, events: TestEvents) -> None:
+        super().__init__(daemon=True)
+        self.ids: list[str] = []
+        self.ending = threading.Event()
+        self._events = events
+
+    def run(self) -> None:
+        """Publish."""
+        while not self.ending.wait(PAUSE_S):
+            one = f"e-{len(self.ids)}"
+            event = self._events.certificate(one, len(self.ids))
+            for agency in (AGENCY, STEADY):
+                self._events.feed(agency, event)
+            self.ids.append(one)
+
+
+def test_an_agency_moved_over_all_channels_gets_each_event_once(
+    kafka: Kafka,
+    own: OwnTopics,
+    installation: Settings,
+    configuration: Configuration,
+    events: TestEvents,
+    processes: Processes,
+) -> None:
+    """Each channel begins where the one before it ended, while events keep coming; another agency notices nothing."""
+    receivers = {name: ScriptedReceiver() for name in (AGENCY, STEADY)}
+    own.ensure_agency(*receivers)
+    for name, receiver in receivers.items():
+        configuration.agency(name, receiver.url)
+        configuration.subscription(f"s-{name}", name, [ISSUED])
+    configuration.access(AGENCY, KEY, "webhook")
+    processes.start("pusher", installation)
+    puller = Puller(processes.start("feeds", installation).url, AGENCY, KEY)
+    publishing = Publishing(events)
+    publishing.start()
+    pushed = receivers[AGENCY].accepted
+
+    eventually(lambda: len(pushed) >= STRETCH, 30, "events by webhook")
+    configuration.access(AGENCY, KEY, "pull")
+    pulled = pull(puller)
+    first = list(pushed)
+    configuration.access(AGENCY, KEY, "kafka")
+    direct = read_directly(kafka, own)
+    assert pushed == first, "nothing was pushed meanwhile"
+    configuration.access(AGENCY, KEY, "webhook")
+    eventually(lambda: len(pushed) >= len(first) + STRETCH, 30, "events by webhook again")
+    publishing.ending.set()
+    publishing.join(10)
+
+    def received() -> list[str]:
+        return [*first, *pulled, *direct, *pushed[len(first) :]]
+
+    eventually(lambda: len(received()) >= len(publishing.ids), 30, "the last event")
+    assert sorted(received(), key=number) == publishing.ids
+    eventually(lambda: len(receivers[STEADY].accepted) >= len(publishing.ids), 30)
+    assert sorted(receivers[STEADY].accepted, key=number) == publishing.ids
+    for receiver in receivers.values():
+        receiver.close()
+
+
+def number(event_id: str) -> int:
+    """Return an event's number."""
+    return int(event_id.removeprefix("e-"))
+
+
+def pull(puller: Puller) -> list[str]:
+    """Take a stretch by pulling from where the agency stands, and acknowledge each batch."""
+    found: list[str] = []
+
+    def stretch() -> bool:
+        batch = puller.get(wait=1)
+        if batch.status == 200 and batch.json:
+            found.extend(batch.ids)
+            assert puller.ack({"up_to": batch.after}).status == 200
+        return len(found) >= STRETCH
+
+    eventually(stretch, 40, "events by pulling")
+    return found
+
+
+def read_directly(kafka: Kafka, topics: OwnTopics) -> list[str]:
+    """Take a stretch in the agency's own group, and commit each batch."""
+    feed, found = Partition(topics.feed(AGENCY), 0), list[str]()
+    consumer = kafka.consumer(topics.agency_group(AGENCY))
+    consumer.subscribe([feed.topic], lambda _: None, lambda _: None)
+
+    def stretch() -> bool:
+        try:
+            records = consumer.poll(0.2, 100).get(feed, ())
+        except UnavailableError:
+            return False
+        if records:
+            found.extend(attribute(record, "ce_id") for record in records)
+            consumer.commit({feed: Committed(records[-1].offset + 1)})
+        return len(found) >= STRETCH
+
+    eventually(stretch, 30, "events by Kafka")
+    consumer.close()
+    return found

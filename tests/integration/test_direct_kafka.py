@@ -1,0 +1,104 @@
+"""Agencies that read Kafka themselves, on a broker whose authoriser is on: their own feed, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from schemas.topics import Topics
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition
+from tests.broker import Broker
+from tests.conditions import eventually
+
+pytestmark = pytest.mark.servers
+
+AGENCY, OTHER = "market-sc", "market-cd"
+PASSWORD = "a-long-password"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Run a broker with an authoriser."""
+    found = Broker(tmp_path_factory.mktemp("secured"), agencies=True)
+    found.start()
+    yield found
+    found.kill()
+
+
+@pytest.fixture(scope="module")
+def topics(broker: Broker) -> Topics:
+    """Return topics with two agencies' feeds, and a user of the first."""
+    found = Topics("secured.")
+    admin = broker.connect().admin()
+    admin.ensure_topics([*found.agency_specs(AGENCY), *found.agency_specs(OTHER)])
+    user = found.agency_group(AGENCY)
+    admin.put_user(user, PASSWORD)
+    admin.allow_reading(user, found.feed(AGENCY), user)
+    admin.close()
+    producer = broker.connect().producer()
+    for agency in (AGENCY, OTHER):
+        for n in range(3):
+            producer.send(found.feed(agency), key=b"k", value=f"{agency}-{n}".encode(), partition=0).result(10)
+    producer.close()
+    return found
+
+
+@pytest.fixture
+def user(broker: Broker, topics: Topics) -> Kafka:
+    """Return what the agency connects with."""
+    return broker.connect_as(topics.agency_group(AGENCY), PASSWORD)
+
+
+def read(consumer: Consumer, feed: Partition, count: int) -> list[bytes | None]:
+    """Read so many records of a feed."""
+    found: list[bytes | None] = []
+
+    def enough() -> bool:
+        found.extend(record.value for record in consumer.poll(0.2, 100).get(feed, ()))
+        return len(found) >= count
+
+    eventually(enough, 20, "the feed's records")
+    return found
+
+
+def test_the_agency_reads_its_feed_in_its_group_from_its_cursor_on(broker: Broker, topics: Topics, user: Kafka) -> None:
+    """Its group stands where the other channels left it, and its commits are the same cursor."""
+    feed, group = Partition(topics.feed(AGENCY), 0), topics.agency_group(AGENCY)
+    admin = broker.connect().admin()
+    admin.set_group_offsets(group, {feed: Committed(1)})
+    consumer = user.consumer(group)
+    consumer.subscribe([feed.topic], lambda _: None, lambda _: None)
+    assert read(consumer, feed, 2) == [b"market-sc-1", b"market-sc-2"]
+    consumer.commit({feed: Committed(3)})
+    consumer.close()
+    assert admin.group_offsets(group)[feed] == Committed(3)
+    admin.close()
+
+
+def test_everything_else_is_closed_to_it(topics: Topics, user: Kafka) -> None:
+    """Another's feed, another group, and writing: each is refused."""
+    stranger = Partition(topics.feed(OTHER), 0)
+    with pytest.raises(UnavailableError, match="Authoriz"):
+        reader = user.consumer(None)
+        reader.assign([stranger])
+        reader.end_offsets([stranger])
+        reader.poll(2, 10)
+    with pytest.raises(UnavailableError, match="Authoriz"):
+        user.consumer("somebody-else").committed([Partition(topics.feed(AGENCY), 0)])
+    with pytest.raises(UnavailableError, match=r"Authoriz|[Tt]imed? ?out|metadata"):
+        user.producer(acknowledge_timeout_s=3).send(topics.feed(AGENCY), key=b"k", value=b"x", partition=0).result(5)
+
+
+def test_a_wrong_or_replaced_password_is_refused(broker: Broker, topics: Topics) -> None:
+    """The user made again has a new password, and the old one ends."""
+    name = topics.agency_group(OTHER)
+    admin = broker.connect().admin()
+    admin.put_user(name, PASSWORD)
+    admin.allow_reading(name, topics.feed(OTHER), name)
+    broker.connect_as(name, PASSWORD).consumer(None).close()
+    admin.put_user(name, "another-password")
+    admin.close()
+    with pytest.raises(UnavailableError):
+        broker.connect_as(name, PASSWORD).consumer(None)
