@@ -14,17 +14,10 @@ from services.runtime.stack import start_servers
 from services.runtime.supervisor import Supervisor
 
 NAMES = (
-    "route",
-    "entitlement",
-    "gateway",
-    "relay",
-    "latency",
-    "delivery",
-    "month",
-    "memory",
-    "start",
-    "facts",
-    "rebuild",
+NAMES = (
+    *("route", "entitlement", "gateway", "relay", "latency", "delivery"),
+    *("month", "memory", "start", "facts", "rebuild", "longpoll", "ledger"),
+)
 )
 
 

@@ -14,6 +14,7 @@ from consumers.feeds.acknowledging import Acknowledging
 from consumers.feeds.api import FeedsApi, feed_routes
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
+from consumers.feeds.handover import Handover
 from consumers.runner.cursors import Cursors
 from schemas.codec import Codec
 from schemas.registry_client import RegistryClient
@@ -28,7 +29,7 @@ from services.runtime.web import new_app, serve
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 
-SWEEP_S = 10.0
+SWEEP_S = 1.0
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -83,6 +84,7 @@ class _Parts:
         self.api = FeedsApi(
             follower.view, self.feeds, self._cursors, self._acknowledging, Sealer(settings.security), limits, clock
         )
+        self._handover = Handover(follower.view, self._cursors)
         self._measure(registry)
 
     def _measure(self, registry: CollectorRegistry) -> None:
@@ -102,6 +104,7 @@ class _Parts:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.feeds.let_idle_go()
+            await asyncio.to_thread(self._handover.settle)
 
     def end_waiting(self) -> None:
         """Let all who wait be answered now."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import typer
 
+from consumers.ledger.engine import longest_retention
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.ledger.repository import LedgerStore
@@ -29,12 +30,12 @@ def rebuild() -> None:
 @ledger.command("trim")
 def trim() -> None:
     """删除超过目录保存期限的月份 (drop the months that are older than the catalogue's longest retention)."""
-    days = max(contract.catalogue.retention_days for contract in load_contracts().types.values())
+    retention = longest_retention(load_contracts())
     try:
-        dropped = _store().trim(datetime.now(UTC) - timedelta(days=days))
+        dropped = _store().trim(datetime.now(UTC) - retention)
     except HongyanError as error:
         raise _failed(error) from error
-    typer.echo(f"保存 {days} 天，删除 {len(dropped)} 个分区 (partitions dropped)")
+    typer.echo(f"保存 {retention.days} 天，删除 {len(dropped)} 个分区 (partitions dropped)")
 
 
 def _store() -> LedgerStore:

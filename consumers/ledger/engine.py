@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from consumers.runner.rows import Never, RowConsumer
@@ -14,8 +16,13 @@ from schemas.registry_client import RegistryAway, RegistryError
 from schemas.topics import Topics
 from services.ledger.repository import LedgerStore
 from services.ledger.rows import Identifiers, Row, event_row, receipt_rows, route_rows
+from services.runtime.clock import Clock
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Kafka, Record
+
+TRIM_EVERY = timedelta(days=1)
+
+log = structlog.get_logger()
 
 
 class LedgerMetrics:
@@ -56,7 +63,7 @@ class LedgerProjection:
 
 
 class Ledger(RowConsumer[Sequence[Row], int]):
-    """Fills the ledger until told to stop."""
+    """Fills the ledger until told to stop; once a day it lets months go that the catalogue keeps no longer."""
 
     def __init__(
         self,
@@ -67,11 +74,30 @@ class Ledger(RowConsumer[Sequence[Row], int]):
         codec: Codec,
         metrics: LedgerMetrics,
         instance: str,
+        clock: Clock,
     ) -> None:
+        self._ledger_store = store
+        self._retention = longest_retention(contracts)
+        self._clock = clock
+        self._trim_at = clock.now()
+
         def on_stored(rows: int, put_aside: int) -> None:
             metrics.rows.inc(rows)
             metrics.dead_letters.inc(put_aside)
 
         inputs = [*(topics.events(domain) for domain in contracts.domains()), topics.ledger_routed, topics.receipts]
         projection = LedgerProjection(topics, contracts, codec)
-        super().__init__("ledger", kafka, topics, inputs, store, projection.project, on_stored, instance)
+        super().__init__("ledger", kafka, topics, inputs, store, projection.project, on_stored, instance, self._trim)
+
+    def _trim(self) -> None:
+        now = self._clock.now()
+        if now >= self._trim_at:
+            self._trim_at = now + TRIM_EVERY
+            dropped = self._ledger_store.trim(now - self._retention)
+            if dropped:
+                log.info("ledger_trimmed", partitions=dropped)
+
+
+def longest_retention(contracts: Contracts) -> timedelta:
+    """Return how long the catalogue keeps events: a month holds all types, so the longest counts."""
+    return timedelta(days=max(contract.catalogue.retention_days for contract in contracts.types.values()))

@@ -11,6 +11,7 @@ from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.ledger.repository import LedgerStore
 from services.runtime import logging
+from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
@@ -32,6 +33,7 @@ def run(settings: Settings, *, port: int) -> None:
         Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s)),
         LedgerMetrics(registry),
         f"ledger-{settings.router.slot}",
+        SystemClock(),
     )
     with ProbeServer(settings.http.host, port, lambda: Health(ledger.working), registry):
         ledger.run(stop)

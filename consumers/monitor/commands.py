@@ -46,7 +46,7 @@ def measure_once(settings: Settings) -> Snapshot:
         follower.start(stop)
         if not follower.caught_up(CATCH_UP_S):
             raise KafkaUnavailableError("Kafka 没有应答 (Kafka does not answer)")
-        return meter.measure(list(follower.view.agencies))
+        return meter.measure(list(follower.view.agencies), list(follower.view.access))
     finally:
         stop.set()
         meter.close()

@@ -35,14 +35,28 @@ class LagMeter:
         self._latencies: defaultdict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=SAMPLE_LIMIT))
         self._begin_receipts()
 
-    def measure(self, agencies: Collection[str]) -> Snapshot:
-        """Return everyone's lag now; raises KafkaUnavailableError."""
+    def measure(self, agencies: Collection[str], elsewhere: Collection[str] = ()) -> Snapshot:
+        """Return everyone's lag now; raises KafkaUnavailableError.
+
+        ``elsewhere`` names the agencies whose cursor another channel than the webhook may have moved.
+        """
         self._read_receipts()
         groups = self._groups()
         cursors = self._admin.group_offsets(self._topics.group("pusher"))
+        cursors |= self._moved(cursors, [agency for agency in elsewhere if agency in agencies])
         now = self._clock.now()
         found = [self._agency(agency, cursors, now) for agency in sorted(agencies)]
         return Snapshot(now.isoformat(), WINDOW_S, found, groups)
+
+    def _moved(self, cursors: Mapping[Partition, Committed], agencies: Collection[str]) -> dict[Partition, Committed]:
+        """Return the cursors that another channel has moved beyond the pusher's."""
+        moved: dict[Partition, Committed] = {}
+        for agency in agencies:
+            feed = Partition(self._topics.feed(agency), 0)
+            own = self._admin.group_offsets(self._topics.agency_group(agency)).get(feed)
+            if own is not None and own.offset > cursors.get(feed, Committed(0)).offset:
+                moved[feed] = own
+        return moved
 
     def close(self) -> None:
         """Close the clients."""

@@ -79,7 +79,7 @@ def _measure(
     meter = LagMeter(kafka, topics, load_contracts().domains(), SystemClock())
     try:
         while not stop.is_set():
-            collector.snapshot = meter.measure(list(follower.view.agencies))
+            collector.snapshot = meter.measure(list(follower.view.agencies), list(follower.view.access))
             stop.wait(PERIOD_S)
     finally:
         meter.close()

@@ -43,12 +43,28 @@ class Cursors:
 
         A pusher commits a feed's cursor before its first delivery, and again, with a note, when it has let go.
         """
-        feed = Partition(self._topics.feed(agency), 0)
         with self._lock:
-            admin, group = self._connected(), self._topics.group("pusher")
-            held = admin.group_offsets(group).get(feed)
-            if held is not None and held.note != LEFT and admin.group_assignment(group):
-                raise HandoverError
+            self._check_handed_over(agency)
+
+    def begin_own(self, agency: str) -> None:
+        """Let the agency's own group stand where its feed was pushed to, before its own clients join.
+
+        Raises HandoverError while a pusher holds the feed, ConflictError when they have joined already.
+        """
+        feed, group = Partition(self._topics.feed(agency), 0), self._topics.agency_group(agency)
+        with self._lock:
+            self._check_handed_over(agency)
+            admin = self._connected()
+            reached = cursor_of(admin, self._topics, feed, agency)
+            if admin.group_offsets(group).get(feed, Committed(0)).offset < reached:
+                admin.set_group_offsets(group, {feed: Committed(reached)})
+
+    def _check_handed_over(self, agency: str) -> None:
+        feed, group = Partition(self._topics.feed(agency), 0), self._topics.group("pusher")
+        admin = self._connected()
+        held = admin.group_offsets(group).get(feed)
+        if held is not None and held.note != LEFT and admin.group_assignment(group):
+            raise HandoverError
 
     def _connected(self) -> Admin:
         if self._admin is None:

@@ -18,7 +18,6 @@ from kafka import TopicPartition
 
 from schemas.topics import Topics
 from services.delivery.signing import signed_headers
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 from services.runtime.settings import Settings
 from tests.conditions import eventually
@@ -36,32 +35,18 @@ TAIL = 16
 
 
 @pytest.fixture
-def process(
-    kafka: Kafka, own: OwnTopics, configuration: Configuration, installation: Settings, processes: Processes
-) -> Running:
+def process(own: OwnTopics, configuration: Configuration, installation: Settings, processes: Processes) -> Running:
     """Run the feeds of two agencies that pull, with a short memory."""
     own.ensure_agency(AGENCY, OTHER)
     for agency, key in ((AGENCY, KEY), (OTHER, OTHER_KEY)):
         configuration.agency(agency, "http://127.0.0.1:1/")
         configuration.subscription(f"s-{agency}", agency, [ISSUED])
         configuration.access(agency, key)
-    # A broker's first question about a group finds no coordinator yet.
-    eventually(lambda: _has_coordinator(kafka, own), 20)
     installation.feeds.tail_events = TAIL
     installation.feeds.heartbeat_s = 0.5
     installation.feeds.max_ack = 50
     installation.feeds.max_open_agency = 3
     return processes.start("feeds", installation)
-
-
-def _has_coordinator(kafka: Kafka, topics: Topics) -> bool:
-    admin = kafka.admin()
-    try:
-        return admin.group_offsets(topics.group("pusher")) == {}
-    except UnavailableError:
-        return False
-    finally:
-        admin.close()
 
 
 @pytest.fixture

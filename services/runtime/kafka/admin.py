@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 from kafka import TopicPartition
 from kafka.admin import (
@@ -15,7 +17,7 @@ from kafka.admin import (
     ResourceType,
     UserScramCredentialUpsertion,
 )
-from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import CoordinatorNotAvailableError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from kafka.structs import OffsetAndMetadata
 
 from schemas.topics import TopicSpec
@@ -25,6 +27,9 @@ from services.runtime.kafka.wrapping import wrapped
 
 SETTLED = ("Stable", "Empty", "Dead", "")
 SCRAM = "SCRAM-SHA-256"
+COORDINATOR_S = 5.0
+
+T = TypeVar("T")
 
 
 class KafkaPythonAdmin:
@@ -73,15 +78,13 @@ class KafkaPythonAdmin:
 
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""
-        with wrapped("group_offsets"):
-            found = self.client.list_group_offsets(group).get(group, {})
+        found = _patiently("group_offsets", lambda: self.client.list_group_offsets(group).get(group, {}))
         return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group that has no member now; raises ConflictError when it has one."""
         wanted = {TopicPartition(*p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()}
-        with wrapped("set_group_offsets"):
-            answers = self.client.alter_group_offsets(group, wanted)
+        answers = _patiently("set_group_offsets", lambda: self.client.alter_group_offsets(group, wanted))
         refused = {error for error in answers.values() if error is not NoError}
         if any(error.retriable for error in refused):
             raise KafkaUnavailableError(f"{group}: {', '.join(sorted(error.__name__ for error in refused))}")
@@ -90,8 +93,7 @@ class KafkaPythonAdmin:
 
     def group_assignment(self, group: str) -> set[Partition]:
         """Return the partitions that a group's members hold; raises KafkaUnavailableError while it is rebalancing."""
-        with wrapped("group_assignment"):
-            found = self.client.describe_groups([group])[group]
+        found = _patiently("group_assignment", lambda: self.client.describe_groups([group])[group])
         if found["group_state"] not in SETTLED:
             raise KafkaUnavailableError(f"{group} is rebalancing")
         return {
@@ -129,6 +131,20 @@ class KafkaPythonAdmin:
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+
+def _patiently(what: str, call: Callable[[], T]) -> T:
+    """Ask about a group. The first question on a new cluster makes the topic of groups and finds no coordinator."""
+    deadline = time.monotonic() + COORDINATOR_S
+    pause = threading.Event()
+    with wrapped(what):
+        while True:
+            try:
+                return call()
+            except CoordinatorNotAvailableError:
+                if time.monotonic() > deadline:
+                    raise
+                pause.wait(0.1)
 
 
 def _assigned(assignment: Any) -> list[dict[str, Any]]:  # noqa: ANN401  (the library is untyped)

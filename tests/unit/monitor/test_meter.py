@@ -92,6 +92,16 @@ def test_an_agency_with_everything_delivered_has_no_lag(cluster: FakeKafka) -> N
     assert (lag.p50_ms, lag.p95_ms, lag.p99_ms) == (20.0, 1000.0, 1000.0)
 
 
+def test_an_agency_of_another_channel_lags_behind_its_own_cursor(cluster: FakeKafka) -> None:
+    """What it acknowledged by pulling is not undelivered, although the pusher's cursor stands still."""
+    publish(cluster, 5, 30)
+    commit(cluster, 1)
+    feed = Partition(TOPICS.feed("market"), 0)
+    cluster.admin().set_group_offsets(TOPICS.agency_group("market"), {feed: Committed(4)})
+    meter = LagMeter(cluster, TOPICS, ["health", "window"], FixedClock())
+    assert [meter.measure(["market"], elsewhere).agencies[0].backlog for elsewhere in ([], ["market"])] == [4, 1]
+
+
 def test_a_held_line_says_since_when_and_why(cluster: FakeKafka) -> None:
     """The pusher's commit note is shown as it is."""
     note = {"held_since": "2026-01-01T11:00:00+00:00", "why": "HTTP 503"}
