@@ -17,7 +17,14 @@ from kafka.admin import (
     ResourceType,
     UserScramCredentialUpsertion,
 )
-from kafka.errors import CoordinatorNotAvailableError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NoError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.structs import OffsetAndMetadata
 
 from schemas.topics import TopicSpec
@@ -84,11 +91,17 @@ class KafkaPythonAdmin:
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group that has no member now; raises ConflictError when it has one."""
         wanted = {TopicPartition(*p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()}
-        answers = _patiently("set_group_offsets", lambda: self.client.alter_group_offsets(group, wanted))
-        refused = {error for error in answers.values() if error is not NoError}
-        if any(error.retriable for error in refused):
-            raise KafkaUnavailableError(f"{group}: {', '.join(sorted(error.__name__ for error in refused))}")
-        if refused:
+
+        def commit() -> set[Any]:
+            refused = {
+                error for error in self.client.alter_group_offsets(group, wanted).values() if error is not NoError
+            }
+            for error in refused:
+                if error.retriable:
+                    raise error(group)
+            return refused
+
+        if _patiently("set_group_offsets", commit):
             raise ConflictError(f"消费组 {group} 正在使用，不能代为提交 (the group has members, who commit themselves)")
 
     def group_assignment(self, group: str) -> set[Partition]:
@@ -141,7 +154,7 @@ def _patiently(what: str, call: Callable[[], T]) -> T:
         while True:
             try:
                 return call()
-            except CoordinatorNotAvailableError:
+            except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
                 if time.monotonic() > deadline:
                     raise
                 pause.wait(0.1)
