@@ -14,10 +14,19 @@ from services.runtime.stack import start_servers
 from services.runtime.supervisor import Supervisor
 
 NAMES = (
-NAMES = (
-    *("route", "entitlement", "gateway", "relay", "latency", "delivery"),
-    *("month", "memory", "start", "facts", "rebuild", "longpoll", "ledger"),
-)
+    "route",
+    "entitlement",
+    "gateway",
+    "relay",
+    "latency",
+    "delivery",
+    "longpoll",
+    "ledger",
+    "month",
+    "memory",
+    "start",
+    "facts",
+    "rebuild",
 )
 
 
