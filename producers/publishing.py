@@ -17,18 +17,22 @@ from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Header
 from schemas.formats import check_division
 from schemas.registry_client import RegistryAway
 from schemas.times import SHANGHAI, parse_time
-from schemas.topics import Topics
+from schemas.topics import EVENT_MAX_BYTES, Topics
 from schemas.validation import InvalidData, ValidationRules, Validator
 from services.runtime.clock import Clock
-from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError
+from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError, TooLargeError
 from services.runtime.settings import GatewaySettings
 
 _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
 _OURS = {"recordedtime", "dataschema", "quality"}
 _USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
-MAX_VALUE_BYTES = 900_000
-"""A broker takes records of at most 1 MiB by default; a larger row would hold up all that come after it."""
+BATCH_BYTES = 128
+PART_BYTES = 10
+TOO_LARGE = (
+    f"整个事件编码后超过 {EVENT_MAX_BYTES} 字节，此项最大 (the whole event is larger than {EVENT_MAX_BYTES} bytes; "
+    "this field is the largest)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,14 @@ class Prepared:
         return Envelope.from_attributes(self.attributes)
 
 
-def check_size(prepared: Prepared, pointer: str) -> None:
-    """Raise InvalidError for an event that no broker takes; ``pointer`` names what it was made of."""
-    if len(prepared.value) > MAX_VALUE_BYTES:
-        raise InvalidError([FieldProblem(pointer, f"编码后超过 {MAX_VALUE_BYTES} 字节 (too large)")])
+def record_bytes(event: Prepared) -> int:
+    """Return how many bytes of its topic an event takes, at most: every part with the lengths that go before it."""
+    headers = sum(len(name) + len(value) + PART_BYTES for name, value in event.headers)
+    return BATCH_BYTES + len(event.key) + len(event.value) + headers
+
+
+def _largest(data: Mapping[str, Any]) -> str:
+    return max(data, key=lambda name: len(str(data[name])))
 
 
 class Publishing:
@@ -100,7 +108,8 @@ class Publishing:
         return {name: value for name, value in data.items() if name not in derived}
 
     def prepare(self, attributes: Mapping[str, Any], data: object) -> Prepared:
-        """Return the event ready to send; raises InvalidError that names every bad field of envelope and data.
+        """Return the event ready to send; raises InvalidError that names every bad field of envelope and data, or
+        TooLargeError, which is one too.
 
         ``time`` may be left out: the catalogue names the field it is taken from. ``subject`` likewise; one that is
         given must be the business key, since the order of a certificate's events hangs on it.
@@ -162,7 +171,10 @@ class Publishing:
         if quality:
             completed["quality"] = ",".join(quality)
         topic = self._topics.events(contract.domain)
-        return Prepared(topic, key.encode(), value, binary_headers(completed), completed, quality)
+        prepared = Prepared(topic, key.encode(), value, binary_headers(completed), completed, quality)
+        if record_bytes(prepared) > EVENT_MAX_BYTES:
+            raise TooLargeError([FieldProblem(f"/data/{_largest(data)}", TOO_LARGE)])
+        return prepared
 
     def _time(
         self,

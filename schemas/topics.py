@@ -19,23 +19,39 @@ SHARES = 60
 LEFT = '{"left": true}'
 """The note beside the pusher's cursor once it has given a feed up to another channel."""
 
+EVENT_MAX_BYTES = 5 * 1024 * 1024 // 4
+"""What one event may take of an event topic. What Hongyan writes of it later has more headers, and must fit too."""
+STORED_MAX_BYTES = 2 * 1024 * 1024
+"""What one record may take of any other topic: an event of the largest size, with what is said of it beside."""
+
 DEADLETTER_STAGES = ("router", "pusher", "statistics", "ledger")
 """The stages that put aside what they can never work on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """How a topic is created: its partition count, cleanup policy and retention (milliseconds, -1 for ever)."""
+    """How a topic is created: its partition count, cleanup policy, retention (milliseconds, -1 for ever), and the
+    largest record batch (bytes), as it is or ``uncompressed``: counted so however its producer has packed it.
+    """
 
     name: str
     partitions: int
     retention_ms: int = THREE_YEARS_MS
     compacted: bool = False
+    max_message_bytes: int = STORED_MAX_BYTES
+    uncompressed: bool = False
 
     def config(self) -> dict[str, str]:
         """Return the broker's topic configuration."""
-        policy = "compact" if self.compacted else "delete"
-        return {"cleanup.policy": policy, "retention.ms": str(self.retention_ms)}
+        return {**self.fixed_config(), "retention.ms": str(self.retention_ms)}
+
+    def fixed_config(self) -> dict[str, str]:
+        """Return the part of it that Hongyan relies on; how long a topic is kept is its operator's to change."""
+        fixed = {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "max.message.bytes": str(self.max_message_bytes),
+        }
+        return fixed | {"compression.type": "uncompressed"} if self.uncompressed else fixed
 
 
 class Topics:
@@ -92,7 +108,7 @@ class Topics:
 
     def event_spec(self, domain: str) -> TopicSpec:
         """Return the specification of a domain's event topic."""
-        return TopicSpec(self.events(domain), EVENT_PARTITIONS)
+        return TopicSpec(self.events(domain), EVENT_PARTITIONS, max_message_bytes=EVENT_MAX_BYTES, uncompressed=True)
 
     def relay_spec(self) -> TopicSpec:
         """Return the specification of the topic in which each outbox relay keeps what it published last."""

@@ -15,15 +15,23 @@ from producers.gateway.rights import foreign_divisions, missing_rights
 from producers.publishing import Prepared, Publishing
 from schemas.contracts import EventContract
 from services.runtime.clock import Clock
-from services.runtime.errors import FieldProblem, InvalidError, KafkaUnavailableError
+from services.runtime.errors import (
+    FieldProblem,
+    InvalidError,
+    KafkaUnavailableError,
+    RecordTooLargeError,
+    TooLargeError,
+)
 from services.runtime.kafka.port import Placed, Producer
 from services.runtime.settings import GatewaySettings
 from services.subscriptions.control import Department
 
+_Outcome = Placed | RecordTooLargeError | None
 _Settler = Callable[[Placed | None, Exception | None], None]
 GRACE_S = 0.5
 """Seconds that the client library has beyond the limit to say itself that a record was given up."""
 AWAY = "Kafka 没有确认，请以同一 id 重发 (not acknowledged; send again with the same id)"
+TOO_LARGE = "超过 Kafka 所允许的大小，重发无用 (Kafka takes no event of this size; sending it again does not help)"
 CONFLICT = "同一 source 与 id 已有另一内容，先到的有效 (accepted before with other content; the first one stands)"
 
 
@@ -80,7 +88,7 @@ class Acceptance:
         try:
             prepared = self._publishing.prepare(attributes, event.data)
         except InvalidError as error:
-            return _refused(422, event.pointer, error.problems)
+            return _refused(413 if isinstance(error, TooLargeError) else 422, event.pointer, error.problems)
         foreign = foreign_divisions(department, self._contracts[prepared.attributes["type"]], attributes, event.data)
         if foreign:
             return _refused(403, event.pointer, foreign)
@@ -96,7 +104,8 @@ class Acceptance:
         return None if digest == digest_of(event) else _refused(409, pointer, [FieldProblem("/id", CONFLICT)])
 
     async def publish(self, prepared: Sequence[Prepared]) -> list[Accepted | Refused]:
-        """Append the events and wait for Kafka; an event that Kafka did not acknowledge in time is refused with 503.
+        """Append the events and wait for Kafka; an event that Kafka did not acknowledge in time is refused with 503,
+        one that Kafka refuses for its size with 413.
 
         An event that this gateway has accepted before is not appended again: the answer says where it stands.
         """
@@ -108,14 +117,16 @@ class Acceptance:
             for event, before in zip(prepared, seen, strict=True)
         ]
 
-    def _answer(self, event: Prepared, outcome: Placed | None) -> Accepted | Refused:
+    def _answer(self, event: Prepared, outcome: _Outcome) -> Accepted | Refused:
         if outcome is None:
             return Refused(503, [FieldProblem("", AWAY)])
+        if isinstance(outcome, RecordTooLargeError):
+            return Refused(413, [FieldProblem("/data", f"{TOO_LARGE} ({len(event.value)} bytes)")])
         self._remembered.add(identity_of(event), Seen(digest_of(event), outcome))
         return Accepted(event, outcome)
 
-    async def _append(self, events: Sequence[Prepared]) -> list[Placed | None]:
-        """Return where each came to stand, None for what was not acknowledged in time.
+    async def _append(self, events: Sequence[Prepared]) -> list[_Outcome]:
+        """Return where each came to stand, or that it is too large, None for what was not acknowledged in time.
 
         A producer that has not said by then that it gave up is stuck: it is put aside, to be closed and built anew.
         With it goes whatever it still held, so that memory is bounded however long Kafka stands still.
@@ -141,14 +152,22 @@ class Acceptance:
             # Whoever has waited past the limit behind others must not be sent after the answer.
             if self.producer is producer and self._clock.monotonic() < deadline:
                 for event in events:
-                    outcome = producer.send(event.topic, key=event.key, value=event.value, headers=event.headers)
-                    outcome.then(gathered.settler(sent))
+                    self._send_one(producer, event, gathered.settler(sent))
                     sent += 1
         except KafkaUnavailableError:
             pass  # the first that can't be sent stands for those behind it: none of them is on the log
         finally:
             for number in range(sent, len(events)):
                 gathered.settle(number, None)
+
+    @staticmethod
+    def _send_one(producer: Producer, event: Prepared, settle: _Settler) -> None:
+        try:
+            outcome = producer.send(event.topic, key=event.key, value=event.value, headers=event.headers)
+        except RecordTooLargeError as error:
+            settle(None, error)  # this one alone; those behind it may fit
+        else:
+            outcome.then(settle)
 
 
 class _Gathered:
@@ -157,24 +176,24 @@ class _Gathered:
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         self.complete: asyncio.Future[None] = loop.create_future()
         self._loop = loop
-        self._outcomes: list[Placed | None] = [None] * count
+        self._outcomes: list[_Outcome] = [None] * count
         self._left = count
         self._lock = threading.Lock()
 
     def settler(self, number: int) -> _Settler:
         """Return what a record's outcome is told to."""
-        return lambda placed, _error: self.settle(number, placed)
+        return lambda placed, error: self.settle(number, error if isinstance(error, RecordTooLargeError) else placed)
 
-    def settle(self, number: int, placed: Placed | None) -> None:
-        """Note one outcome: where the record stands, or None."""
+    def settle(self, number: int, outcome: _Outcome) -> None:
+        """Note one outcome: where the record stands, that it is too large, or None."""
         with self._lock:
-            self._outcomes[number] = placed
+            self._outcomes[number] = outcome
             self._left -= 1
             last = self._left == 0
         if last and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._finish)
 
-    def outcomes(self) -> list[Placed | None]:
+    def outcomes(self) -> list[_Outcome]:
         """Return what is known by now."""
         with self._lock:
             return list(self._outcomes)

@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.middleware.gzip import GZipMiddleware
 
 from producers.gateway.acceptance import Acceptance, Accepted, Refused
-from producers.gateway.answers import answer, refusal, unacknowledged
+from producers.gateway.answers import answer, not_taken, refusal
 from producers.gateway.body import read_body
 from producers.gateway.credentials import Credentials, UnauthenticatedError
 from producers.gateway.description import dead_letters_description, publish_description
 from producers.gateway.limits import RateLimits, Room, TooManyEventsError
-from producers.gateway.parsing import Parsed, TooLargeError, UnsupportedMediaTypeError, parse
+from producers.gateway.parsing import Parsed, UnsupportedMediaTypeError, parse
 from producers.gateway.preview import Preview
 from producers.publishing import Prepared, Publishing
 from schemas.contracts import Contracts
@@ -106,7 +106,7 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
             if isinstance(one, Accepted):
                 accepted_total.labels(one.prepared.attributes["type"]).inc()
         if not lenient and any(isinstance(one, Refused) for one in outcomes):
-            return unacknowledged(events, outcomes)
+            return not_taken(events, outcomes)
         return answer(events, outcomes)
 
     @app.get("/v1/deadletters", summary="本部门的死信 (your dead letters)", openapi_extra=dead_letters_description())
@@ -153,10 +153,6 @@ def _problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(TooManyEventsError)
     def _too_many(_request: Request, error: TooManyEventsError) -> JSONResponse:
         return problem(429, str(error), retry_after_s=error.retry_after_s)
-
-    @app.exception_handler(TooLargeError)
-    def _too_large(_request: Request, error: TooLargeError) -> JSONResponse:
-        return problem(413, str(error))
 
     @app.exception_handler(UnsupportedMediaTypeError)
     def _unsupported(_request: Request, error: UnsupportedMediaTypeError) -> JSONResponse:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator
 
-from producers.gateway.parsing import TooLargeError, UnsupportedMediaTypeError
-from services.runtime.errors import FieldProblem, InvalidError
+from producers.gateway.parsing import UnsupportedMediaTypeError
+from services.runtime.errors import FieldProblem, InvalidError, TooLargeError
 
 GZIP = zlib.MAX_WBITS | 16
 ENCODINGS = {"", "identity", "gzip", "x-gzip"}
@@ -27,7 +27,8 @@ async def read_body(chunks: AsyncIterator[bytes], encoding: str, limit: int) -> 
         async for chunk in chunks:
             body += chunk if unpacker is None else unpacker.decompress(chunk, limit + 1 - len(body))
             if len(body) > limit:
-                raise TooLargeError(f"请求体解压后最大 {limit} 字节 (the body is larger than {limit} bytes)")
+                detail = f"请求体解压后最大 {limit} 字节 (the body is larger than {limit} bytes)"
+                raise TooLargeError([FieldProblem("", detail)])
     except zlib.error as error:
         raise InvalidError([FieldProblem("", f"不是 gzip (no gzip): {error}")]) from error
     if unpacker is not None and (not unpacker.eof or unpacker.unused_data):

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from services.runtime.errors import FieldProblem, HongyanError, InvalidError
+from services.runtime.errors import FieldProblem, HongyanError, InvalidError, TooLargeError
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -23,10 +23,6 @@ DecodeAvro = Callable[[str, bytes], dict[str, Any]]
 
 class UnsupportedMediaTypeError(HongyanError):
     """The content type is none of CloudEvents' JSON forms, and no ce-id header says binary mode."""
-
-
-class TooLargeError(HongyanError):
-    """The body or the batch is larger than allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,8 @@ def _batch(found: object, decode: DecodeAvro, max_batch: int) -> list[Parsed]:
     if not isinstance(found, list) or not found:
         raise InvalidError([FieldProblem("", "应为非空的事件数组 (an array of events, not empty)")])
     if len(found) > max_batch:
-        raise TooLargeError(f"一批最多 {max_batch} 个事件，收到 {len(found)} 个 (too many events in one batch)")
+        detail = f"一批最多 {max_batch} 个事件，收到 {len(found)} 个 (too many events in one batch)"
+        raise TooLargeError([FieldProblem(f"/{max_batch}", detail)])
     return [_one_of_batch(event, f"/{number}", decode) for number, event in enumerate(found)]
 
 

@@ -21,7 +21,7 @@ from producers.department.duty import Duty
 from producers.outbox import progress
 from producers.outbox.metrics import RelayMetrics
 from producers.outbox.repository import Outbox, OutboxRow, OutboxSession
-from producers.publishing import Prepared, check_size
+from producers.publishing import Prepared
 from schemas.topics import Topics
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.kafka.port import Kafka, TransactionalProducer
@@ -152,6 +152,4 @@ class Relay:
         # The key is what the order hangs on: one that is not the business key is refused as a wrong subject.
         attributes = {"id": row.id, "source": source, "type": row.type, "subject": row.key}
         given = {"time": row.time, "follows": row.follows, "division": row.division}
-        prepared = self._publishing.prepare(attributes | {k: v for k, v in given.items() if v is not None}, data)
-        check_size(prepared, "/payload")
-        return prepared
+        return self._publishing.prepare(attributes | {k: v for k, v in given.items() if v is not None}, data)

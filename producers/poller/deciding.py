@@ -15,7 +15,7 @@ from producers.poller.mapper import Mapped, Mapper, event_id
 from producers.poller.mapping import FollowUp, TableMapping
 from producers.poller.table import Row, TableMismatchError
 from producers.poller.values import pack, plain
-from producers.publishing import Prepared, check_size
+from producers.publishing import Prepared
 from services.runtime.errors import FieldProblem, InvalidError
 
 UNMAPPED = "此行在发布之后又有改动，映射里没有 changed (changed after its event, and the mapping has no `changed`)"
@@ -145,9 +145,7 @@ class Decider:
         attributes = {"id": identity, "source": self._mapping.source, "type": event.type, **event.attributes}
         if state is not None and not state.get("gone"):
             attributes["follows"] = state["id"]
-        prepared = self._publishing.prepare(attributes, event.data)
-        check_size(prepared, "/data")
-        return prepared
+        return self._publishing.prepare(attributes, event.data)
 
     def _reject(
         self,

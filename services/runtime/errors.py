@@ -38,6 +38,10 @@ class RegistryUnavailableError(UnavailableError):
     """The schema registry does not answer, and the schema was not seen before."""
 
 
+class RecordTooLargeError(HongyanError):
+    """Kafka refuses the record for its size; sending it again does not help."""
+
+
 class TransactionFailedError(UnavailableError):
     """The Kafka transaction did not commit; nothing of it is visible, and its input is read again."""
 
@@ -87,3 +91,7 @@ class InvalidError(HongyanError):
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__("; ".join(f"{p.pointer}: {p.detail}" for p in problems))
         self.problems = tuple(problems)
+
+
+class TooLargeError(InvalidError):
+    """What was sent is larger than may be; the field is named."""

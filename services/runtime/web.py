@@ -25,6 +25,7 @@ from services.runtime.errors import (
     HongyanError,
     InvalidError,
     NotFoundError,
+    TooLargeError,
     UnavailableError,
 )
 from services.runtime.probes import Health
@@ -49,6 +50,7 @@ _TITLES = {
     503: "暂不可用，请稍后重试 (Unavailable, try again later)",
 }
 _STATUSES: Sequence[tuple[type[HongyanError], int]] = (
+    (TooLargeError, 413),
     (InvalidError, 422),
     (NotFoundError, 404),
     (GoneError, 410),

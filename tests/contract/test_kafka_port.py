@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from schemas.topics import TopicSpec
-from services.runtime.errors import ConflictError, ProducerLostError, TransactionFailedError, UnavailableError
+from services.runtime.errors import (
+    ConflictError,
+    ProducerLostError,
+    RecordTooLargeError,
+    TransactionFailedError,
+    UnavailableError,
+)
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition, Record
 from services.runtime.settings import KafkaSettings
@@ -352,6 +359,46 @@ def test_closing_twice_is_closing_once(cluster: Cluster) -> None:
     producer = cluster.kafka.producer()
     producer.close()
     producer.close()
+
+
+def test_a_record_too_large_for_its_topic_is_refused_for_good_and_the_next_one_is_taken(cluster: Cluster) -> None:
+    """Send: the topic's own limit counts, not the broker's; the refusal is no outage, and costs the others nothing."""
+    admin = cluster.kafka.admin()
+    small = f"{cluster.name}.small"
+    admin.ensure_topics([TopicSpec(small, 1, max_message_bytes=300_000)])
+    producer = cluster.kafka.producer()
+    for value in (b"x" * 400_000, b"x" * 3_000_000):
+        with pytest.raises(RecordTooLargeError):
+            producer.send(small, key=b"k", value=value, partition=0).result(10)
+    assert producer.send(small, key=b"k", value=b"x" * 200_000, partition=0).result(10).offset == 0
+    large = producer.send(cluster.target, key=b"k", value=b"x" * 1_900_000, partition=0)
+    assert large.result(10).offset == 0
+    producer.close()
+    admin.delete_topics([small])
+    admin.close()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"partitions": 12}, "partitions 现为 2，应为 12"),
+        ({"max_message_bytes": 1_000_000}, "max.message.bytes 现为 2097152，应为 1000000"),
+        ({"compacted": True}, "cleanup.policy 现为 delete，应为 compact"),
+    ],
+)
+def test_an_existing_topic_that_is_made_otherwise_is_refused(
+    cluster: Cluster, wanted: dict[str, Any], said: str
+) -> None:
+    """Admin: the topic, what was found and what is wanted are named, and nothing is created."""
+    admin = cluster.kafka.admin()
+    other = f"{cluster.name}.other"
+    with pytest.raises(ConflictError) as refused:
+        admin.ensure_topics([TopicSpec(other, 1), replace(TopicSpec(cluster.source, 2), **wanted)])
+    assert cluster.source in str(refused.value)
+    assert said in str(refused.value)
+    assert other not in admin.list_topics()
+    admin.ensure_topics([TopicSpec(cluster.source, 2, retention_ms=1000)])
+    admin.close()
 
 
 def test_ensuring_a_topic_twice_leaves_it_as_it_is(cluster: Cluster) -> None:

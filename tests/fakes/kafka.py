@@ -14,8 +14,10 @@ from services.runtime.errors import (
     HongyanError,
     KafkaUnavailableError,
     ProducerLostError,
+    RecordTooLargeError,
     TransactionFailedError,
 )
+from services.runtime.kafka.admin import differences
 from services.runtime.kafka.port import Committed, Consumer, HeaderList, Partition, Placed, Rebalanced
 
 
@@ -47,6 +49,7 @@ class FakeKafka:
     def __init__(self) -> None:
         self.logs: dict[Partition, list[FakeRecord]] = {}
         self.partitions: dict[str, int] = {}
+        self.specs: dict[str, TopicSpec] = {}
         self.groups: dict[str, Group] = {}
         self.epochs: dict[str, int] = {}
         self.away = False
@@ -60,6 +63,8 @@ class FakeKafka:
     def append(self, draft: Draft) -> Placed:
         """Put a record on the log."""
         topic, partition, timestamp, key, value, headers = draft
+        if topic in self.specs and len(value or b"") > self.specs[topic].max_message_bytes:
+            raise RecordTooLargeError(topic)
         log = self.logs[Partition(topic, partition)]
         log.append(FakeRecord(topic, partition, len(log), timestamp, key, value, headers))
         return Placed(topic, partition, len(log) - 1)
@@ -278,7 +283,10 @@ class FakeProducer:
         self._cluster.check()
         draft = self._draft(topic, key, value, headers, partition, timestamp_ms)
         sent = FakeSent()
-        sent.settle(self._cluster.append(draft))
+        try:
+            sent.settle(self._cluster.append(draft))
+        except RecordTooLargeError as error:
+            sent.settle(None, error)
         return sent
 
     def _draft(
@@ -382,9 +390,15 @@ class FakeAdmin:
         self._cluster = cluster
 
     def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
-        """Create the missing ones."""
+        """Create the missing ones; raises ConflictError for an existing one that is made otherwise."""
         self._cluster.check()
-        for spec in specs:
+        wanted = list(specs)
+        for spec in wanted:
+            made = self._cluster.specs.setdefault(spec.name, spec)
+            different = differences(spec, made.partitions, made.config())
+            if different:
+                raise ConflictError("\n".join(different))
+        for spec in wanted:
             if self._cluster.partitions.setdefault(spec.name, spec.partitions) == spec.partitions:
                 for number in range(spec.partitions):
                     self._cluster.logs.setdefault(Partition(spec.name, number), [])

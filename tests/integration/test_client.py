@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kafka import KafkaProducer
+from kafka.errors import MessageSizeTooLargeError
 from prometheus_client import CollectorRegistry
 
 from producers.client import Publisher
 from schemas.contracts import load_contracts
-from schemas.topics import Topics
-from services.runtime.errors import BufferFullError, InvalidError
+from schemas.topics import EVENT_MAX_BYTES, Topics
+from services.runtime.errors import BufferFullError, InvalidError, RecordTooLargeError, TooLargeError
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import KafkaSettings, Settings
 from tests.broker import Broker
@@ -22,6 +25,7 @@ from tests.events import ACCEPTED, SOURCE, attribute, read_all
 
 pytestmark = pytest.mark.servers
 
+FREE_TEXT = "department_name"
 SAMPLE = load_contracts().types[ACCEPTED].sample
 
 
@@ -54,6 +58,33 @@ def test_an_invalid_event_takes_no_room(installation: Settings) -> None:
             with pytest.raises(InvalidError, match="/data/division"):
                 publisher.publish(ACCEPTED, {**SAMPLE, "division": "990000"})
         publisher.publish(ACCEPTED, SAMPLE, id="good").result(15)
+
+
+def test_an_event_that_is_too_large_is_refused_by_name(kafka: Kafka, own: OwnTopics, installation: Settings) -> None:
+    """The largest that fits is taken; a larger one names its field; what only Kafka finds too large is no outage."""
+    with Publisher(installation, SOURCE) as publisher:
+        publisher.publish(ACCEPTED, {**SAMPLE, FREE_TEXT: "x" * 1_300_000}, id="fits").result(15)
+        with pytest.raises(TooLargeError, match=f"/data/{FREE_TEXT}: .*{EVENT_MAX_BYTES}"):
+            publisher.publish(ACCEPTED, {**SAMPLE, FREE_TEXT: "x" * EVENT_MAX_BYTES}, id="too large")
+        foreign = replace(publisher.prepare(ACCEPTED, SAMPLE, id="foreign"), value=b"x" * EVENT_MAX_BYTES)
+        with pytest.raises(RecordTooLargeError, match="MessageSizeTooLarge"):
+            publisher.send(foreign).result(15)
+    assert [attribute(record, "ce_id") for record in read_all(kafka, own.events("window"), 12)] == ["fits"]
+
+
+def test_a_producer_that_compresses_is_held_to_the_same_size(kafka_address: str, kafka: Kafka, own: OwnTopics) -> None:
+    """A record that is small only while packed would stop everybody behind it: the broker measures it unpacked."""
+    producer = KafkaProducer(
+        bootstrap_servers=kafka_address,
+        compression_type="gzip",
+        max_request_size=8_000_000,
+        enable_idempotence=False,
+    )
+    with pytest.raises(MessageSizeTooLargeError):
+        producer.send(own.events("window"), b"x" * 4_000_000).get(15)
+    producer.send(own.events("window"), b"x" * 1_000_000).get(15)
+    producer.close()
+    assert len(read_all(kafka, own.events("window"), 12)) == 1
 
 
 def test_a_kafka_that_hangs_costs_time_and_no_memory(installation: Settings, tmp_path: Path) -> None:

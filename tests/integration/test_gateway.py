@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from schemas.contracts import load_contracts
 from services.runtime.kafka.port import Kafka
@@ -127,10 +128,45 @@ def test_refusals_name_what_is_wrong(kafka: Kafka, own: OwnTopics, post: Post) -
 
 
 def test_what_is_too_large_is_refused(kafka: Kafka, own: OwnTopics, post: Post) -> None:
-    """A body over 1 MiB and a batch over 1000 events: 413, and nothing accepted."""
-    assert post(event(address="x" * (1024 * 1024)))[0] == 413
+    """A body over 1 MiB and a batch over 1000 events: 413 that says which part is too much, and nothing accepted."""
+    status, body = post(event(address="x" * (1024 * 1024)))
+    assert (status, pointers(body)) == (413, {""})
     small = {"id": "1", "type": ISSUED, "data": {}}
-    assert post([small] * 1001, BATCH)[0] == 413
+    status, batch = post([small] * 1001, BATCH)
+    assert (status, pointers(batch)) == (413, {"/1000"})
+    assert published(kafka, own) == []
+
+
+def test_what_kafka_refuses_for_its_size_is_not_to_be_sent_again(
+    kafka_address: str, kafka: Kafka, own: OwnTopics, post: Post
+) -> None:
+    """A topic whose operator made its limit smaller: 413 that names the data, not 503; the event beside it is taken."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka_address)
+    topic = ConfigResource(ConfigResourceType.TOPIC, own.events("health"), {"max.message.bytes": "50000"})
+    admin.alter_configs([topic])
+    admin.close()
+    large = event("large", address="x" * 60_000)
+    status, problem = post(large)
+    assert (status, pointers(problem)) == (413, {"/data"})
+    status, problem = post([event("small"), large], BATCH)
+    assert (status, pointers(problem), problem["accepted"]) == (413, {"/1/data"}, 1)
+    assert [one["status"] for one in problem["events"]] == [202, 413]
+    assert published(kafka, own) == ["small"]
+
+
+def test_an_event_too_large_for_its_topic_names_its_largest_field(
+    kafka: Kafka, own: OwnTopics, installation: Settings, configuration: Configuration, processes: Processes
+) -> None:
+    """Where larger bodies are let in, the event's own limit holds: 413 by the field, and nothing is sent to Kafka."""
+    configuration.department("health", SOURCE, KEY, [ISSUED])
+    installation.gateway.max_body_bytes = 4 * 1024 * 1024
+    gateway = processes.start("gateway", installation)
+    named = {"Content-Type": STRUCTURED, "Authorization": f"Bearer {KEY}"}
+    payload = json.dumps(event(address="x" * 1_400_000)).encode()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{gateway.url}/v1/events", payload, named), timeout=20)
+    with refused.value as answer:
+        assert (answer.code, pointers(json.load(answer))) == (413, {"/data/address"})
     assert published(kafka, own) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kafka import TopicPartition
@@ -12,6 +12,8 @@ from kafka.admin import (
     ACL,
     ACLOperation,
     ACLPermissionType,
+    ConfigResource,
+    ConfigResourceType,
     KafkaAdminClient,
     ResourcePattern,
     ResourceType,
@@ -32,6 +34,7 @@ from services.runtime.errors import ConflictError, HongyanError, KafkaUnavailabl
 from services.runtime.kafka.port import Committed, Partition
 from services.runtime.kafka.wrapping import wrapped
 
+ANOTHER = "主题 {}：{} 现为 {}，应为 {}；改正后再启动 (this topic is made otherwise: mend it, or name another prefix)"
 SETTLED = ("Stable", "Empty", "Dead", "")
 SCRAM = "SCRAM-SHA-256"
 COORDINATOR_S = 5.0
@@ -47,10 +50,12 @@ class KafkaPythonAdmin:
         self._replication_factor = replication_factor
 
     def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
-        """Create those that are missing; existing ones are left as they are."""
+        """Create those that are missing; raises ConflictError for an existing one that is not as it must be."""
+        wanted = list(specs)
         with wrapped("ensure_topics"):
-            existing = set(self.client.list_topics())
-            missing = {spec.name: self._options(spec) for spec in specs if spec.name not in existing}
+            existing = {topic["name"]: len(topic["partitions"]) for topic in self.client.describe_topics()}
+            self._check([spec for spec in wanted if spec.name in existing], existing)
+            missing = {spec.name: self._options(spec) for spec in wanted if spec.name not in existing}
             if not missing:
                 return
             try:
@@ -58,6 +63,19 @@ class KafkaPythonAdmin:
             except TopicAlreadyExistsError:
                 # Another process was quicker with one of them; the others were created all the same.
                 self.client.wait_for_topics(list(missing))
+
+    def _check(self, specs: Sequence[TopicSpec], partitions: Mapping[str, int]) -> None:
+        if not specs:
+            return
+        names = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
+        configs = self.client.describe_configs(names, config_filter="all")["topic"]
+        different = [
+            line
+            for spec in specs
+            for line in differences(spec, partitions[spec.name], {k: v["value"] for k, v in configs[spec.name].items()})
+        ]
+        if different:
+            raise ConflictError("\n".join(different))
 
     def _options(self, spec: TopicSpec) -> dict[str, Any]:
         brokers = len(self.client.describe_cluster()["brokers"])
@@ -163,3 +181,14 @@ def _patiently(what: str, call: Callable[[], T]) -> T:
 def _assigned(assignment: Any) -> list[dict[str, Any]]:  # noqa: ANN401  (the library is untyped)
     found: list[dict[str, Any]] = assignment["assigned_partitions"] if isinstance(assignment, dict) else []
     return found
+
+
+def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
+    """Return in what an existing topic is not as its specification asks, a line each: topic, what, found, wanted."""
+    found = {"partitions": str(partitions), **config}
+    wanted = {"partitions": str(spec.partitions), **spec.fixed_config()}
+    return [
+        ANOTHER.format(spec.name, name, found.get(name), value)
+        for name, value in wanted.items()
+        if found.get(name) != value
+    ]

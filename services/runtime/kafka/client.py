@@ -28,7 +28,8 @@ from kafka.future import Future
 from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 
-from services.runtime.errors import KafkaUnavailableError, ProducerLostError, TransactionFailedError
+from schemas.topics import STORED_MAX_BYTES
+from services.runtime.errors import HongyanError, KafkaUnavailableError, ProducerLostError, TransactionFailedError
 from services.runtime.kafka.admin import KafkaPythonAdmin
 from services.runtime.kafka.port import (
     Committed,
@@ -41,7 +42,7 @@ from services.runtime.kafka.port import (
     Record,
     Sent,
 )
-from services.runtime.kafka.wrapping import wrapped
+from services.runtime.kafka.wrapping import REFUSED, ours, wrapped
 from services.runtime.settings import KafkaSettings
 
 CALL_TIMEOUT_MS = 10_000
@@ -59,7 +60,8 @@ DIRECT_MAX_BYTES = 1024 * 1024
 BATCH_BYTES = 128 * 1024
 DEFAULT_BATCH_BYTES = 16 * 1024
 BULK_LINGER_MS = 30
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
+# The topic's own limit comes first, whatever the topic.
+MAX_REQUEST_BYTES = STORED_MAX_BYTES + 64 * 1024
 
 _STALE_MEMBER = (
     CommitFailedError,
@@ -261,9 +263,9 @@ class _KafkaPythonSent:
 
     def then(self, on_done: Callable[[Placed | None, Exception | None], None]) -> None:
         def failed(error: BaseException) -> None:
-            wrapped = KafkaUnavailableError(f"send: {type(error).__name__} {error}")
-            wrapped.__cause__ = error
-            on_done(None, wrapped)
+            told = ours("send", error)
+            told.__cause__ = error
+            on_done(None, told)
 
         self._future.add_callback(lambda meta: on_done(Placed(meta.topic, meta.partition, meta.offset), None))
         self._future.add_errback(failed)
@@ -278,6 +280,11 @@ class KafkaPythonProducer:
 
     def __init__(self, client: KafkaProducer) -> None:
         self.client = client
+        # Once the broker has refused one record, the library by itself would never send again: one event would silence
+        # the gateway. A new epoch fails that record, and what is in flight at that moment, which is sent again.
+        state = client._transaction_manager
+        if not state.is_transactional():
+            state._NEEDS_EPOCH_BUMP_ERRORS = state._NEEDS_EPOCH_BUMP_ERRORS | REFUSED
         self._known: dict[tuple[str, int], TopicPartition] = {}
 
     def send(
@@ -303,12 +310,14 @@ class KafkaPythonProducer:
             self._before_append(place)
             future, full, new, _ = self.client._accumulator.append(place, timestamp_ms, key, value, listed)
         except (KafkaError, OSError) as error:
-            raise self._send_error(f"send to {topic}: {type(error).__name__} {error}") from error
+            raise self._send_error(f"send to {topic}", error) from error
         if full or new:
             self.client._sender.wakeup()
         return _KafkaPythonSent(future)
 
-    _send_error: type[KafkaUnavailableError | ProducerLostError] = KafkaUnavailableError
+    @staticmethod
+    def _send_error(what: str, error: BaseException) -> HongyanError:
+        return ours(what, error)
 
     def _before_append(self, place: TopicPartition) -> None:
         """Nothing to do outside a transaction."""
@@ -352,7 +361,9 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         self._open = True
         self._added.clear()
 
-    _send_error = ProducerLostError
+    @staticmethod
+    def _send_error(what: str, error: BaseException) -> HongyanError:
+        return ProducerLostError(f"{what}: {type(error).__name__} {error}")
 
     def _before_append(self, place: TopicPartition) -> None:
         if place not in self._added:

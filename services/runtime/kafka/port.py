@@ -84,7 +84,10 @@ class Sent(Protocol):
     """The outcome of one ``send``, to come."""
 
     def result(self, timeout_s: float) -> Placed:
-        """Wait for the broker's acknowledgement; raises UnavailableError when there was none."""
+        """Wait for the broker's acknowledgement.
+
+        Raises UnavailableError when there was none, RecordTooLargeError when the topic takes no record of this size.
+        """
         ...
 
     def then(self, on_done: Callable[[Placed | None, Exception | None], None]) -> None:
@@ -168,7 +171,10 @@ class Producer(Protocol):
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> Sent:
-        """Append one record; its outcome comes with the returned object. Raises UnavailableError."""
+        """Append one record; its outcome comes with the returned object.
+
+        Raises UnavailableError, or RecordTooLargeError where the size is seen at once.
+        """
         ...
 
     def flush(self, timeout_s: float) -> None:
@@ -208,7 +214,11 @@ class Admin(Protocol):
     """Creates topics and tells about groups."""
 
     def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
-        """Create those that are missing; existing ones are left as they are."""
+        """Create those that are missing; existing ones are left as they are.
+
+        Raises ConflictError for an existing one with another partition count, cleanup, or limit of a record's size:
+        it is named with what was found and what is wanted, and nothing is created.
+        """
         ...
 
     def list_topics(self) -> set[str]:

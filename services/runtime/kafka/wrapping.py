@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kafka.errors import IllegalStateError, KafkaConfigurationError, KafkaError
+from kafka.errors import (
+    IllegalStateError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    KafkaConfigurationError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
-from services.runtime.errors import KafkaUnavailableError
+from services.runtime.errors import HongyanError, KafkaUnavailableError, RecordTooLargeError
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+REFUSED = frozenset(
+    {*TOO_LARGE, InvalidTimestampError, InvalidRecordError, PolicyViolationError, TopicAuthorizationFailedError}
+)
+"""What is wrong with one record or its topic, and not with the producer."""
 
 
 @contextmanager
@@ -18,4 +34,10 @@ def wrapped(what: str) -> Iterator[None]:
     except (KafkaConfigurationError, IllegalStateError):
         raise  # our own mistake: waiting does not mend it
     except (KafkaError, OSError) as error:
-        raise KafkaUnavailableError(f"{what}: {type(error).__name__} {error}".strip()) from error
+        raise ours(what, error) from error
+
+
+def ours(what: str, error: BaseException) -> HongyanError:
+    """Return our error for the library's: most pass by themselves, a record of too many bytes does not."""
+    kind = RecordTooLargeError if isinstance(error, TOO_LARGE) else KafkaUnavailableError
+    return kind(f"{what}: {type(error).__name__} {error}".strip())
