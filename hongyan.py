@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,12 @@ class LazyGroup(TyperGroup):
         return command
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hongyan {version('hongyan')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="hongyan",
     cls=LazyGroup,
@@ -124,6 +131,15 @@ def import_module_doc(module: str) -> str:
     """Return the first line of a module's docstring without importing the module."""
     path = Path(__file__).parent / (module.replace(".", "/") + ".py")
     return path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
+
+
+@app.callback()
+def _hongyan(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="版本 (print the version)")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 @app.command()

@@ -16,7 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from producers.gateway.acceptance import Acceptance, Accepted, Refused
 from producers.gateway.answers import answer, not_taken, refusal
 from producers.gateway.body import read_body
-from producers.gateway.credentials import Credentials, UnauthenticatedError
+from producers.gateway.credentials import Credentials
 from producers.gateway.description import dead_letters_description, publish_description
 from producers.gateway.limits import RateLimits, Room, TooManyEventsError
 from producers.gateway.parsing import Parsed, UnsupportedMediaTypeError, parse
@@ -144,12 +144,6 @@ def _describe_credential(app: FastAPI) -> None:
 
 
 def _problem_handlers(app: FastAPI) -> None:
-    @app.exception_handler(UnauthenticatedError)
-    def _unauthenticated(_request: Request, error: UnauthenticatedError) -> JSONResponse:
-        found = problem(401, str(error))
-        found.headers["WWW-Authenticate"] = "Bearer"
-        return found
-
     @app.exception_handler(TooManyEventsError)
     def _too_many(_request: Request, error: TooManyEventsError) -> JSONResponse:
         return problem(429, str(error), retry_after_s=error.retry_after_s)

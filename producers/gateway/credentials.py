@@ -14,7 +14,7 @@ from joserfc.jwk import KeySet
 
 from services.identity.repository import KEY_START, key_digest
 from services.runtime.clock import Clock
-from services.runtime.errors import HongyanError, UnavailableError
+from services.runtime.errors import UnauthenticatedError, UnavailableError
 from services.runtime.settings import OAuthSettings
 from services.subscriptions.control import ControlView, Department, Key
 
@@ -22,10 +22,8 @@ ALGORITHMS = ["RS256", "PS256", "ES256", "ES384", "Ed25519", "EdDSA"]
 """Asymmetric ones only: with a shared secret, whoever can check a token could also make one."""
 FETCH_TIMEOUT_S = 3.0
 MIN_REFETCH_S = 5.0
-
-
-class UnauthenticatedError(HongyanError):
-    """需要部门密钥或令牌：Authorization: Bearer … (a department's key or token is needed)"""
+NEEDED = "需要部门密钥或令牌：Authorization: Bearer … (a department's key or token is needed)"
+UNKNOWN = "没有哪个部门有这把密钥，或已废止 (no department has this key, or it was revoked)"
 
 
 class IssuerUnavailableError(UnavailableError):
@@ -68,7 +66,7 @@ class Credentials:
         # A digest of 256 random bits gives nothing away by the time that it takes to look up.
         department, key = self._by_digest.get(key_digest(credential), (None, None))
         if department is None or key is None:
-            raise UnauthenticatedError
+            raise UnauthenticatedError(UNKNOWN)
         if key.expires_at is not None and key.expires_at <= self._clock.now():
             raise UnauthenticatedError(f"密钥 {key.id} 已失效 (this key has ended); 请用新密钥")
         return department
@@ -158,5 +156,5 @@ class Tokens:
 def _bearer(authorization: str) -> str:
     scheme, _, credential = authorization.partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():
-        raise UnauthenticatedError
+        raise UnauthenticatedError(NEEDED)
     return credential.strip()

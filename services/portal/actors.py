@@ -8,8 +8,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.identity.people import PersonRepository
-from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
+from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, UnauthenticatedError
 from services.subscriptions.lifecycle import Actor
+
+NEEDED = "需要管理密钥或本人密钥：Authorization: Bearer … (the administration key or a person's own is needed)"
+UNKNOWN = "密钥不对：不是管理密钥，也不是哪个人的 (this key is neither the administration's nor any person's)"
 
 
 class Callers:
@@ -20,15 +23,15 @@ class Callers:
         self._admin_key = admin_key
 
     def caller(self, authorization: str) -> Actor:
-        """Return who calls; raises ForbiddenError for an unknown key."""
+        """Return who calls; raises UnauthenticatedError without a key, or for an unknown one."""
         if hmac.compare_digest(authorization.encode(), f"Bearer {self._admin_key}".encode()):
             return Actor(None, administrator=True)
         kind, _, key = authorization.partition(" ")
-        person = self._people.by_key(key) if kind == "Bearer" and key else None
+        if kind != "Bearer" or not key:
+            raise UnauthenticatedError(NEEDED)
+        person = self._people.by_key(key)
         if person is None:
-            raise ForbiddenError(
-                "需要管理密钥或本人密钥 (the administration key or a person's own: Authorization: Bearer …)"
-            )
+            raise UnauthenticatedError(UNKNOWN)
         return Actor(person, administrator=False)
 
     def acting(self, caller: Actor, by: str | None, pointer: str = "/by") -> Actor:

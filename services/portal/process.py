@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
+from psycopg_pool import ConnectionPool
 
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
@@ -29,7 +30,7 @@ from services.portal.statistics import statistics_routes
 from services.quarantine.desk import Desk
 from services.runtime import logging
 from services.runtime.clock import SystemClock
-from services.runtime.database import dsn_of, open_pool
+from services.runtime.database import answers, dsn_of, open_pool
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
@@ -67,7 +68,7 @@ def run(settings: Settings, *, port: int) -> None:
     requests = RequestConsumer(kafka, topics, agencies)
     for worker in (relay.run, requests.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
-    app = new_app("Hongyan administration", lambda: Health(True), CollectorRegistry())
+    app = new_app("Hongyan administration", lambda: health_of(pool, relay), CollectorRegistry())
     admin_key = settings.security.admin_key.get_secret_value()
     add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk, admin_key)
     grants = GrantRepository(pool, clock)
@@ -77,3 +78,9 @@ def run(settings: Settings, *, port: int) -> None:
     app.include_router(statistics_routes(settings, only_with(admin_key)))
     serve(app, settings.http.host, port, stop)
     pool.close()
+
+
+def health_of(pool: ConnectionPool, relay: ControlRelay) -> Health:
+    """Tell whether decisions can be kept, and whether they reach the processes that go by them."""
+    database, relayed = answers(pool), relay.working
+    return Health(database and relayed, {"database": database, "control_relay": relayed})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import orjson
 import psycopg
@@ -19,6 +20,8 @@ from services.runtime.lifecycle import outlast
 BATCH = 200
 RECHECK_S = 1.0
 ACKNOWLEDGE_S = 5.0
+STALE_S = 10.0
+"""Without having looked for so long it hangs, whatever it waits for."""
 
 log = structlog.get_logger()
 
@@ -30,12 +33,29 @@ class ControlRelay:
         self._pool = pool
         self._dsn = dsn
         self._kafka = kafka
+        self._looked_at: float | None = None
         self._names = {"subscriptions": topics.control_subscriptions, "identities": topics.control_identities}
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop``; whatever is away is waited for."""
         outages = (UnavailableError, psycopg.OperationalError)
-        outlast("control_relay", lambda: self._session(stop), stop, outages=outages, retry_s=RECHECK_S)
+        outlast(
+            "control_relay",
+            lambda: self._session(stop),
+            stop,
+            outages=outages,
+            on_outage=self._interrupted,
+            retry_s=RECHECK_S,
+        )
+
+    def _interrupted(self) -> None:
+        self._looked_at = None
+
+    @property
+    def working(self) -> bool:
+        """Tell whether it has carried everything that there was, a moment ago."""
+        looked_at = self._looked_at
+        return looked_at is not None and time.monotonic() - looked_at < STALE_S
 
     def _session(self, stop: threading.Event) -> None:
         producer = self._kafka.producer(client_id="control-relay", acknowledge_timeout_s=ACKNOWLEDGE_S)
@@ -45,6 +65,7 @@ class ControlRelay:
                 while not stop.is_set():
                     while self.relay_once(producer):
                         pass
+                    self._looked_at = time.monotonic()
                     # A notification says when; the limit makes sure where one was missed.
                     for _ in listener.notifies(timeout=RECHECK_S, stop_after=1):
                         pass

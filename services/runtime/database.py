@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,13 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from yoyo import get_backend, read_migrations
 
-from services.runtime.errors import ConflictError, DatabaseUnavailableError
+from services.runtime.errors import ConflictError, DatabaseUnavailableError, FieldProblem
 from services.runtime.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 3.0
+# The detail is translated by some servers, the key within it is not.
+_KEY = re.compile(r"\((?P<columns>[^()]+)\)=\((?P<values>.*)\)")
 
 
 def dsn_of(settings: DatabaseSettings) -> str:
@@ -47,7 +50,28 @@ def transaction(pool: ConnectionPool) -> Iterator[psycopg.Connection]:
     except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
     except psycopg.errors.UniqueViolation as error:
-        raise ConflictError(str(error)) from error
+        raise _taken(error) from error
+
+
+def _taken(error: psycopg.errors.UniqueViolation) -> ConflictError:
+    """Return what is taken, by its columns; the server's own words are kept as the cause."""
+    found = _KEY.search(error.diag.message_detail or "")
+    if found is None:
+        return ConflictError(f"已存在：{error.diag.constraint_name} (exists already)")
+    columns, values = (found[name].split(", ") for name in ("columns", "values"))
+    detail = f"已被使用，换一个或先查现有的：{', '.join(values)} (is taken)"
+    problems = [FieldProblem(f"/{column}", detail) for column in columns]
+    return ConflictError("; ".join(f"{p.pointer}: {p.detail}" for p in problems), problems)
+
+
+def answers(pool: ConnectionPool) -> bool:
+    """Tell whether the database answers now."""
+    try:
+        with transaction(pool) as connection:
+            connection.execute("SELECT 1")
+    except DatabaseUnavailableError:
+        return False
+    return True
 
 
 def migrate(dsn: str) -> None:

@@ -70,11 +70,19 @@ class GoneError(HongyanError):
 
 
 class ConflictError(HongyanError):
-    """The thing exists already, or has changed since it was read."""
+    """The thing exists already, or has changed since it was read; a value that is taken is named by its field."""
+
+    def __init__(self, detail: str | None = None, problems: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(detail)
+        self.problems = tuple(problems)
+
+
+class UnauthenticatedError(HongyanError):
+    """没有给出凭证：Authorization: Bearer … (no credential was given)"""
 
 
 class ForbiddenError(HongyanError):
-    """The credential is unknown or lacks the right."""
+    """The credential lacks the right."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from services.runtime.errors import (
     InvalidError,
     NotFoundError,
     TooLargeError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from services.runtime.probes import Health
@@ -36,7 +37,7 @@ RETRY_AFTER_S = 2
 
 _TITLES = {
     400: "请求不正确 (Bad request)",
-    401: "缺少凭证 (Credential missing)",
+    401: "凭证缺失或无效 (Credential missing or not valid)",
     403: "无权 (Forbidden)",
     404: "没有这一项 (Not found)",
     405: "不支持的方法 (Method not allowed)",
@@ -55,6 +56,7 @@ _STATUSES: Sequence[tuple[type[HongyanError], int]] = (
     (NotFoundError, 404),
     (GoneError, 410),
     (ConflictError, 409),
+    (UnauthenticatedError, 401),
     (ForbiddenError, 403),
     (UnavailableError, 503),
 )
@@ -85,7 +87,11 @@ def problem_of(error: HongyanError) -> JSONResponse:
     """Return the problem document of one of our errors."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     more = {"earliest": error.earliest} if isinstance(error, GoneError) else {}
-    return problem(status, str(error), error.problems if isinstance(error, InvalidError) else (), **more)
+    fields = error.problems if isinstance(error, InvalidError | ConflictError) else ()
+    found = problem(status, str(error), fields, **more)
+    if status == 401:
+        found.headers["WWW-Authenticate"] = "Bearer"
+    return found
 
 
 def new_app(

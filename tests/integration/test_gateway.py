@@ -112,7 +112,8 @@ def test_every_bad_field_of_every_event_is_named_and_nothing_is_accepted(
 def test_refusals_name_what_is_wrong(kafka: Kafka, own: OwnTopics, post: Post) -> None:
     """No key, a missing right, a foreign source, an unknown type, a wrong subject, a wrong media type."""
     assert post(event(), key="")[0] == 401
-    assert post(event(), key="hyk_other")[0] == 401
+    status, unknown_key = post(event(), key="hyk_other")
+    assert (status, "没有哪个部门有这把密钥" in unknown_key["detail"]) == (401, True)
     revoked = {**event(), "type": REVOKED}
     assert (status := post(revoked))[0] == 403
     assert pointers(status[1]) == {"/type"}

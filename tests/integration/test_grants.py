@@ -115,7 +115,7 @@ def test_people_act_with_their_own_keys_and_see_what_is_theirs(portal: Portal) -
         assert portal.ask(path, key=portal.keys[stranger])[0] == 403
         assert portal.ask(path + "/suspend", {"reason": "r"}, key=portal.keys[stranger])[0] == 403
     assert portal.ask("/v1/people", key=zhang)[0] == 403
-    assert portal.ask("/v1/subscriptions", key="hyp_unknown")[0] == 403
+    assert portal.ask("/v1/subscriptions", key="hyp_unknown")[0] == 401
 
 
 def test_the_applicant_cannot_approve_and_nothing_is_left_of_the_attempt(

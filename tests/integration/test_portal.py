@@ -133,8 +133,12 @@ def test_what_is_refused_names_its_field_and_changes_nothing(
     outside = {**AGENCY, "id": "outside", "sink": "http://192.0.2.1/"}
     status, problem = call("/v1/agencies", outside)
     assert (status, problem["errors"][0]["pointer"]) == (422, "/sink")
-    assert call("/v1/agencies", AGENCY)[0] == 409
-    assert call("/v1/agencies", outside, key="wrong")[0] == 403
+    status, taken = call("/v1/agencies", AGENCY)
+    assert (status, [error["pointer"] for error in taken["errors"]]) == (409, ["/id"])
+    assert (AGENCY["id"] in taken["detail"], "duplicate key" in taken["detail"]) == (True, False)
+    status, problem = call("/v1/agencies", outside, key="wrong")
+    assert (status, "密钥不对" in problem["detail"], "无效" in problem["title"]) == (401, True, True)
+    assert "需要管理密钥" in call("/v1/agencies", outside, key="")[1]["detail"]
     assert rows(installation) == before
     assert own.feed("outside") not in kafka.admin().list_topics()
 

@@ -1,0 +1,160 @@
+"""What bad things get: servers killed under router and pusher, records near the limit, one id from two sources.
+
+One broker and one database of this file's own, which may be killed without harm to other tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from schemas.contracts import load_contracts
+from schemas.topics import EVENT_MAX_BYTES, EVENT_PARTITIONS, Topics
+from services.runtime.database import migrate
+from services.runtime.embedded.servers import start_servers
+from services.runtime.kafka.client import connect
+from services.runtime.kafka.port import Kafka
+from services.runtime.settings import DeliverySettings, KafkaSettings, SecuritySettings, Settings
+from services.runtime.supervisor import Supervisor
+from tests.broker import Broker
+from tests.conditions import eventually
+from tests.configuration import Configuration
+from tests.conftest import open_folder
+from tests.events import ISSUED, SOURCE, TestEvents, attribute, document, read_all
+from tests.processes import Processes
+from tests.scripted_receiver import ScriptedReceiver
+
+pytestmark = pytest.mark.servers
+
+EVENTS = 400
+KEYS = 40
+AGENCY = "market"
+
+
+@dataclass
+class World:
+    """Router and pusher on a broker of their own, and one agency that gets every certificate."""
+
+    broker: Broker
+    settings: Settings
+    processes: Processes
+    kafka: Kafka
+    topics: Topics
+    events: TestEvents
+    receiver: ScriptedReceiver
+
+    def fed(self) -> Counter[tuple[str, str]]:
+        """Return the identities in the agency's feed."""
+        records = read_all(self.kafka, self.topics.feed(AGENCY), 1)
+        return Counter((attribute(record, "ce_source"), attribute(record, "ce_id")) for record in records)
+
+    def verdicts(self) -> Counter[tuple[str | None, str]]:
+        """Return what the ledger tells: how often each id got each verdict."""
+        entries = map(document, read_all(self.kafka, self.topics.ledger_routed, EVENT_PARTITIONS))
+        return Counter((entry["id"], entry["verdict"]) for entry in entries)
+
+
+@pytest.fixture(scope="module")
+def world(registry_url: str) -> Iterator[World]:
+    """Start it all once for this file."""
+    with open_folder() as folder:
+        broker, processes = Broker(folder), Processes(folder)
+        settings = own_settings(folder, broker, registry_url)
+        kafka, topics = connect(settings.kafka), Topics()
+        try:
+            broker.start()
+            with closing(kafka.admin()) as admin:
+                admin.ensure_topics([*topics.base_specs(load_contracts().domains()), *topics.agency_specs(AGENCY)])
+            receiver = ScriptedReceiver()
+            configuration = Configuration(kafka, topics, settings)
+            configuration.agency(AGENCY, receiver.url)
+            configuration.subscription("all", AGENCY, [ISSUED])
+            events = TestEvents(kafka, topics, settings)
+            processes.start("router", settings)
+            processes.start("pusher", settings)
+            yield World(broker, settings, processes, kafka, topics, events, receiver)
+            receiver.close()
+        finally:
+            processes.end()
+            broker.kill()
+
+
+def own_settings(folder: Path, broker: Broker, registry_url: str) -> Settings:
+    """Return settings of an installation on this broker."""
+    found = Settings(data_dir=folder, kafka=KafkaSettings(bootstrap_servers=broker.kafka.address))
+    found.registry.url = registry_url
+    found.delivery = DeliverySettings(allowed_networks=["127.0.0.0/8"], retry_base_s=0.05, retry_cap_s=0.5)
+    found.security = SecuritySettings(
+        master_key=SecretStr(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),
+        admin_key=SecretStr("test-administration-key"),
+    )
+    return found
+
+
+def test_a_killed_broker_costs_router_and_pusher_nothing_but_time(world: World) -> None:
+    """It is killed in mid-load and comes back: each event is once on the ledger, once in the feed, and has arrived."""
+    batch = [world.events.certificate(f"k{n}", n % KEYS) for n in range(EVENTS)]
+    world.events.publish(*batch)
+    eventually(lambda: len(world.receiver.accepted) > EVENTS // 10, 30)
+    world.broker.kill()
+    assert len(set(world.receiver.accepted)) < EVENTS
+    world.broker.start()
+    after = [world.events.certificate(f"after{n}", n) for n in range(10)]
+    world.events.publish(*after)
+    ids = {event.envelope.id for event in (*batch, *after)}
+    eventually(lambda: ids <= set(world.receiver.accepted), 60, "every event arrived")
+    assert {one: count for one, count in world.fed().items() if one[1] in ids} == dict.fromkeys(
+        ((SOURCE, one) for one in ids), 1
+    )
+    assert {one: count for one, count in world.verdicts().items() if one[0] in ids} == dict.fromkeys(
+        ((one, "routed") for one in ids), 1
+    )
+    repeats = sum(count - 1 for one, count in Counter(world.receiver.accepted).items() if one in ids)
+    assert repeats <= world.settings.delivery.window
+
+
+def test_an_event_near_the_limit_is_routed_and_what_can_not_be_read_of_that_size_is_put_aside(world: World) -> None:
+    """Feeds and dead letters take what the events' topic has taken, with all that is said of it beside."""
+    largest = world.events.certificate("large", 1, address="x" * (EVENT_MAX_BYTES - 3000))
+    world.events.publish(largest)
+    world.events.publish_raw(world.topics.events("health"), b"x" * (EVENT_MAX_BYTES - 200))
+    world.events.publish(world.events.certificate("behind", 1))
+    eventually(lambda: {"large", "behind"} <= set(world.receiver.accepted), 30)
+    letters = eventually(lambda: read_all(world.kafka, world.topics.deadletter("router"), 1), 20)
+    assert [len(letter.value or b"") for letter in letters] == [EVENT_MAX_BYTES - 200]
+
+
+def test_the_same_id_from_two_sources_is_two_events(world: World) -> None:
+    """Source and id together are the identity: both are routed and delivered, and neither counts as a repetition."""
+    other = "urn:test:another-department"
+    world.events.publish(*(world.events.prepare(ISSUED, "same", source) for source in (SOURCE, other)))
+    eventually(lambda: world.receiver.accepted.count("same") == 2, 20)
+    assert (world.fed()[SOURCE, "same"], world.fed()[other, "same"]) == (1, 1)
+    assert world.verdicts()["same", "routed"] == 2
+
+
+def test_with_postgresql_away_pushing_goes_on_and_the_portal_says_so(world: World) -> None:
+    """The database is stopped under a whole installation: events still arrive; the portal is well once it is back."""
+    with open_folder() as folder:
+        own = world.settings.model_copy(deep=True)
+        with Supervisor() as database:
+            dsn = start_servers(folder, database, own, durable=False).dsn
+            migrate(dsn)
+            own.database.dsn = SecretStr(dsn)
+            portal = world.processes.start("portal", own)
+        eventually(lambda: not portal.healthy(), 20, "the portal says that the database is away")
+        world.events.publish(*(world.events.certificate(f"away{n}", n) for n in range(20)))
+        eventually(lambda: {f"away{n}" for n in range(20)} <= set(world.receiver.accepted), 20)
+        own.database.dsn = None
+        with Supervisor() as database:
+            assert start_servers(folder, database, own, durable=False).dsn == dsn
+            eventually(portal.healthy, 30, "the portal is well again")
+            assert portal.terminate() == 0
