@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,54 +18,65 @@ from rich.table import Table
 from producers.demonstration.installation import Installation
 from producers.demonstration.scenario import MONTH, Delivery, Findings, Scenario
 from services.runtime.errors import HongyanError
+from services.runtime.lifecycle import interrupted_by_signals
 
 LAST_ROWS = 14
+INTERRUPTED = 130
 
 
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="只输出一个汇总对象 (print one summary object)")] = False,
     stay: Annotated[bool, typer.Option(help="演示后保持运行，ctrl-C 停止 (keep it running)")] = False,
     data: Annotated[Path | None, typer.Option(help="数据目录，默认临时目录 (data folder)")] = None,
+    month: Annotated[bool, typer.Option(help="是否导入整月并出月报 (import the month and count it)")] = True,
 ) -> None:
     """演示：启动、发布、推送、统计 2025 年 12 月 (start, publish, push, and count December 2025)."""
     console = Console(stderr=as_json)
     findings = Findings()
-    with tempfile.TemporaryDirectory(prefix="hongyan-demo-") as temporary:
-        Path(temporary).chmod(0o755)  # PostgreSQL runs unprivileged when we are root
-        console.print("[bold]1/4 启动 Kafka、PostgreSQL 与全部进程[/bold] (the first time fetches Kafka)")
-        try:
-            with findings.timed("up"):
-                installation = Installation(data or Path(temporary))
-        except HongyanError as error:
-            raise _failed(error) from error
-        try:
-            _show(installation, findings, console, as_json)
-            if stay:
-                console.print(f"仍在运行，数据在 {installation.data}；按 ctrl-C 停止", highlight=False)
+    try:
+        with interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="hongyan-demo-") as temporary:
+            Path(temporary).chmod(0o755)  # PostgreSQL runs unprivileged when we are root
+            _demonstrate(data or Path(temporary), findings, console, as_json=as_json, stay=stay, month=month)
+    except HongyanError as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        console.print("中途停止，没有留下什么 (stopped half-way; nothing is left)")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _demonstrate(data: Path, findings: Findings, console: Console, *, as_json: bool, stay: bool, month: bool) -> None:
+    console.print("[bold]1/4 启动 Kafka、PostgreSQL 与全部进程[/bold] (the first time fetches Kafka)")
+    with findings.timed("up"):
+        installation = Installation(data)
+    try:
+        _show(installation, findings, console, as_json=as_json, month=month)
+        if stay:
+            console.print(f"仍在运行，数据在 {installation.data}；按 ctrl-C 停止", highlight=False)
+            with suppress(KeyboardInterrupt):
                 installation.wait()
-        except HongyanError as error:
-            raise _failed(error) from error
-        except KeyboardInterrupt:
             console.print("正在停止 (stopping)")
-        finally:
-            installation.stop()
+    finally:
+        installation.stop()
 
 
-def _show(installation: Installation, findings: Findings, console: Console, as_json: bool) -> None:
+def _show(installation: Installation, findings: Findings, console: Console, *, as_json: bool, month: bool) -> None:
     scenario = Scenario(installation, findings)
     with findings.timed("prepare"):
         scenario.prepare()
     console.print("[bold]2/4 省卫生健康委发布医疗广告审查证明：核发、更正、撤销[/bold]")
     with findings.timed("publish"), Live(console=console, refresh_per_second=8) as live:
         scenario.publish(lambda deliveries: live.update(_deliveries(deliveries)))
-    console.print("\n[bold]3/4 导入 2025 年 12 月的合成办件[/bold] (synthetic)")
-    scenario.import_month(lambda name: console.print(f"  {name}", highlight=False))
-    console.print("[bold]4/4 月报的全部数字，与已公布的对照[/bold]")
-    scenario.report()
+    if month:
+        console.print("\n[bold]3/4 导入 2025 年 12 月的合成办件[/bold] (synthetic)")
+        scenario.import_month(lambda name: console.print(f"  {name}", highlight=False))
+        console.print("[bold]4/4 月报的全部数字，与已公布的对照[/bold]")
+        scenario.report()
     if as_json:
         typer.echo(json.dumps(findings.to_json(), ensure_ascii=False))
     else:
-        console.print(_figures(findings))
+        if month:
+            console.print(_figures(findings))
         _closing(findings, console)
 
 
@@ -102,8 +114,3 @@ def _closing(findings: Findings, console: Console) -> None:
         highlight=False,
     )
     console.print("各阶段用时：" + "，".join(f"{k} {v:.1f} 秒" for k, v in findings.seconds.items()), highlight=False)
-
-
-def _failed(error: HongyanError) -> typer.Exit:
-    typer.secho(str(error), fg=typer.colors.RED, err=True)
-    return typer.Exit(1)

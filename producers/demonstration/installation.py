@@ -9,16 +9,19 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from services.runtime.embedded.ports import answers, free_port
 from services.runtime.errors import HongyanError
+from services.runtime.supervisor import die_with_parent
 
 NETWORKS = {"HONGYAN_DELIVERY__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
 WAIT_S = 20.0
+STOP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,31 @@ class Installation:
     """Starts ``hongyan up`` and speaks to it as anybody would."""
 
     def __init__(self, data: Path) -> None:
+        """Start and wait until all answers; raises HongyanError. Whatever interrupts it, nothing is left running."""
         self.data = data
         self._environment = {**os.environ, **NETWORKS, "HONGYAN_DATA_DIR": str(data)}
-        command = [sys.executable, "-m", "hongyan", "up", "--json", "--data", str(data)]
-        self._up = subprocess.Popen(command, stdout=subprocess.PIPE, env=self._environment, start_new_session=True)
-        self._receivers: list[ReceiverProcess] = []
-        line = self._up.stdout.readline() if self._up.stdout else b""
-        if not line:
-            raise HongyanError("hongyan up 启动失败，原因见上 (did not start; see above)")
-        self.stack: Mapping[str, Any] = json.loads(line)
-        self._admin_key = json.loads(Path(self.stack["keys"]).read_text())["admin_key"]
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            up = self._start(["up", "--json", "--data", str(data)], self._environment, subprocess.PIPE)
+            self.stack = _told(up)
+            self._admin_key = json.loads(Path(self.stack["keys"]).read_text())["admin_key"]
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a command of the product in a session of its own, which ends with this process at the latest."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hongyan", *arguments],
+            stdout=stdout,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  (two system calls, no lock)
+        )
+        self._processes.append(process)
+        return process
 
     def administer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Post to the administration API."""
@@ -107,26 +125,36 @@ class Installation:
         body = {"id": agency, "name": name, "division": division, "sink": f"http://127.0.0.1:{port}/hongyan"}
         added = self.administer("/v1/agencies", body)
         log = self.data / "logs" / f"receiver-{agency}.jsonl"
-        command = [sys.executable, "-m", "hongyan", "receiver", "run", "--port", str(port), "--out", str(log)]
         environment = {**self._environment, "HONGYAN_RECEIVER_SECRET": added["secret"]}
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        receiver = ReceiverProcess(agency, process, log)
-        self._receivers.append(receiver)
+        process = self._start(["receiver", "run", "--port", str(port), "--out", str(log)], environment)
         _wait_for_port(port)
         self.administer(f"/v1/agencies/{agency}/verify", {})
-        return receiver
+        return ReceiverProcess(agency, process, log)
 
     def wait(self) -> None:
         """Wait until the installation is stopped."""
-        self._up.wait()
+        self._processes[0].wait()
 
     def stop(self) -> None:
-        """Stop the receivers and the installation."""
-        for process in (*(r.process for r in self._receivers), self._up):
+        """Stop the receivers and the installation; what does not end is killed, and what it runs ends with it."""
+        for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in (*(r.process for r in self._receivers), self._up):
-            process.wait(60)
+        for process in self._processes:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _told(up: subprocess.Popen[bytes]) -> Mapping[str, Any]:
+    """Return what ``hongyan up`` says of itself once it runs; raises HongyanError when it did not start."""
+    line = up.stdout.readline() if up.stdout else b""
+    if not line:
+        raise HongyanError("hongyan up 启动失败，原因见上 (did not start; see above)")
+    found: Mapping[str, Any] = json.loads(line)
+    return found
 
 
 def _wait_for_port(port: int) -> None:

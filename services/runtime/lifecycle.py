@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -78,3 +79,24 @@ def stop_event(grace_s: float = GRACE_S) -> threading.Event:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     return stop
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt here, in the main thread, at the first SIGTERM, SIGINT or SIGHUP.
+
+    Those that follow are ignored: they must not disturb the clean-up that the first one has begun.
+    """
+    ending = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        for number in ending:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, on_signal) for number in ending}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -102,7 +102,7 @@ class Child:
                     extra_groups=[] if user else None,
                     cwd=self.program.cwd,
                     start_new_session=True,
-                    preexec_fn=partial(_die_with_parent, os.getpid()),  # noqa: PLW1509  (two system calls, no lock)
+                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  (two system calls, no lock)
                 )
         except OSError as error:
             self._process, self.trouble = None, str(error)
@@ -192,8 +192,8 @@ def _kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel end this child when its parent is gone, however that ended (Linux)."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this child when its parent is gone, however that ended (Linux); called before its program."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
