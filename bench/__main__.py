@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from bench import table
 from bench.results import Result, keep
 from services.runtime.settings import Settings
 from services.runtime.stack import start_servers
@@ -44,6 +45,7 @@ def main() -> None:
                 measure: Callable[[str], list[Result]] = import_module(f"bench.{name}").measure
                 results = measure(servers.bootstrap_servers)
                 keep(results)
+                table.main([])
                 for result in results:
                     print(_line(result), flush=True)
         finally:

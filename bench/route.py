@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -26,13 +27,13 @@ from services.routing.redaction import Redactor
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka
-from services.runtime.settings import KafkaSettings
+from services.runtime.settings import KafkaSettings, RouterSettings
 from services.subscriptions.control import Subscription
 
 EVENTS = 20_000
 SUBSCRIPTIONS = 20
-BATCH = 2000
-ROUNDS = 3
+BATCH = RouterSettings().batch
+ROUNDS = 4
 TYPE = "cn.gov.sc.window.case.accepted"
 DIVISIONS = [f"51{n:02d}00" for n in range(SUBSCRIPTIONS)]
 BAR = 0.7
@@ -148,19 +149,25 @@ class StopAfter(RouterMetrics):
 
 
 def measure(address: str) -> list[Result]:
-    """Measure both, in turn, several times; the ratio is the median of the pairs'."""
+    """Measure both, the other one first each time; the ratio is the median of the pairs'."""
     kafka = connect(KafkaSettings(bootstrap_servers=address))
     admin = kafka.admin()
     pairs = []
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         topics = Topics(f"bench{secrets.token_hex(3)}.")
         feeds = [TopicSpec(topics.feed(f"agency-{n}"), 1) for n in range(SUBSCRIPTIONS)]
         bare_feeds = [TopicSpec(f"{topics.prefix}bare.{n}", 1) for n in range(SUBSCRIPTIONS)]
         admin.ensure_topics([*topics.base_specs(["window"]), *feeds, *bare_feeds])
         fill(kafka, topics, EVENTS)
-        match = _bare_match(topics.prefix)
-        plain = EVENTS / bare.route(address, f"{topics.prefix}bare", topics.events("window"), EVENTS, match, BATCH)
-        pairs.append((EVENTS / ours(kafka, topics, EVENTS), plain))
+        names = [spec.name for spec in bare_feeds]
+        sides = {
+            "ours": lambda topics=topics: ours(kafka, topics, EVENTS),
+            "bare": lambda topics=topics, names=names: bare.route(
+                address, f"{topics.prefix}bare", topics.events("window"), EVENTS, _bare_match(names), names, BATCH
+            ),
+        }
+        rates = {side: EVENTS / sides[side]() for side in sorted(sides, reverse=number % 2 == 1)}
+        pairs.append((rates["ours"], rates["bare"]))
         admin.delete_topics([name for name in admin.list_topics() if name.startswith(topics.prefix)])
     admin.close()
     ratio = statistics.median(a / b for a, b in pairs)
@@ -172,8 +179,7 @@ def measure(address: str) -> list[Result]:
     ]
 
 
-def _bare_match(prefix: str) -> bare.Match:
-    names = [f"{prefix}bare.{n}" for n in range(SUBSCRIPTIONS)]
+def _bare_match(names: Sequence[str]) -> bare.Match:
     pairs = [(DIVISIONS[n].encode(), DIVISIONS[(n + 1) % SUBSCRIPTIONS].encode()) for n in range(SUBSCRIPTIONS)]
 
     def match(headers: dict[str, bytes]) -> list[str]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers.monitor.meter import LagMeter
-from consumers.monitor.snapshot import AgencyLag, Snapshot
+from consumers.monitor.snapshot import AgencyLag, Snapshot, measured
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
@@ -46,7 +46,7 @@ def measure_once(settings: Settings) -> Snapshot:
         follower.start(stop)
         if not follower.caught_up(CATCH_UP_S):
             raise KafkaUnavailableError("Kafka 没有应答 (Kafka does not answer)")
-        return meter.measure(list(follower.view.agencies), list(follower.view.access))
+        return meter.measure(*measured(follower.view))
     finally:
         stop.set()
         meter.close()
@@ -69,6 +69,8 @@ def print_snapshot(snapshot: Snapshot) -> None:
     for group in snapshot.groups:
         groups.add_row(group.group, group.topic, str(group.lag))
     console.print(groups)
+    if snapshot.unreadable:
+        console.print(f"{snapshot.unreadable} 条记录的时间无法读取，按日志的时间计 (times that could not be read)")
 
 
 def _row(one: AgencyLag) -> list[str]:

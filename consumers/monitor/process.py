@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consumers.monitor.meter import LagMeter
-from consumers.monitor.snapshot import Snapshot
+from consumers.monitor.snapshot import Snapshot, measured
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.runtime import logging
@@ -34,8 +34,8 @@ class LagCollector(Collector):
         """Forget what was measured: stale figures are worse than none."""
         self.snapshot = None
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """Return the gauges; an agency or a group that is gone is in them no more."""
+    def collect(self) -> list[Metric]:
+        """Return the figures; an agency or a group that is gone is in them no more."""
         snapshot = self.snapshot
         if snapshot is None:
             return []
@@ -57,7 +57,10 @@ class LagCollector(Collector):
         lag = GaugeMetricFamily("hongyan_group_lag_records", "Records behind", labels=["group", "topic"])
         for group in snapshot.groups:
             lag.add_metric([group.group, group.topic], group.lag)
-        return [age, backlog, held, latency, lag]
+        unreadable = CounterMetricFamily(
+            "hongyan_monitor_unreadable_records", "Records whose times could not be read", snapshot.unreadable
+        )
+        return [age, backlog, held, latency, lag, unreadable]
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -79,7 +82,7 @@ def _measure(
     meter = LagMeter(kafka, topics, load_contracts().domains(), SystemClock())
     try:
         while not stop.is_set():
-            collector.snapshot = meter.measure(list(follower.view.agencies), list(follower.view.access))
+            collector.snapshot = meter.measure(*measured(follower.view))
             stop.wait(PERIOD_S)
     finally:
         meter.close()

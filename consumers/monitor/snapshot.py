@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from services.subscriptions.control import ControlView
+
 
 @dataclass(frozen=True, slots=True)
 class AgencyLag:
@@ -40,16 +42,26 @@ class GroupLag:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everyone's lag at one moment; latencies over the last ``window_s`` seconds."""
+    """Everyone's lag at one moment; latencies over the last ``window_s`` seconds.
+
+    ``unreadable`` counts, since the meter began, records whose times could not be read: the log's own stood in.
+    """
 
     at: str
     window_s: int
     agencies: Sequence[AgencyLag]
     groups: Sequence[GroupLag]
+    unreadable: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return the snapshot as plain JSON values."""
         return asdict(self)
+
+
+def measured(view: ControlView) -> tuple[list[str], list[str]]:
+    """Return the agencies that are known, and those among them that take their feeds by other ways than the webhook."""
+    agencies = list(view.agencies)
+    return agencies, [agency for agency in agencies if agency in view.access]
 
 
 def percentile(samples: Sequence[float], share: float) -> float | None:

@@ -37,7 +37,10 @@ def check_destination(url: str, resolve: Resolve, networks: Sequence[Network]) -
         raise _invalid(f"主机名 {host} 不能解析 (does not resolve): {error}") from error
     refused = [address for address in addresses if not is_allowed(address, networks)]
     if refused or not addresses:
-        raise _invalid(f"{host} 的地址 {', '.join(refused)} 不在允许的网络内 (outside the allowed networks)")
+        raise _invalid(
+            f"{host} 的地址 {', '.join(refused)} 不在允许的网络内 "
+            "(outside the allowed networks: HONGYAN_DELIVERY__ALLOWED_NETWORKS)"
+        )
     return addresses
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,10 +76,17 @@ def print_stack(stack: Stack, as_json: bool) -> None:
     for name, address in stack.addresses.items():
         table.add_row(name, address, _short(stack.logs.get(name, "")))
     table.add_section()
+    table.add_row("数据目录 (data)", _short(str(stack.data.resolve())), "")
     table.add_row("密钥 (keys)", _short(str(stack.keys)) if stack.keys.exists() else "由设置给出 (from settings)", "")
     console = Console()
     console.print(table)
-    console.print("在同一目录下，hongyan 命令会自动找到它；按 ctrl-C 停止 (ctrl-C stops everything)", highlight=False)
+    if stack.data.resolve() == Path(Settings.model_fields["data_dir"].default).resolve():
+        console.print(
+            "在这个目录下，hongyan 命令会自动找到它 (commands called in this folder find it)", highlight=False
+        )
+    console.print("在别处先设置 (elsewhere, set first):", highlight=False)
+    console.print(f"export HONGYAN_DATA_DIR={shlex.quote(str(stack.data.resolve()))}", highlight=False, soft_wrap=True)
+    console.print("按 ctrl-C 停止 (ctrl-C stops everything)", highlight=False)
 
 
 def _short(path: str) -> str:

@@ -230,6 +230,16 @@ def test_servers_that_are_given_are_used_instead(
     while (line := process.stdout.readline()) and "ctrl-C" not in line:
         lines.append(line)
     table = "".join(lines)
+    assert f"export HONGYAN_DATA_DIR={tmp_path}\n" in lines
+    elsewhere = subprocess.run(
+        [sys.executable, "-m", "hongyan", "lag", "--json"],
+        cwd=tmp_path.parent,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert elsewhere.returncode == 0, elsewhere.stderr
     commands = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
     assert process.communicate(timeout=STOP_S)[1] is not None
