@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header
+from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.contracts import Contracts
 from schemas.formats import division_prefix, is_division_prefix
 from services.identity.repository import DepartmentRepository, DepartmentRow, KeyRow, new_key
 from services.portal.access import AccessAdministration, access_routes
+from services.portal.actors import administering
 from services.portal.agencies import AgencyDesk, agency_routes
 from services.portal.alerts import Alerts, alert_routes
 from services.portal.deadletters import deadletter_routes
 from services.quarantine.desk import Desk
-from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
+from services.runtime.errors import FieldProblem, InvalidError
 from services.subscriptions.repository import plain
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,39}$")]
@@ -120,16 +120,6 @@ def _shown_keys(keys: Sequence[KeyRow]) -> list[dict[str, Any]]:
     return [plain({"id": k.id, "created_at": k.created_at, "expires_at": k.expires_at}) for k in keys]
 
 
-def only_with(admin_key: str) -> Callable[[str], None]:
-    """Return the check that a caller has the administration key; it raises ForbiddenError."""
-
-    def authorised(authorization: Annotated[str, Header()] = "") -> None:
-        if not hmac.compare_digest(authorization.encode(), f"Bearer {admin_key}".encode()):
-            raise ForbiddenError("需要管理密钥 (the administration key is needed: Authorization: Bearer …)")
-
-    return authorised
-
-
 def add_routes(
     app: FastAPI,
     administration: Administration,
@@ -137,10 +127,9 @@ def add_routes(
     agencies: AgencyDesk,
     alerts: Alerts,
     desk: Desk,
-    admin_key: str,
 ) -> None:
-    """Put the administration's routes on an application."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(only_with(admin_key))])
+    """Put the administration's routes on an application, whose state holds the callers."""
+    router = APIRouter(prefix="/v1", dependencies=[Depends(administering)])
     _department_routes(router, administration)
     router.include_router(access_routes(access))
     agency_routes(router, agencies)

@@ -21,7 +21,7 @@ from services.ledger.reading import LedgerReader
 from services.portal.access import AccessAdministration
 from services.portal.agencies import AgencyDesk
 from services.portal.alerts import Alerts
-from services.portal.api import Administration, add_routes, only_with
+from services.portal.api import Administration, add_routes
 from services.portal.entitlement import add_entitlement
 from services.portal.events import event_routes, scopes
 from services.portal.relay import ControlRelay
@@ -70,12 +70,12 @@ def run(settings: Settings, *, port: int) -> None:
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: health_of(pool, relay), CollectorRegistry())
     admin_key = settings.security.admin_key.get_secret_value()
-    add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk, admin_key)
+    add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk)
     grants = GrantRepository(pool, clock)
     people = PersonRepository(pool)
     add_entitlement(app, grants, agencies, departments, people, contracts, registry, kafka, topics, clock, admin_key)
     app.include_router(event_routes(LedgerReader(pool), scopes(accesses, admin_key)))
-    app.include_router(statistics_routes(settings, only_with(admin_key)))
+    app.include_router(statistics_routes(settings))
     serve(app, settings.http.host, port, stop)
     pool.close()
 

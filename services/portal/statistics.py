@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
+from services.portal.actors import administering
 from services.runtime.settings import Settings
 from services.statistics.export import MEDIA_TYPES, ExportFormat, export
 from services.statistics.figure import Month
 from services.statistics.opening import open_figures
 
 
-def statistics_routes(settings: Settings, authorised: Callable[[str], None]) -> APIRouter:
+def statistics_routes(settings: Settings) -> APIRouter:
     """Return the routes; each answers for the moment of its call."""
-    router = APIRouter(prefix="/v1/statistics", dependencies=[Depends(authorised)])
+    router = APIRouter(prefix="/v1/statistics", dependencies=[Depends(administering)])
 
     @router.get("/months")
     def months() -> list[dict[str, Any]]:

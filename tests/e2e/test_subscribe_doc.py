@@ -32,7 +32,7 @@ def written(command: str) -> tuple[dict[str, str], list[str]]:
 
 
 def test_a_receiver_on_this_machine_can_be_registered_as_written() -> None:
-    """With the variable as it is written the agency is added, and its secret starts the receiver; without, it names it."""
+    """With the variable as written the agency is added and its secret starts the receiver; without, it is named."""
     variables, _ = written("up")
     _, adding = written("agency add")
     port = str(free_port())
