@@ -35,7 +35,7 @@ from services.statistics.departments import UnitChange, change_unit
 from services.statistics.export import ExportFormat, export
 from services.statistics.figure import Month
 from services.statistics.history import keep_aggregates, read_aggregates
-from services.statistics.loading import load_metrics
+from services.statistics.loading import SHIPPED, load_metrics
 from services.statistics.opening import metrics_of, open_figures
 from services.statistics.reading import figures
 from services.statistics.shapes import shapes
@@ -49,11 +49,13 @@ Override = Annotated[str | None, typer.Option(help="有不符事项仍要办理�
 
 @statistics.command("metrics")
 def list_metrics(
-    check: Annotated[Path | None, typer.Option(help="只核对这个目录里的定义 (check the definitions here)")] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="连同这个目录里的定义一起核对 (check those in this folder too)", exists=True)
+    ] = None,
 ) -> None:
     """列出并核对指标定义 (list and check the definitions)."""
     with told():
-        known = load_metrics(shapes(load_contracts()), [check]) if check else metrics_of(settings_for_cli())
+        known = load_metrics(shapes(load_contracts()), [SHIPPED, check]) if check else metrics_of(settings_for_cli())
     table = Table(
         "指标", "名称", "周期", "单位", "维度", title=f"{len(known.ids())} 个指标，全部可以计算 (all computable)"
     )

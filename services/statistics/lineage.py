@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,8 +31,8 @@ class Behind:
 class Explanation:
     """How a figure came about. Of a figure computed from others ``parts`` explains these, and it has no events itself.
 
-    ``digest`` is one over the identities of all its events; ``marked`` counts those with quality marks, such as an
-    assumed offset. ``sample`` are the first events of the figure's last month, or all that were asked for.
+    ``digest`` is one over the identities of all its events; ``sample`` are the first events of the figure's last
+    month, or all that were asked for; ``marked`` counts those of that month with quality marks (an assumed offset).
     """
 
     figure: Figure
@@ -59,21 +59,24 @@ class Explanation:
 def explain(reader: FigureReader, metric_id: str, month: str, *, all_ids: bool = False) -> Explanation:
     """Explain a figure; raises NotFoundError."""
     metric, at = reader.metric(metric_id, month), Month.parse(month)
-    figure, now = reader.figure(metric_id, month), reader.figure(metric_id, month, now=True)
+    figure = reader.figure(metric_id, month)
+    now = figure if figure.basis == "log" else reader.figure(metric_id, month, now=True)
     said = metric.model_dump(mode="json", exclude_defaults=True) | {"version": metric.version, "digest": metric.digest}
     if metric.count.derived:
         parts = [explain(reader, one, month, all_ids=all_ids) for one in dict.fromkeys(metric.count.metrics)]
         return Explanation(figure, now, said, None, 0, (), parts)
-    digest = events_digest(reader, metric, at)
-    return Explanation(figure, now, said, digest, marked(reader, metric, at), list(behind(reader, metric, at, all_ids)))
+    marked, events = behind(reader, metric, at, all_ids)
+    return Explanation(figure, now, said, events_digest(reader, metric, at), marked, events)
 
 
-def behind(reader: FigureReader, metric: Metric, month: Month, all_ids: bool = False) -> Iterator[Behind]:
-    """Give the events behind a counted metric, the earliest first: the first few of its last month, or all."""
+def behind(reader: FigureReader, metric: Metric, month: Month, all_ids: bool = False) -> tuple[int, list[Behind]]:
+    """Return the events behind a counted metric, the earliest first, and how many have quality marks.
+
+    They are the first few of the figure's last month (as of: of all), or every event of its period.
+    """
     narrow = metric if all_ids or metric.period == "as_of" else metric.model_copy(update={"period": "month"})
-    limit = NO_LIMIT if all_ids else SAMPLE
-    for row in reader.counter.run(narrow, month, "lineage_sample", limit=limit):
-        yield behind_of(row)
+    rows = reader.counter.run(narrow, month, "lineage_sample", limit=NO_LIMIT if all_ids else SAMPLE)
+    return (int(rows[0][-1]) if rows else 0), [behind_of(row[:-1]) for row in rows]
 
 
 def behind_of(row: tuple[Any, ...]) -> Behind:
@@ -92,10 +95,3 @@ def events_digest(reader: FigureReader, metric: Metric, month: Month) -> str:
     for at, cell, digest in sorted(rows):
         found.update(f"{at} {cell} ".encode() + bytes(digest))
     return found.hexdigest()
-
-
-def marked(reader: FigureReader, metric: Metric, month: Month) -> int:
-    """Return how many of the counted events of a metric's last month (as of: of all) have quality marks."""
-    narrow = metric if metric.period == "as_of" else metric.model_copy(update={"period": "month"})
-    rows = reader.counter.run(narrow, month, "lineage_marked")
-    return int(rows[0][0]) if rows else 0

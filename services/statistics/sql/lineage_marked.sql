@@ -1,1 +1,0 @@
-SELECT count(*) FROM counted WHERE marks IS NOT NULL
