@@ -15,8 +15,10 @@ from services.runtime.kafka.port import Kafka
 from services.statistics.facts import Deletion, Fact
 from services.statistics.store import FactStore, Stored
 
-SETTLE_EVERY_S = 5.0
-"""Seconds between two settlings while nothing comes; reading a figure settles at once, whatever is left."""
+QUIET_S = 5.0
+"""Seconds without an event after which what was stored is settled, and again after as many."""
+BUSY_S = 300.0
+"""Seconds between two settlings while events keep coming. Reading a figure settles at once, whatever is left."""
 
 log = structlog.get_logger()
 
@@ -37,12 +39,13 @@ class Statistics(RowConsumer[Fact | Deletion, Stored]):
     ) -> None:
         self._metrics = metrics
         self._settle = settle
-        self._settled_at = float("-inf")
+        self._settled_at = self._stored_at = time.monotonic()
         super().__init__(
             "statistics", kafka, topics, inputs, store, projection.project, self._stored, instance, self._idle
         )
 
     def _stored(self, stored: Stored, put_aside: int) -> None:
+        self._stored_at = time.monotonic()
         self._metrics.batch_stored(stored)
         self._metrics.dead_letters.inc(put_aside)
         if stored.conflicts:
@@ -50,6 +53,8 @@ class Statistics(RowConsumer[Fact | Deletion, Stored]):
 
     def _idle(self) -> None:
         """Settle now and then. A database that is away is noticed by it too, also while no event comes."""
-        if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
+        now = time.monotonic()
+        quiet = now - self._stored_at > QUIET_S
+        if now - self._settled_at > (QUIET_S if quiet else BUSY_S):
             self._settle()
             self._settled_at = time.monotonic()
