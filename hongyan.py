@@ -117,11 +117,18 @@ def _starter(name: str) -> Callable[[int, str], None]:
         port: Annotated[int, typer.Option(help="监听端口 (port)")] = default_port,
         slot: Annotated[str, typer.Option(help="同类进程中的编号 (name among its siblings)")] = "0",
     ) -> None:
+        from schemas.contracts import ContractError
+        from services.runtime.errors import HongyanError
         from services.runtime.settings import settings_for_cli
 
         settings = settings_for_cli()
         settings.router.slot = slot
-        import_module(module).run(settings, port=port)
+        try:
+            import_module(module).run(settings, port=port)
+        except (HongyanError, ContractError) as error:
+            # A setting or an event type that is not in order: one line for the operator, who needs no stack.
+            typer.secho(f"{name}: {error}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(1) from error
 
     start.__doc__ = import_module_doc(module)
     return start

@@ -52,7 +52,7 @@ class RegistryClient:
             raise ValueError(f"a registry's address is http://host:port or https://host:port, not {url!r}")
         self._host, self._port, self._path = parts.hostname, parts.port, parts.path.rstrip("/")
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._path}"
+        self._name = f"模式注册中心 (schema registry) {parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._path}"
         self._headers = {"Content-Type": CONTENT_TYPE, "Accept": f"{CONTENT_TYPE}, application/json"}
         if parts.username is not None:
             credential = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()

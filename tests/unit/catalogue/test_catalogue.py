@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -105,6 +106,24 @@ def test_an_entry_that_does_not_hold_together_stops_the_start(
     (folder / "catalogue.yaml").write_text(yaml.safe_dump(entry, allow_unicode=True), encoding="utf-8")
     with pytest.raises(ContractError, match=said):
         load_contracts(tmp_path)
+
+
+def test_a_process_does_not_start_on_a_catalogue_that_is_not_in_order(tmp_path: Path) -> None:
+    """It ends at once with one line that names the folder and what is wrong; nothing is connected to before."""
+    for folder in ("schemas", "services", "producers", "consumers"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "hongyan.py", tmp_path)
+    broken = tmp_path / "schemas" / "avro" / "credit" / "listed" / "catalogue.yaml"
+    broken.write_text(broken.read_text(encoding="utf-8").replace("time_field: ", "time_field: no_such_"), "utf-8")
+    environment = os.environ | {"HONGYAN_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    command = [sys.executable, "-m", "hongyan", "serve", "gateway", "--port", "0"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "credit/listed" in ended.stderr
+    assert "no_such_" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_nested_field_without_sensitivity_stops_the_start(tmp_path: Path) -> None:

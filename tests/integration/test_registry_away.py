@@ -1,0 +1,61 @@
+"""A registry that is away: nothing for schemas already seen, a clear retriable error for new ones."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from schemas.contracts import load_contracts
+from services.runtime.embedded.ports import free_port
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.configuration import Configuration
+from tests.events import ACCEPTED, ISSUED, SOURCE
+from tests.processes import Processes, Running
+
+pytestmark = pytest.mark.servers
+
+KEY = "hyk_test"
+
+
+def post(gateway: Running, event_id: str, kind: str) -> tuple[int, dict[str, Any], str | None]:
+    """Publish a type's sample; return the status, the body and Retry-After."""
+    event = {"specversion": "1.0", "id": event_id, "type": kind, "data": load_contracts().types[kind].sample}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/cloudevents+json"}
+    request = urllib.request.Request(f"{gateway.url}/v1/events", json.dumps(event).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer), None
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error), error.headers["Retry-After"]
+
+
+def test_what_was_seen_goes_on_and_what_is_new_is_told_to_come_again(
+    installation: Settings, configuration: Configuration, processes: Processes
+) -> None:
+    """One gateway has seen the schemas before the registry is killed, the other starts without one."""
+    configuration.department("all", SOURCE, KEY, [ACCEPTED, ISSUED])
+    port = free_port()
+    installation.registry.url = f"http://127.0.0.1:{port}"
+    registry = processes.start("registry", installation, port=port)
+    seen = processes.start("gateway", installation)
+    registry.kill()
+    assert [post(seen, f"seen-{kind}", kind)[0] for kind in (ACCEPTED, ISSUED)] == [202, 202]
+    fresh = processes.start("gateway", installation, wait=False)
+
+    def refusal() -> tuple[int, dict[str, Any], str | None] | None:
+        try:
+            found = post(fresh, "new", ACCEPTED)
+        except urllib.error.URLError:
+            return None  # it does not listen yet
+        return found if "schema registry" in found[1].get("detail", "") else None
+
+    status, body, retry_after = eventually(refusal, 40)
+    assert (status, body["status"]) == (503, 503)
+    assert int(retry_after or 0) > 0
+    processes.start("registry", installation, port=port)
+    eventually(lambda: post(fresh, "new", ACCEPTED)[0] == 202, 40)
