@@ -14,8 +14,9 @@ from producers.poller.journal import Changes, Json
 from producers.poller.mapper import Mapped, Mapper, event_id
 from producers.poller.mapping import FollowUp, TableMapping
 from producers.poller.table import Row, TableMismatchError
-from producers.poller.values import pack, plain
+from producers.poller.values import pack, plain, shortened
 from producers.publishing import Prepared
+from schemas.topics import EVENT_MAX_BYTES
 from services.runtime.errors import FieldProblem, InvalidError
 
 UNMAPPED = "此行在发布之后又有改动，映射里没有 changed (changed after its event, and the mapping has no `changed`)"
@@ -132,11 +133,13 @@ class Decider:
         self, key: str, event: Mapped, digest: str, mapped: Mapped, state: Json | None, decided: Decided
     ) -> None:
         prepared = self._prepare(key, event, digest, state)
-        decided.events.append(prepared)
         number = state["number"] if state else 0
         held: Json = {"digest": digest, "number": number + 1, "id": prepared.envelope.id}
         if self._mapping.deleted is not None:
             held["data"] = mapped.data
+            if len(orjson.dumps(held)) > EVENT_MAX_BYTES:
+                raise InvalidError([FieldProblem("/data", f"JSON 超过 {EVENT_MAX_BYTES} 字节，记不下 (too large)")])
+        decided.events.append(prepared)
         decided.changes.states[key] = held
 
     def _prepare(self, key: str, event: Mapped, digest: str, state: Json | None) -> Prepared:
@@ -160,7 +163,7 @@ class Decider:
             "key": [pack(value) for value in row.key],
             "type": self._mapping.type,
             "problems": [self._problem(problem) for problem in problems],
-            "row": dict(row.columns),
+            "row": {name: shortened(value) for name, value in row.columns.items()},
         }
         before = known.rejects.get(key)
         if before is None or {**before, "at": None} != {**record, "at": None}:

@@ -30,6 +30,7 @@ from services.runtime.kafka.port import TransactionalProducer
 
 ACKNOWLEDGED_S = 30.0
 GONE_AT_ONCE = 500
+MENDING = "多半是映射或数据成批地错了 (so many rejects are a fault of the mapping or of a whole load)"
 
 log = structlog.get_logger()
 
@@ -78,16 +79,26 @@ class Poller:
         look.counted = self._metrics
         retry_at = 0.0
         while not stop.is_set():
-            if look.comparison_due():
-                look.compare(stop)
-            else:
-                look.follow(stop)
             if time.monotonic() >= retry_at:
                 look.retry()
                 retry_at = time.monotonic() + self._mapping.retry_s
+            if look.overfull():
+                self.duty.enter(
+                    "waiting", f"被拒的行已达 max_rejects {self._mapping.max_rejects}，不再往下读：{MENDING}"
+                )
+            else:
+                self._look(stop, look)
             self._metrics.rejects.set(memory.count_rejects())
             self._metrics.looked.set_to_current_time()
             stop.wait(self._mapping.poll_s)
+
+    def _look(self, stop: threading.Event, look: Look) -> None:
+        if self.duty.condition()[0] != "working":
+            self.duty.enter("working")
+        if look.comparison_due():
+            look.compare(stop)
+        else:
+            look.follow(stop)
 
 
 class Look:
@@ -149,6 +160,10 @@ class Look:
                 self._commit(Decided(changes=Changes(rejects=dict.fromkeys(gone))))
         self._settle(self._rows.without_cursor(self._mapping.batch))
 
+    def overfull(self) -> bool:
+        """Tell whether so many rows are rejected that going on would only add more."""
+        return self._memory.count_rejects() >= self._mapping.max_rejects
+
     def _walk(self, span: Span, number: int | None, stop: threading.Event) -> bool:
         """Work on the rows of a span, page by page, and tell whether the end was reached."""
         while not stop.is_set():
@@ -156,6 +171,8 @@ class Look:
             self._settle(page, self._progress(page))
             if number is not None:
                 self._memory.see(number, map(key_text, page))
+            if self.overfull():
+                return False
             if len(page) < self._mapping.batch:
                 return True
             span = Span(span.since, page[-1])

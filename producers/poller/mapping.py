@@ -106,6 +106,7 @@ class TableMapping(_Part):
     poll_s: float = Field(5.0, gt=0)
     retry_s: float = Field(60.0, gt=0)
     batch: int = Field(500, ge=1, le=2000)
+    max_rejects: int = Field(10_000, ge=1)
 
     @field_validator("time_zone")
     @classmethod

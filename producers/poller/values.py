@@ -9,6 +9,9 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import orjson
+
+LONGEST_SHOWN = 1000
 _BIT_BYTES = 8
 _UNPACK: Mapping[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat,
@@ -46,6 +49,12 @@ def _text_or_bits(value: bytes) -> str | int:
     return int.from_bytes(value) if len(value) <= _BIT_BYTES else value.hex()  # MySQL's BIT
 
 
+def shortened(value: Any) -> Any:  # noqa: ANN401  (JSON)
+    """Return a value of a row as far as people need it to find what is wrong."""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… ({len(text)})"
+
+
 def pack(value: object) -> Any:  # noqa: ANN401  (JSON)
     """Return a key's or cursor's value as JSON from which :func:`unpack` makes the same again."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -81,6 +90,8 @@ def earlier(cursor: Any, overlap: float, text_format: str | None) -> Any:  # noq
         if text_format is None:
             return cursor
         return (datetime.strptime(cursor, text_format) - timedelta(seconds=overlap)).strftime(text_format)
+    if isinstance(cursor, bytes):  # a row version, counted big-endian
+        return max(0, int.from_bytes(cursor) - int(overlap)).to_bytes(len(cursor))
     return cursor - type(cursor)(overlap)
 
 

@@ -252,6 +252,22 @@ def test_a_mended_mapping_brings_the_rejected_rows(
 
 
 @on_one_database
+def test_when_everything_is_bad_it_stops_and_says_so(
+    kafka: Kafka, own: OwnTopics, department: Department, poll: Poll
+) -> None:
+    """It reads no further than the limit of rejects; with the mapping mended all rows come, none passed over."""
+    commit(department, *range(1, 61), class_code="C300")
+    running = poll(max_rejects=30)
+    eventually(lambda: "max_rejects" in health_of(running)["trouble"], LONG_S)
+    looked_again(running)
+    assert len(rejected(kafka, own)) == 40
+    assert running.terminate() == 0
+    running = poll(max_rejects=30, codes={"classes": {"C300": "中医医院"}})
+    eventually(lambda: len(published(kafka, own)) == 60, LONG_S)
+    assert health_of(running)["state"] == "working"
+
+
+@on_one_database
 def test_a_row_from_the_future_hides_nothing(kafka: Kafka, own: OwnTopics, department: Department, poll: Poll) -> None:
     """One bad clock wrote the year 2099 into the cursor: rows that come later are found all the same."""
     running = poll(time_zone="UTC")

@@ -216,6 +216,8 @@ def test_keys_and_cursors_come_back_as_they_were(value: Any) -> None:
         (Decimal(1000), 10, None, Decimal(990)),
         ("20251202100000", 600, "%Y%m%d%H%M%S", "20251202095000"),
         ("v17", 600, None, "v17"),
+        (b"\x01\x05", 10, None, b"\x00\xfb"),
+        (b"\x00\x05", 10, None, b"\x00\x00"),
     ],
 )
 def test_the_overlap_is_in_the_cursors_own_units(cursor: Any, overlap: float, text_format: Any, wanted: Any) -> None:
