@@ -71,12 +71,21 @@ class Poller:
                 return
             with Memory(self._store) as memory:
                 memory.catch_up(self._journal)
-                look = Look(rows, producer, memory, self._mapping, self._decider, self._journal, self.duty, self._clock)
+                look = Look(
+                    rows,
+                    producer,
+                    memory,
+                    self._mapping,
+                    self._decider,
+                    self._journal,
+                    self.duty,
+                    self._clock,
+                    self._metrics,
+                )
                 self._look_until(stop, look, memory)
 
     def _look_until(self, stop: threading.Event, look: Look, memory: Memory) -> None:
         self.duty.enter("working")
-        look.counted = self._metrics
         retry_at = 0.0
         while not stop.is_set():
             if time.monotonic() >= retry_at:
@@ -114,6 +123,7 @@ class Look:
         journal: Journal,
         duty: Duty,
         clock: Clock,
+        metrics: PollerMetrics,
     ) -> None:
         self._rows = rows
         self._producer = producer
@@ -123,7 +133,7 @@ class Look:
         self._journal = journal
         self._duty = duty
         self._clock = clock
-        self.counted: PollerMetrics | None = None
+        self._metrics = metrics
 
     def follow(self, stop: threading.Event) -> None:
         """Work on the rows from ``overlap`` before the newest one known, to the end."""
@@ -207,8 +217,7 @@ class Look:
             return
         count = self._memory.count_unseen(number)
         withheld = count if count > deleted.limit else 0
-        if self.counted is not None:
-            self.counted.withheld.set(withheld)
+        self._metrics.withheld.set(withheld)
         if withheld:
             detail = f"对比少了 {count} 行，超过 deleted.limit {deleted.limit}，未发布；确认无误后调高它"
             log.warning("deletions_withheld", rows=count, limit=deleted.limit)
@@ -238,8 +247,7 @@ class Look:
             offsets = {number: sent.result(ACKNOWLEDGED_S).offset + 1 for number, sent in last.items()}
             self._memory.apply(changes, offsets)
             self._tell_rejects(changes)
-        if self.counted is not None:
-            self.counted.page_ended(decided.outcomes)
+        self._metrics.page_ended(decided.outcomes)
 
     @staticmethod
     def _tell_rejects(changes: Changes) -> None:
