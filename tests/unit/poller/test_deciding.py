@@ -57,10 +57,10 @@ def test_two_rows_of_one_key_stop_it() -> None:
 
 def test_a_row_too_large_for_kafka_is_rejected_and_kept_short() -> None:
     """Neither the event nor the record of its rejection may hold the others up."""
-    huge = decider().page([row(1, hospital="长" * 400_000)], NOTHING, NOW)
+    huge = decider().page([row(1, hospital="长" * 500_000)], NOTHING, NOW)
     record = huge.changes.rejects["1"]
     assert record is not None
-    assert "too large" in record["problems"][0]["problem"]
+    assert "larger than" in record["problems"][0]["problem"]
     assert len(record["row"]["hospital"]) < 1100
     assert huge.events == []
 
