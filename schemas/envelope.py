@@ -27,10 +27,10 @@ _NAMED = (*_REQUIRED, "dataschema", "division", "recordedtime", "traceparent", "
 class Envelope:
     """The context attributes of one event. Times are RFC 3339 text with an offset.
 
-    ``(source, id)`` is the identity; ``subject`` is the business key and the record key; ``division`` is a GB/T 2260
-    code; ``recordedtime`` is when Hongyan accepted the event (publication); ``follows`` is the id of the event that
-    this one corrects, recalls, revokes or removes. ``extensions`` holds any other attribute; ``receivers`` among them
-    names the only agencies that the event may go to.
+    ``(source, id, subject)`` is the identity; ``subject`` is the business key and the record key; ``division`` is a
+    GB/T 2260 code; ``recordedtime`` is when Hongyan accepted the event (publication); ``follows`` is the id of the
+    event that this one corrects, recalls, revokes or removes. ``extensions`` holds any other attribute; ``receivers``
+    among them names the only agencies that the event may go to.
     """
 
     id: str

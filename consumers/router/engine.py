@@ -204,13 +204,22 @@ class Router:
             sharing.setdefault(ledger, []).append(scope)
         reader = self._kafka.consumer(None, client_id=f"router-{self._slot}-restore")
         try:
-            return self._fold_to_end(reader, sharing)
+            return self._fold_to_end(reader, sharing, self._log_ends(sharing))
         finally:
             reader.close()
 
-    def _fold_to_end(self, reader: Consumer, sharing: dict[Partition, list[Scope]]) -> int:
+    def _log_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return where the ledger ends with what the last owner has under way: that is read too, once it has ended."""
+        admin = self._kafka.admin()
+        try:
+            return admin.log_ends(partitions)
+        finally:
+            admin.close()
+
+    def _fold_to_end(
+        self, reader: Consumer, sharing: dict[Partition, list[Scope]], ends: Mapping[Partition, int]
+    ) -> int:
         reader.assign(list(sharing))
-        ends = reader.end_offsets(list(sharing))
         beginnings = reader.beginning_offsets(list(sharing))
         for ledger, scopes in sharing.items():
             start = min(self._memory.checkpoint(scope) for scope in scopes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Protocol
 
@@ -12,6 +14,8 @@ from services.runtime.kafka.port import Record
 
 DIGEST_BYTES = 16
 _REQUIRED = ("id", "source", "type", "subject", "time")
+_TIMES = ("time", "recordedtime")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,21 @@ def read(record: Record, schemas: SchemaNames) -> Incoming | Unreadable:
     for name in _REQUIRED:
         if not attributes.get(name):
             return Unreadable(f"CloudEvents attribute missing: {name}")
+    for name in _TIMES:
+        if name in attributes and not _is_time(attributes[name]):
+            return Unreadable(f"CloudEvents attribute {name} is not RFC 3339 with an offset: {attributes[name]!r}")
     return _framing_problem(record, attributes, schemas) or _incoming(record, attributes)
+
+
+def _is_time(text: str) -> bool:
+    """Tell whether text is a date and time of RFC 3339: whoever reads it later need not guess its offset."""
+    if not _RFC_3339.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _framing_problem(record: Record, attributes: Mapping[str, str], schemas: SchemaNames) -> Unreadable | None:
@@ -69,5 +87,7 @@ def _incoming(record: Record, attributes: Mapping[str, str]) -> Incoming:
     value = record.value or b""
     content = blake2b(value, digest_size=DIGEST_BYTES)
     content.update(f"\0{attributes['type']}\0{attributes['subject']}".encode())
-    identity = blake2b(f"{attributes['source']}\0{attributes['id']}".encode(), digest_size=DIGEST_BYTES)
+    # With the business key: the same id under another key may lie in another partition, where nobody remembers it.
+    named = "\0".join((attributes["source"], attributes["id"], attributes["subject"]))
+    identity = blake2b(named.encode(), digest_size=DIGEST_BYTES)
     return Incoming(attributes, identity.digest(), content.digest())

@@ -20,6 +20,7 @@ from services.runtime.errors import (
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition, Record
 from services.runtime.settings import KafkaSettings
+from tests.conditions import eventually
 from tests.fakes.kafka import FakeKafka
 
 LIMIT_POLLS = 100
@@ -292,6 +293,24 @@ def test_a_transaction_is_visible_as_a_whole(cluster: Cluster) -> None:
     assert cluster.read_target() == ["A"]
     assert member.consumer.committed([Partition(cluster.source, 0)])[Partition(cluster.source, 0)].offset == 2
     member.consumer.close()
+    producer.close()
+
+
+def test_the_end_of_a_log_is_after_what_an_open_transaction_has_appended(cluster: Cluster) -> None:
+    """``log_ends``: a reader's end stops before the transaction; whoever reads to the log's end gets what it leaves."""
+    place = Partition(cluster.target, 0)
+    cluster.kafka.producer().send(cluster.target, key=b"k", value=b"before", partition=0).result(10)
+    producer = cluster.kafka.transactional_producer(f"{cluster.name}-ends")
+    admin, reader = cluster.kafka.admin(), cluster.kafka.consumer(None)
+    assert admin.log_ends([place]) == reader.end_offsets([place]) == {place: 1}
+    producer.begin()
+    producer.send(cluster.target, key=b"k", value=b"under way", partition=0)
+    eventually(lambda: admin.log_ends([place])[place] == 2, 10, "the record is appended")
+    assert reader.end_offsets([place])[place] == 1
+    producer.commit()
+    reader.close()
+    assert cluster.read_target() == ["before", "under way"]
+    admin.close()
     producer.close()
 
 

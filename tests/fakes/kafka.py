@@ -52,6 +52,7 @@ class FakeKafka:
         self.specs: dict[str, TopicSpec] = {}
         self.groups: dict[str, Group] = {}
         self.epochs: dict[str, int] = {}
+        self.open: dict[str, list[Partition]] = {}
         self.away = False
         self._ids = itertools.count()
 
@@ -87,6 +88,7 @@ class FakeKafka:
         """Make a transactional producer; it fences the one before."""
         self.check()
         self.epochs[transactional_id] = self.epochs.get(transactional_id, 0) + 1
+        self.open.pop(transactional_id, None)
         return FakeTransactionalProducer(self, transactional_id)
 
     def admin(self) -> FakeAdmin:
@@ -348,7 +350,9 @@ class FakeTransactionalProducer(FakeProducer):
     ) -> FakeSent:
         """Keep until the commit."""
         sent = FakeSent()
-        self._drafts.append((self._draft(topic, key, value, headers, partition, timestamp_ms), sent))
+        draft = self._draft(topic, key, value, headers, partition, timestamp_ms)
+        self._drafts.append((draft, sent))
+        self._cluster.open.setdefault(self._id, []).append(Partition(draft[0], draft[1]))
         return sent
 
     def send_offsets(self, offsets: Mapping[Partition, int], consumer: Consumer) -> None:
@@ -376,6 +380,7 @@ class FakeTransactionalProducer(FakeProducer):
 
     def _clear(self) -> None:
         self._open = False
+        self._cluster.open.pop(self._id, None)
         self._drafts.clear()
         self._offsets.clear()
 
@@ -416,6 +421,12 @@ class FakeAdmin:
     def cluster_id(self) -> str:
         """Return the cluster's id."""
         return f"fake-{id(self._cluster)}"
+
+    def log_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the length of each, with what open transactions will append."""
+        self._cluster.check()
+        under_way = [place for places in self._cluster.open.values() for place in places]
+        return {p: len(self._cluster.logs[p]) + under_way.count(p) for p in partitions}
 
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed."""

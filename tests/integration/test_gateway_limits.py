@@ -180,6 +180,8 @@ def test_sending_again_is_recognised_and_other_content_is_a_conflict(
     assert (again["partition"], again["offset"]) == (first["partition"], first["offset"])
     conflict = gateway.post(event("i1", beds=77))
     assert (conflict.status, conflict.body["errors"][0]["pointer"]) == (409, "/id")
+    reused = gateway.post(event("i1", certificate_no="（川）医广〔2025〕第0000077号"))
+    assert (reused.status, reused.body["errors"][0]["pointer"]) == (409, "/id")
     within = gateway.post([event("i2"), event("i2", beds=77)])
     assert (within.status, within.body["errors"][0]["pointer"]) == (409, "/1/id")
     assert published(kafka, own) == ["i1"]

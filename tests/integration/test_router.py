@@ -127,7 +127,7 @@ def test_a_correction_reaches_whoever_got_the_original(
 def test_the_same_event_again_is_routed_once_and_other_content_is_a_conflict(
     kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
 ) -> None:
-    """Identity is (source, id): a repetition changes nothing, other content goes to the dead letter."""
+    """Identity is (source, id, subject): a repetition changes nothing, other content goes to the dead letter."""
     events.publish(events.certificate("e1", 1))
     events.publish(events.certificate("e1", 1))
     events.publish(events.certificate("e1", 1, beds=999))
@@ -136,6 +136,19 @@ def test_the_same_event_again_is_routed_once_and_other_content_is_a_conflict(
     assert ids(kafka, topics.feed("market")) == ["e1"]
     letter = read_all(kafka, topics.deadletter("router"), 1)[0]
     assert "other content" in attribute(letter, "hongyan-reason")
+
+
+@pytest.mark.usefixtures("router")
+def test_one_id_under_several_business_keys_names_events_of_their_own(
+    kafka: Kafka, topics: Topics, events: TestEvents, ledger: Ledger
+) -> None:
+    """More keys than partitions, so two at least share one: what becomes of them does not hang on where they lie."""
+    count = EVENT_PARTITIONS + 1
+    events.publish(*(events.certificate("e1", number) for number in range(count)))
+    entries = [document(record) for record in ledger(count)]
+    assert {entry["verdict"] for entry in entries} == {"routed"}
+    assert len({entry["partition"] for entry in entries}) < count
+    assert ids(kafka, topics.feed("market")) == ["e1"] * count
 
 
 @pytest.mark.usefixtures("router")
@@ -152,12 +165,20 @@ def test_what_is_no_event_goes_to_the_dead_letter_and_never_stops_the_router(
     events.publish_raw(topic, good.value, good.key, headers | {"ce_type": REVOKED})
     events.publish_raw(topic, good.value, b"another key", headers)
     events.publish_raw(topic, None, good.key, headers)
+    events.publish_raw(topic, good.value, good.key, headers | {"ce_recordedtime": "2025-12-01T08:00:00"})
     events.publish(good)
-    assert len(ledger(7)) == 7
+    assert len(ledger(8)) == 8
     assert ids(kafka, topics.feed("market")) == ["good"]
     letters = read_all(kafka, topics.deadletter("router"), 1)
     reasons = " | ".join(attribute(letter, "hongyan-reason") for letter in letters)
-    for part in ("attribute missing", "wire format", "not in the registry", "but the event says", "record key"):
+    for part in (
+        "attribute missing",
+        "wire format",
+        "not in the registry",
+        "but the event says",
+        "record key",
+        "RFC 3339",
+    ):
         assert part in reasons
     assert {attribute(letter, "hongyan-original-topic") for letter in letters} == {topic}
 

@@ -15,6 +15,7 @@ from kafka.admin import (
     ConfigResource,
     ConfigResourceType,
     KafkaAdminClient,
+    OffsetSpec,
     ResourcePattern,
     ResourceType,
     UserScramCredentialUpsertion,
@@ -100,6 +101,13 @@ class KafkaPythonAdmin:
         """Return the cluster's id."""
         with wrapped("cluster_id"):
             return str(self.client.describe_cluster()["cluster_id"])
+
+    def log_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the offset after the last record of each, one of an open transaction included."""
+        latest = {TopicPartition(*partition): OffsetSpec.LATEST for partition in partitions}
+        with wrapped("log_ends"):
+            found = self.client.list_partition_offsets(latest) if latest else {}
+        return {Partition(*place): at.offset for place, at in found.items()}
 
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""

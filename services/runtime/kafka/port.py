@@ -233,6 +233,14 @@ class Admin(Protocol):
         """Return the cluster's id: state kept beside a log must not outlive it."""
         ...
 
+    def log_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the offset after the last record of each, one of an open transaction included.
+
+        A reader's ``end_offsets`` stops before an open transaction; whoever must have read what it will leave reads to
+        here, and waits meanwhile until it has ended.
+        """
+        ...
+
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""
         ...

@@ -13,7 +13,7 @@ import avro.schema
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from fastavro import parse_schema, schemaless_writer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import FRAME_BYTES, UndecodableValue
@@ -236,10 +236,26 @@ def evolutions(schema: Schema) -> list[Schema]:
     return [schema, added, wider, levels, fewer]
 
 
+def told_alike(own: Any, newest: Any) -> bool:
+    """Tell whether two readings say the same wherever both say something, however deep; null says nothing."""
+    if own is None or newest is None:
+        return True
+    if isinstance(own, dict) and isinstance(newest, dict):
+        return all(told_alike(own[name], newest[name]) for name in own.keys() & newest.keys())
+    if isinstance(own, list) and isinstance(newest, list):
+        return len(own) == len(newest) and all(map(told_alike, own, newest))
+    return bool(own == newest)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(policies(NESTED), policies(NESTED).map(lambda p: p | {"grant": [], "levels": ["public"]})))
+@example({"levels": ["public"], "grant": ["number", "deputy"], "mask": [], "drop": []})
 def test_readers_of_the_derived_schema_keep_working_when_the_full_one_evolves(fields: dict[str, Any]) -> None:
-    """Fields are added, widened and removed, and their levels change: the newest reads all that was written before."""
+    """Fields are added, widened and removed, and their levels change: the newest reads all that was written before.
+
+    In the example a record's type comes to be defined at a field that shows less of it: what the newest schema shows of
+    the old event is less, and none of it is another value.
+    """
     schemas, policy = StrictSchemas(), FieldPolicy.of(fields)
     redactor = Redactor(schemas, lambda _: policy)
     written = []
@@ -252,9 +268,7 @@ def test_readers_of_the_derived_schema_keep_working_when_the_full_one_evolves(fi
         own = read_by_avro(out, schema)
         if schema_id is not None and versions:
             newest = read_by_avro(out, schema, versions[-1])
-            assert {name: value for name, value in newest.items() if name in own and value is not None} == {
-                name: own[name] for name in newest if name in own and newest[name] is not None
-            }
+            assert told_alike(own, newest), (own, newest)
     assert all(reads(later, earlier) for earlier, later in pairwise(versions))
 
 
