@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import one_of
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -37,7 +38,9 @@ def gateway(configuration: Configuration, installation: Settings, processes: Pro
 def test_no_request_makes_the_gateway_fail(gateway: Running, mode: GenerationMode) -> None:
     """Valid and invalid requests by the document: every answer is one that the document describes."""
     document = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")
-    cases = document["/v1/events"]["POST"].as_strategy(generation_mode=mode)
+    operations = [found.ok() for found in document.get_all_operations()]
+    assert {"/v1/events", "/v1/deadletters", "/v1/catalogue"} <= {one.path for one in operations}
+    cases = one_of(*(one.as_strategy(generation_mode=mode) for one in operations))
     statuses: Counter[int] = Counter()
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -316,25 +315,3 @@ def test_without_the_issuers_keys_a_token_waits_and_keys_still_work(
     assert gateway.post(event("w2")).status == 202
     jwks(tmp_path, issuer)
     assert gateway.post(event("w3"), key=token(issuer)).status == 202
-
-
-def test_the_documented_curl_example_runs_as_written(gateway: Gateway, tmp_path: Path) -> None:
-    """Each command of the page's HTTP part that is marked to be run is run, with this gateway and key."""
-    page = (Path(__file__).parents[2] / "docs" / "publish.md").read_text(encoding="utf-8")
-    commands = [part.split("```")[0] for part in page.split("```sh run\n")[1:]]
-    assert len(commands) >= 4
-    sample = load_contracts().types[ISSUED].sample
-    (tmp_path / "event.json").write_text(json.dumps(event("2025-0001")))
-    (tmp_path / "batch.json").write_text(json.dumps([event("2025-0002"), event("2025-0003", beds=-1)]))
-    (tmp_path / "data.json").write_text(json.dumps(sample))
-    environment = {"GATEWAY": f"http://127.0.0.1:{gateway.port}", "KEY": KEY, "PATH": "/usr/bin:/bin"}
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (command, done.stdout, done.stderr)

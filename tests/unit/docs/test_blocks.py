@@ -1,0 +1,37 @@
+"""No command stands in the documentation unless something runs it, or it says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pages import OWN_TESTS, ROOT, Block, blocks, pages
+
+ALL = [block for page in pages() for block in blocks(page)]
+
+
+@pytest.mark.parametrize("block", ALL, ids=lambda block: block.place)
+def test_every_block_says_what_becomes_of_it(block: Block) -> None:
+    """Mark it `sh run`, or `sh skip WHY`; what is no command has a language of its own (text, json, sql …)."""
+    assert block.language, f"{block.place}: which language? (`text` for what is none)"
+    assert block.mode in {"", "run", "skip"}, f"{block.place}: run or skip?"
+    assert (block.mode == "skip") == bool(block.why), f"{block.place}: skip needs a reason, nothing else has one"
+    if block.language == "sh" and not block.mode:
+        assert block.page.name in OWN_TESTS, f"{block.place}: mark it `sh run`, or `sh skip WHY`"
+
+
+@pytest.mark.parametrize(("page", "test"), OWN_TESTS.items())
+def test_a_page_with_a_test_of_its_own_is_read_by_it(page: str, test: str) -> None:
+    """The test opens the page."""
+    assert f'"{page}"' in (ROOT / test).read_text(encoding="utf-8")
+
+
+def test_no_command_hides_in_a_block_of_text() -> None:
+    """A line that begins with the product's own command is a command."""
+    hidden = [b.place for b in ALL if b.language == "text" and any(_is_command(line) for line in b.text.splitlines())]
+    assert hidden == []
+
+
+def _is_command(line: str) -> bool:
+    return Path(line.split(maxsplit=1)[0] if line.strip() else "").name in {"hongyan", "curl", "make"}
