@@ -28,6 +28,7 @@ NAMES = (
     "start",
     "facts",
     "rebuild",
+    "imports",
 )
 
 

@@ -6,10 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from pydantic import SecretStr
 
 from bench.facts import SHAPES, SOURCE, database
 from bench.results import Result
-from bench.stack import peak_mb, wait_for
+from bench.stack import peak_until_end, wait_for
 from producers.files.importing import derived_id
 from producers.simulation.month import MonthMaker
 from schemas.codec import Codec
@@ -70,11 +68,7 @@ def _measure(settings: Settings, dsn: str, supervisor: Supervisor) -> list[Resul
     wait_for(lambda: _counted(dsn) >= published, LIMIT_S)
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "hongyan", "statistics", "rebuild"], env=environment)
-    peak, pause = 0.0, threading.Event()
-    while process.poll() is None:
-        with suppress(OSError, StopIteration):
-            peak = max(peak, peak_mb(process.pid))
-        pause.wait(0.2)
+    peak = peak_until_end(process)
     seconds = round(time.monotonic() - began, 1)
     done = process.returncode == 0
     bar = f"{MONTHS} months, {published} events, within {BAR_S} s, compared and switched"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -93,3 +95,13 @@ def peak_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1000
+
+
+def peak_until_end(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process to end, and return the peak of its resident memory, in MB."""
+    peak, pause = 0.0, threading.Event()
+    while process.poll() is None:
+        with suppress(OSError, StopIteration):
+            peak = max(peak, peak_mb(process.pid))
+        pause.wait(0.2)
+    return peak

@@ -4,7 +4,8 @@
 ``sh skip WHY``     not run here, for a reason that is given
 ``sh``              run by the page's own test (:data:`OWN_TESTS`), which needs other servers or a copy of the project
 
-``python run`` is run likewise.
+``python run`` is run likewise. In a page with a test of its own the mark may be the name that its test finds a block by
+(``python flask``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ OWN_TESTS = {
     "extend.md": "tests/unit/catalogue/test_catalogue.py",
     "outbox.md": "tests/integration/test_outbox_doc.py",
     "poller.md": "tests/integration/test_poller_doc.py",
+    "pull.md": "tests/integration/test_pull_doc.py",
+    "receive.md": "tests/unit/docs/test_receive_page.py",
+    "report.md": "tests/e2e/test_demo.py",
+    "statistics.md": "tests/integration/test_statistics_doc.py",
+    "subscribe.md": "tests/e2e/test_subscribe_doc.py",
 }
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -146,6 +146,8 @@ class Installation:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def _told(up: subprocess.Popen[bytes]) -> Mapping[str, Any]:

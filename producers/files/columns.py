@@ -38,6 +38,7 @@ class Columns:
         """Raise InvalidError that names the columns that are no field, and those that name one field twice."""
         known = dict(_known(contract))
         self.header = header
+        self._width = max((number for number, name in enumerate(header, start=1) if name), default=0)
         self._targets = [known.get(name) if name and name not in REASON_COLUMNS else None for name in header]
         unknown = [name for name in header if name and name not in known and name not in REASON_COLUMNS]
         if unknown:
@@ -50,7 +51,10 @@ class Columns:
             raise _refused(f"列名重复 (columns named twice): {'、'.join(doubled)}")
 
     def split(self, values: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return (attributes, data). An empty cell is a field not given; raises InvalidError for a cell too many."""
+        """Return (attributes, data). An empty cell is a field not given; raises InvalidError for another width."""
+        if len(values) < self._width:
+            detail = f"只有 {len(values)} 格，表头有 {self._width} 列：空的也要有逗号 (fewer cells than columns)"
+            raise InvalidError([FieldProblem("", detail)])
         if len(values) > len(self.header) and any(values[len(self.header) :]):
             detail = "比表头多出单元格，值里有逗号的要加引号 (more cells than columns; quote what holds a comma)"
             raise InvalidError([FieldProblem("", detail)])

@@ -19,10 +19,11 @@ from producers.files.reading import Row, read_rows
 from producers.publishing import Prepared
 from schemas.contracts import EventContract
 from services.runtime.errors import FieldProblem, InvalidError
-from services.runtime.kafka.port import Sent
+from services.runtime.kafka.port import Partition, Sent
 
 CHUNK = 4000
 ACKNOWLEDGE_S = 30.0
+Span = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class Importer:
         self._publisher = publisher
         self._contract = contract
         self._columns = Columns(contract, ())
+        self.placed: dict[Partition, Span] = {}
+        """The offsets that the events have, from the first to the last, by partition."""
 
     def run(self, path: Path, rejects: Path, on_progress: Callable[[Tally], None]) -> Tally:
         """Import a file; raises InvalidError when it can't be read, UnavailableError when Kafka is away.
@@ -66,15 +69,23 @@ class Importer:
                 for chunk in _chunks(self._rows(path, rejected)):
                     sent = [one for row in chunk if (one := self._send(row, tally, rejected)) is not None]
                     # One chunk is prepared while the one before it is acknowledged: at most two are ever in memory.
-                    _await(under_way)
+                    self._await(under_way)
                     under_way = sent
                     on_progress(tally)
             except InvalidError as error:
                 rejected.write(0, (), error.problems)
                 raise
             finally:
-                _await(under_way)
+                self._await(under_way)
         return tally
+
+    def _await(self, sent: Sequence[Sent]) -> None:
+        """Wait for the acknowledgements; raises UnavailableError."""
+        for one in sent:
+            placed = one.result(ACKNOWLEDGE_S)
+            partition, offset = Partition(placed.topic, placed.partition), placed.offset
+            first, last = self.placed.get(partition, (offset, offset))
+            self.placed[partition] = min(first, offset), max(last, offset)
 
     def _rows(self, path: Path, rejected: Rejects) -> Iterator[Row]:
         rows = read_rows(path)
@@ -103,12 +114,6 @@ class Importer:
         return self._publisher.prepare(self._contract.type, data, **attributes)
 
 
-def _await(sent: Sequence[Sent]) -> None:
-    """Wait for the acknowledgements; raises UnavailableError."""
-    for one in sent:
-        one.result(ACKNOWLEDGE_S)
-
-
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     for row in rows:
@@ -120,27 +125,35 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
+def draft_of(rejects: Path) -> Path:
+    """Return where a rejects file is written before it takes the place of an earlier one."""
+    return rejects.with_name(rejects.name + ".new")
+
+
 class Rejects:
     """The rejects file: what is wrong, row by row and field by field, with the row itself. Made only when needed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._draft = draft_of(path)
         self.header: Sequence[str] = ()
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Rejects:
-        self._path.unlink(missing_ok=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+            self._draft.replace(self._path)
+        elif kind is None:
+            self._path.unlink(missing_ok=True)  # an earlier run's: nothing is rejected any more
 
     def write(self, number: int, values: Sequence[str], problems: Sequence[FieldProblem]) -> None:
         """Write one line for each thing that is wrong with a row."""
         kept = [number for number, name in enumerate(self.header) if name not in REASON_COLUMNS]
         if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8-sig", newline="")
+            self._file = self._draft.open("w", encoding="utf-8-sig", newline="")
             csv.writer(self._file).writerow([*REASON_COLUMNS, *(self.header[n] for n in kept)])
         writer = csv.writer(self._file)
         row = [values[n] if n < len(values) else "" for n in kept]

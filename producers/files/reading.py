@@ -23,9 +23,12 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise _unreadable(path, f"应为 {' '.join(FILE_KINDS)}，其他格式请另存 (save it as one of these)")
     try:
         rows = _xlsx(path) if _is_xlsx(path) else _csv(path)
-        number, header = next(rows, (1, []))
-        yield number, _header(header)
-        yield from rows
+        number, cells = next(rows, (1, []))
+        header = _header(cells)
+        yield number, header
+        for number, values in rows:
+            # A sheet does not keep the empty cells at the end of a row; in a CSV file a short row has lost some.
+            yield number, [*values, *[""] * (len(header) - len(values))] if _is_xlsx(path) else values
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise _unreadable(path, str(error)) from error
 
@@ -48,10 +51,16 @@ def _is_xlsx(path: Path) -> bool:
 
 def _csv(path: Path) -> Iterator[Row]:
     with path.open(encoding=_encoding(path), newline="") as file:
-        reader = csv.reader(file)
-        for values in reader:
-            if any(values):
-                yield reader.line_num, values
+        reader = csv.reader(file, strict=True)
+        first = 1
+        try:
+            for values in reader:
+                if any(values):
+                    yield reader.line_num, values
+                first = reader.line_num + 1
+        except csv.Error as error:
+            detail = "引号不成对，或引号后还有文字 (a quote that is not closed, or text behind a closing one)"
+            raise ValueError(f"从第 {first} 行起 (from row {first} on): {detail}: {error}") from error
 
 
 def _xlsx(path: Path) -> Iterator[Row]:

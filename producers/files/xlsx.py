@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, time
@@ -27,7 +28,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
 from openpyxl.xml.functions import iterparse
 
-BROKEN = (ParseError, BadZipFile, InvalidFileException, KeyError, IndexError, AttributeError)
+BROKEN = (ParseError, BadZipFile, zlib.error, EOFError, InvalidFileException, KeyError, IndexError, AttributeError)
 """What a file that is no workbook, or a broken one, may raise."""
 MAX_UNPACKED_BYTES = 16 * 1024**3
 # A spreadsheet's numbers have 15 digits; what was longer has lost the others.

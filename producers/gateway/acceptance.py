@@ -45,10 +45,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An event that stands on the log; ``repeated`` tells that it did so before this request."""
+    """An event that stands on the log since ``recordedtime``; ``repeated`` tells that it did before this request."""
 
     prepared: Prepared
     placed: Placed
+    recordedtime: str
     repeated: bool = False
 
 
@@ -113,7 +114,9 @@ class Acceptance:
         fresh = [event for event, before in zip(prepared, seen, strict=True) if before is None]
         placed = iter(await self._append(fresh)) if fresh else iter(())
         return [
-            Accepted(event, before.placed, repeated=True) if before else self._answer(event, next(placed))
+            Accepted(event, before.placed, before.recordedtime, repeated=True)
+            if before
+            else self._answer(event, next(placed))
             for event, before in zip(prepared, seen, strict=True)
         ]
 
@@ -122,8 +125,9 @@ class Acceptance:
             return Refused(503, [FieldProblem("", AWAY)])
         if isinstance(outcome, RecordTooLargeError):
             return Refused(413, [FieldProblem("/data", f"{TOO_LARGE} ({len(event.value)} bytes)")])
-        self._remembered.add(identity_of(event), Seen(digest_of(event), outcome))
-        return Accepted(event, outcome)
+        recorded = event.attributes["recordedtime"]
+        self._remembered.add(identity_of(event), Seen(digest_of(event), outcome, recorded))
+        return Accepted(event, outcome, recorded)
 
     async def _append(self, events: Sequence[Prepared]) -> list[_Outcome]:
         """Return where each came to stand, or that it is too large, None for what was not acknowledged in time.

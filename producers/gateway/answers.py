@@ -69,7 +69,7 @@ def _one(index: int, event: Parsed, outcome: Outcome) -> dict[str, Any]:
         "status": 202,
         "source": attributes["source"],
         "subject": attributes["subject"],
-        "recordedtime": attributes["recordedtime"],
+        "recordedtime": outcome.recordedtime,
         "topic": placed.topic,
         "partition": placed.partition,
         "offset": placed.offset,

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from producers.gateway.description import catalogue_description
 from schemas.contracts import Contracts
 from services.catalogue.entry import entry_of, summary_of
 from services.runtime.errors import NotFoundError
@@ -19,7 +20,7 @@ def catalogue_routes(contracts: Contracts) -> APIRouter:
     def types() -> dict[str, Any]:
         return {"types": [summary_of(contract) for _, contract in sorted(contracts.types.items())]}
 
-    @routes.get("/{event_type}")
+    @routes.get("/{event_type}", openapi_extra=catalogue_description())
     def one_type(event_type: str) -> dict[str, Any]:
         contract = contracts.types.get(event_type)
         if contract is None:

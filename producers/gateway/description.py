@@ -96,6 +96,11 @@ def dead_letters_description() -> dict[str, Any]:
     return {"security": [{"bearer": []}], "responses": answers}
 
 
+def catalogue_description() -> dict[str, Any]:
+    """Return the OpenAPI of one type's entry."""
+    return {"responses": {"404": _answer("没有这个事件类型 (unknown event type)", "application/problem+json", PROBLEM)}}
+
+
 def _event(contracts: Contracts) -> dict[str, Any]:
     text = {"type": "string", "minLength": 1, "maxLength": 1024}
     return {

@@ -16,7 +16,7 @@ from services.runtime.errors import FieldProblem, HongyanError, InvalidError, To
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 FRAMED_AVRO = {"application/vnd.confluent.avro", "application/avro", "avro/binary"}
-_ENVELOPE_ONLY = {"data", "data_base64", "datacontenttype", "specversion"}
+_ENVELOPE_ONLY = {"data", "data_base64", "datacontenttype"}
 
 DecodeAvro = Callable[[str, bytes], dict[str, Any]]
 
@@ -94,7 +94,6 @@ def _structured(event: object, pointer: str, decode: DecodeAvro) -> Parsed:
 
 def _binary(kind: str, headers: Mapping[str, str], body: bytes, decode: DecodeAvro) -> Parsed:
     attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
-    attributes.pop("specversion", None)
     return Parsed(attributes, _data(kind, attributes.get("type", ""), body, decode, ""))
 
 

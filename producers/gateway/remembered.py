@@ -18,10 +18,11 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An accepted event: the digest of its content, and where it stands."""
+    """An accepted event: the digest of its content, where it stands, and when it was recorded."""
 
     digest: bytes
     placed: Placed
+    recordedtime: str
 
 
 def identity_of(event: Prepared) -> Identity:

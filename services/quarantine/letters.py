@@ -101,6 +101,13 @@ class DeadLetters:
             raise NotFoundError(f"没有死信 {stage}/{offset} (no such dead letter)")
         return found
 
+    def since(self, stage: str, at_ms: int) -> Iterator[Letter]:
+        """Yield a stage's letters of records that are not older than a time; raises UnavailableError."""
+        found = scan(
+            self._kafka, [Partition(self._topics.deadletter(stage), 0)], since_ms=at_ms, client_id="deadletters"
+        )
+        return (_letter(stage, record) for record in found)
+
     def corrections(self) -> dict[str, dict[str, Any]]:
         """Return every correction by the number of its letter."""
         records = self._read(self._topics.control_corrections)

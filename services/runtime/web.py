@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from services.runtime.errors import (
     ConflictError,
@@ -34,6 +35,7 @@ from services.runtime.probes import Health
 log = structlog.get_logger()
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+CLIENT_GONE = 499
 
 _TITLES = {
     400: "请求不正确 (Bad request)",
@@ -121,6 +123,10 @@ def new_app(
         found = problem(error.status_code, str(error.detail))
         found.headers.update(error.headers or {})
         return found
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_GONE)  # nobody reads it; it keeps an everyday thing from being an error
 
     @app.exception_handler(Exception)
     def _unforeseen(_request: Request, error: Exception) -> JSONResponse:

@@ -80,6 +80,18 @@ def test_an_accepted_event_stands_where_the_answer_says(kafka: Kafka, own: OwnTo
     assert attribute(record, "ce_source") == SOURCE
 
 
+def test_another_version_of_cloudevents_is_refused_by_name(post: Post) -> None:
+    """In each of the three forms; what another version means by its fields is not ours to guess."""
+    old = event() | {"specversion": "0.3"}
+    sample = load_contracts().types[ISSUED].sample
+    status, told = post(old)
+    assert (status, pointers(told)) == (422, {"/specversion"})
+    status, told = post([event("v2"), old], BATCH)
+    assert (status, pointers(told)) == (422, {"/1/specversion"})
+    status, told = post(sample, "application/json", ce_id="v3", ce_type=ISSUED, ce_specversion="0.3")
+    assert (status, pointers(told)) == (422, {"/specversion"})
+
+
 def test_binary_and_batch_and_avro_come_in_too(kafka: Kafka, own: OwnTopics, post: Post, events: TestEvents) -> None:
     """All three forms of the HTTP binding, with JSON or Avro data, end as the same kind of record."""
     sample = load_contracts().types[ISSUED].sample

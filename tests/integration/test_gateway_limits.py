@@ -136,7 +136,8 @@ def test_a_department_may_speak_only_for_its_divisions(
     assert gateway.post(event("d4", reviewer_division="510104")).status == 202
     assert gateway.post(event("d5", ACCEPTED, division="510700")).status == 202
     assert gateway.post(event("d6", ACCEPTED, division="510100")).status == 403
-    assert published(kafka, own) == ["d4"]
+    # The first was a question whether the rule is known yet; before that it may well have been taken.
+    assert [taken for taken in published(kafka, own) if taken != "d0"] == ["d4"]
 
 
 def test_too_fast_is_429_and_says_when_to_come_again(gateway: Gateway, department: Department) -> None:
@@ -176,7 +177,8 @@ def test_sending_again_is_recognised_and_other_content_is_a_conflict(
     first = gateway.post(event("i1")).body["events"][0]
     again = gateway.post(event("i1")).body["events"][0]
     assert again["repeated"] is True
-    assert (again["partition"], again["offset"]) == (first["partition"], first["offset"])
+    standing = ("partition", "offset", "recordedtime")
+    assert [again[name] for name in standing] == [first[name] for name in standing]
     conflict = gateway.post(event("i1", beds=77))
     assert (conflict.status, conflict.body["errors"][0]["pointer"]) == (409, "/id")
     reused = gateway.post(event("i1", certificate_no="（川）医广〔2025〕第0000077号"))

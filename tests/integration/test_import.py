@@ -7,9 +7,11 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from click.testing import Result
 from openpyxl import Workbook
 from typer.testing import CliRunner
 
@@ -21,7 +23,9 @@ from schemas.topics import Topics
 from services.runtime.errors import InvalidError
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings, as_environment
+from tests.conditions import eventually
 from tests.events import ACCEPTED, attribute, read_all
+from tests.processes import Processes
 
 pytestmark = pytest.mark.servers
 
@@ -112,6 +116,73 @@ def test_one_command_takes_files_named_by_their_types(
     assert done.exit_code == 0, done.output
     assert [orjson.loads(line)["accepted"] for line in done.stdout.splitlines()] == [3, 3]
     assert len(ids(kafka, topics)) == 6
+
+
+@pytest.fixture
+def command(installation: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run ``hongyan import`` on this test's topics."""
+    for name, value in as_environment(installation).items():
+        monkeypatch.setenv(name, value)
+    return lambda *words: CliRunner().invoke(app, ["import", *map(str, words)])
+
+
+def test_a_row_that_stands_on_the_log_with_other_content_is_told(
+    command: Callable[..., Result], processes: Processes, installation: Settings, tmp_path: Path
+) -> None:
+    """The same key and time with another name: the first stands, and who imports is told which file has how many."""
+    processes.start("router", installation)
+    first = written(tmp_path / "first.csv", rows(5), "utf-8")
+    changed = [row | {"department_name": "合成改名局"} if n < 2 else row for n, row in enumerate(rows(5))]
+    second = written(tmp_path / "second.csv", changed, "utf-8")
+    done = eventually(lambda: (found := told(command(first, "--type", ACCEPTED, "--json")))["conflicts"] == 0 and found)
+    assert done["accepted"] == 5
+    again = command(second, first, "--type", ACCEPTED, "--json")
+    assert again.exit_code == 3
+    assert [orjson.loads(line)["conflicts"] for line in again.stdout.splitlines()] == [2, 0]
+    assert "second.csv: 冲突 2" in again.stderr
+    alone = command(first, "--type", ACCEPTED)
+    assert (alone.exit_code, "冲突" in alone.output) == (0, False)
+
+
+def told(done: Result) -> dict[str, Any]:
+    """Return what the command said of its one file."""
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    return found
+
+
+def test_the_file_itself_is_never_its_rejects_file(command: Callable[..., Result], tmp_path: Path) -> None:
+    """Under any name, and no other file of the same command either; every file is still as it was."""
+    file = written(tmp_path / "a.csv", rows(1), "utf-8")
+    other = written(tmp_path / "a.csv.rejects.csv", rows(2), "utf-8")
+    (tmp_path / "link.csv").symlink_to(file)
+    before = file.read_bytes(), other.read_bytes()
+    for words in ((file, "--rejects", file), (file, "--rejects", tmp_path / "link.csv"), (file, other)):
+        refused = command(*words, "--type", ACCEPTED)
+        assert refused.exit_code == 2
+        assert "拒收文件" in refused.output
+    assert (file.read_bytes(), other.read_bytes()) == before
+
+
+def test_rejects_take_the_place_of_earlier_ones_when_they_are_whole(
+    command: Callable[..., Result], tmp_path: Path
+) -> None:
+    """A mended file leaves none; a file that breaks off says so in words that fit, and as row 0."""
+    kept = tmp_path / "a.csv.rejects.csv"
+    file = written(tmp_path / "a.csv", [row | {"handling": "?"} for row in rows(1)], "utf-8")
+    assert command(file, "--type", ACCEPTED).exit_code == 3
+    assert "handling" in kept.read_text("utf-8-sig")
+    written(file, rows(1), "utf-8")
+    assert command(file, "--type", ACCEPTED).exit_code == 0
+    assert not kept.exists()
+    file.write_text(file.read_text("utf-8") + '"never closed\n', "utf-8")
+    broken = command(file, "--type", ACCEPTED)
+    assert broken.exit_code == 1
+    assert "从第 3 行起" in broken.stderr
+    assert "先改好文件" in broken.stderr
+    assert "simply run it again" not in broken.stderr
+    assert kept.read_text("utf-8-sig").splitlines()[1].startswith("0,file,")
+    assert not kept.with_name(kept.name + ".new").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"a,a\n1,2\n", b"\x00\xff\xfe,\x81\n"])

@@ -92,6 +92,14 @@ def test_a_row_with_more_cells_than_columns_is_refused() -> None:
         columns.split(["SYN-1", "局", "处"])
 
 
+def test_a_row_with_fewer_cells_than_columns_is_refused() -> None:
+    """It has been cut, or lost a comma; columns without a name may be missing."""
+    columns = Columns(TYPES[ACCEPTED], ["project_no", "department_name", ""])
+    assert columns.split(["SYN-1", ""])[1] == {"project_no": "SYN-1"}
+    with pytest.raises(InvalidError, match="只有 1 格，表头有 2 列"):
+        columns.split(["SYN-1"])
+
+
 def test_what_should_be_json_and_is_not_is_named() -> None:
     """By its field."""
     with pytest.raises(InvalidError, match="/data/systems: 应为 JSON"):

@@ -48,7 +48,7 @@ def test_cells_of_a_spreadsheet_are_text_as_in_a_csv_file(tmp_path: Path) -> Non
     book.save(tmp_path / "a.xlsx")
     assert list(read_rows(tmp_path / "a.xlsx"))[1:] == [
         (2, ["2025-12-02", "2025-12-02T09:05:00", "3", "2.5", "true"]),
-        (4, ["x", "", "z"]),
+        (4, ["x", "", "z", "", ""]),
     ]
     assert count_rows(tmp_path / "a.xlsx") == 3
     shared = write_shared(tmp_path / "b.xlsx", [["名称", "b"], ["<局> & 处", ""], ["", "2"]])
@@ -65,6 +65,15 @@ def test_a_number_that_a_spreadsheet_has_cut_is_refused(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(InvalidError, match=r"A2: 数字超过 15 位"):
         list(read_rows(tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize("rows", ['1,"x\n2,y\n', '1,"x\n2,"y"\n', '1,"x"y\n'])
+def test_a_quote_that_swallows_rows_is_refused_with_the_row_that_it_begins_in(rows: str, tmp_path: Path) -> None:
+    """Never closed, closed by another row's quote, or with text behind it: nothing after it can be trusted."""
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n0,z\n" + rows, encoding="utf-8")
+    with pytest.raises(InvalidError, match=r"a\.csv .*从第 3 行起 .*引号不成对"):
+        list(read_rows(path))
 
 
 def test_what_is_no_workbook_or_a_cut_one_is_said_to_be_one(tmp_path: Path) -> None:
