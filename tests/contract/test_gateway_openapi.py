@@ -23,7 +23,7 @@ from tests.processes import Processes, Running
 
 pytestmark = pytest.mark.servers
 KEY = "hyk_test"
-EXAMPLES = 120
+EXAMPLES = 60
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
