@@ -426,3 +426,19 @@ def test_ensuring_a_topic_twice_leaves_it_as_it_is(cluster: Cluster) -> None:
     admin.ensure_topics([TopicSpec(cluster.source, 2)])
     assert cluster.source in admin.list_topics()
     admin.close()
+
+
+def test_the_bounds_of_a_topic_that_is_a_moment_old_are_known(cluster: Cluster) -> None:
+    """A reader that asked about others before finds a new one, too."""
+    reader, admin = cluster.kafka.consumer(None), cluster.kafka.admin()
+    try:
+        reader.assign([Partition(cluster.source, 0)])
+        assert reader.end_offsets([Partition(cluster.source, 0)])
+        for number in range(3):
+            young = Partition(f"{cluster.name}.young.{number}", 0)
+            admin.ensure_topics([TopicSpec(young.topic, 1)])
+            assert (reader.beginning_offsets([young]), reader.end_offsets([young])) == ({young: 0}, {young: 0})
+            admin.delete_topics([young.topic])
+    finally:
+        reader.close()
+        admin.close()

@@ -94,7 +94,7 @@ def test_a_demonstration_that_is_interrupted_leaves_nothing(start: Start, how: s
 def test_a_demonstration_that_is_killed_takes_everything_along(start: Start) -> None:
     """SIGKILL leaves no time to clean up: the processes end all the same, and only the folder is left."""
     process = start("--no-month")
-    eventually(lambda: runs(process, "kafka.Kafka"), 60)
+    eventually(lambda: runs(process, "gateway"), 90)
     members, folder = family(process), Path(eventually(lambda: folder_of(process)))
     process.kill()
     eventually(lambda: not [one for one in members if one.is_running()], 30)

@@ -49,12 +49,14 @@ def follower(kafka: Kafka, own: OwnTopics) -> Iterator[ControlFollower]:
 
 
 def kept(installation: Settings) -> list[Any]:
-    """Return everything that is kept of grants."""
-    with psycopg.connect(dsn_of(installation.database)) as connection:
-        return [
-            connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
-            for table in ("subscription", "subscription_version", "decision", "control_outbox")
-        ]
+    """Return everything that is kept of grants, once what was decided before is on its way to the routers."""
+    with psycopg.connect(dsn_of(installation.database), autocommit=True) as connection:
+
+        def rows(table: str) -> list[Any]:
+            return connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall()
+
+        eventually(lambda: not rows("control_outbox"), 20, "an empty outbox")
+        return [rows(table) for table in ("subscription", "subscription_version", "decision")]
 
 
 def test_a_grant_goes_its_whole_way_by_commands(portal: Portal, follower: ControlFollower) -> None:

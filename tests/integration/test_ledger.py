@@ -109,7 +109,7 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
         configuration.subscription(f"s-{name}", name, [ISSUED])
     department = {"id": "health", "name": "省卫生健康委", "source": SOURCE, "types": [ISSUED]}
     publisher = desk.ask("/v1/departments", body=department)[1]["key"]
-    body = {"id": PULLER, "name": "市监局", "division": "510100", "sink": "http://127.0.0.1:9/"}
+    body = {"id": PULLER, "name": "市监局", "division": "510000", "sink": "http://127.0.0.1:9/"}
     assert desk.ask("/v1/agencies", body=body)[0] == 201
     key = desk.ask(f"/v1/agencies/{PULLER}/access/keys", body={"reason": "test"})[1]["key"]
     assert desk.ask(f"/v1/agencies/{PULLER}/access/channel", body={"channel": "pull", "reason": "t"})[0] == 200

@@ -301,7 +301,7 @@ def test_what_cannot_be_read_is_put_aside_and_the_rest_counted(
 ) -> None:
     """A record that is no event goes to the dead letter with its reason and place, and stops nothing."""
     good = events.make(event_id="good")
-    publish(kafka, topics, [Made(b"k", b"no avro", good.headers), Made(b"k", b"", ()), good])
+    publish(kafka, topics, [Made(good.key, b"no avro", good.headers), Made(b"k", b"", ()), good])
     with counting.instance():
         eventually(lambda: passed(database_dsn) == 3, 30)
     assert count(database_dsn) == 1

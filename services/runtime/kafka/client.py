@@ -51,6 +51,7 @@ SESSION_TIMEOUT_MS = 10_000
 HEARTBEAT_MS = 500
 JOIN_WAIT_MS = 3_000
 METADATA_AGE_MS = 2_000
+LEARNING_ATTEMPTS = 5
 TRANSACTION_TIMEOUT_MS = 30_000
 # Bounds what one poll may hold in memory, whatever the backlog.
 FETCH_MAX_BYTES = 4 * 1024 * 1024
@@ -226,9 +227,7 @@ class KafkaPythonConsumer:
 
     def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the first offset still kept of each."""
-        with wrapped("beginning_offsets"):
-            found = self.client.beginning_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
-        return {Partition(*tp): offset for tp, offset in found.items()}
+        return self._offsets("beginning_offsets", self.client.beginning_offsets, partitions)
 
     def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """Return the first offset whose record is not older than this time; a partition without one is left out."""
@@ -240,9 +239,22 @@ class KafkaPythonConsumer:
 
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the offset after the last committed record of each (read committed)."""
-        with wrapped("end_offsets"):
-            found = self.client.end_offsets([_tp(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS)
-        return {Partition(*tp): offset for tp, offset in found.items()}
+        return self._offsets("end_offsets", self.client.end_offsets, partitions)
+
+    def _offsets(
+        self, what: str, ask: Callable[..., dict[TopicPartition, int]], partitions: Collection[Partition]
+    ) -> dict[Partition, int]:
+        """Ask for offsets. Of a topic that is a moment old the library knows none, and answers with a KeyError."""
+        wanted = [_tp(p) for p in partitions]
+        for _ in range(LEARNING_ATTEMPTS):
+            with wrapped(what):
+                try:
+                    found = ask(wanted, timeout_ms=CALL_TIMEOUT_MS)
+                except KeyError:
+                    self.client.topics()
+                else:
+                    return {Partition(*tp): offset for tp, offset in found.items()}
+        raise KafkaUnavailableError(f"{what}: not every topic of {sorted({tp.topic for tp in wanted})} is known yet")
 
     def close(self) -> None:
         """Leave the group."""
