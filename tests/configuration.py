@@ -28,6 +28,10 @@ class Configuration:
         self._topics = topics
         self._sealer = Sealer(settings.security)
 
+    def close(self) -> None:
+        """Close the producer, which would look for its broker for ever."""
+        self._producer.close()
+
     def agency(
         self,
         agency: str,

@@ -7,7 +7,7 @@ import secrets
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -169,15 +169,17 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 @pytest.fixture
-def configuration(kafka: Kafka, own: OwnTopics, installation: Settings) -> Configuration:
+def configuration(kafka: Kafka, own: OwnTopics, installation: Settings) -> Iterator[Configuration]:
     """Write agencies, subscriptions and departments to the test's control topics."""
-    return Configuration(kafka, own, installation)
+    with closing(Configuration(kafka, own, installation)) as found:
+        yield found
 
 
 @pytest.fixture
-def events(kafka: Kafka, own: OwnTopics, installation: Settings) -> TestEvents:
+def events(kafka: Kafka, own: OwnTopics, installation: Settings) -> Iterator[TestEvents]:
     """Publish a department's events by the product's own way in."""
-    return TestEvents(kafka, own, installation)
+    with closing(TestEvents(kafka, own, installation)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,10 @@ class TestEvents:
         )
         self._producer = kafka.producer()
 
+    def close(self) -> None:
+        """Close the producer, which would look for its broker for ever."""
+        self._producer.close()
+
     def prepare(self, kind: str, event_id: str, source: str = SOURCE, follows: str = "", **changes: Any) -> Prepared:
         """Return an event made of the type's sample and some changes."""
         data = {**load_contracts().types[kind].sample, **changes}

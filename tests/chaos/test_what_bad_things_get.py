@@ -74,13 +74,13 @@ def world(registry_url: str) -> Iterator[World]:
             with closing(kafka.admin()) as admin:
                 admin.ensure_topics([*topics.base_specs(load_contracts().domains()), *topics.agency_specs(AGENCY)])
             receiver = ScriptedReceiver()
-            configuration = Configuration(kafka, topics, settings)
-            configuration.agency(AGENCY, receiver.url)
-            configuration.subscription("all", AGENCY, [ISSUED])
-            events = TestEvents(kafka, topics, settings)
+            with closing(Configuration(kafka, topics, settings)) as configuration:
+                configuration.agency(AGENCY, receiver.url)
+                configuration.subscription("all", AGENCY, [ISSUED])
             processes.start("router", settings)
             processes.start("pusher", settings)
-            yield World(broker, settings, processes, kafka, topics, events, receiver)
+            with closing(TestEvents(kafka, topics, settings)) as events:
+                yield World(broker, settings, processes, kafka, topics, events, receiver)
             receiver.close()
         finally:
             processes.end()

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -62,7 +63,8 @@ def test_while_kafka_stands_still_memory_does_not_grow_and_callers_are_told(
         admin = kafka.admin()
         admin.ensure_topics(topics.base_specs(load_contracts().domains()))
         admin.close()
-        Configuration(kafka, topics, own).department("health", SOURCE, KEY, [ISSUED])
+        with closing(Configuration(kafka, topics, own)) as configuration:
+            configuration.department("health", SOURCE, KEY, [ISSUED])
         gateway = processes.start("gateway", own)
         eventually(lambda: post(gateway, "before", BATCH)[0] == 202, 30)
         broker.signal(signal.SIGSTOP)

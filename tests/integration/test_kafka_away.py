@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_while_kafka_is_away_nothing_is_accepted(installation: Settings, tmp_pat
         admin = kafka.admin()
         admin.ensure_topics(topics.base_specs(load_contracts().domains()))
         admin.close()
-        Configuration(kafka, topics, own).department("health", SOURCE, KEY, [ISSUED])
+        with closing(Configuration(kafka, topics, own)) as configuration:
+            configuration.department("health", SOURCE, KEY, [ISSUED])
         gateway = processes.start("gateway", own)
         assert eventually(lambda: post(gateway.url, "before") == 202)
         broker.kill()

@@ -55,7 +55,8 @@ def test_times_that_can_not_be_read_stop_nothing(installation: Settings, tmp_pat
         with closing(kafka.admin()) as admin:
             admin.ensure_topics([*topics.base_specs(load_contracts().domains()), *topics.agency_specs("market")])
         monitor = processes.start("monitor", own)
-        Configuration(kafka, topics, own).agency("market", "http://127.0.0.1:9/never")
+        with closing(Configuration(kafka, topics, own)) as configuration:
+            configuration.agency("market", "http://127.0.0.1:9/never")
         with closing(kafka.producer()) as producer:
             for odd in ODD_TIMES:
                 headers = [("ce_recordedtime", odd)]

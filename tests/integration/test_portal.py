@@ -241,4 +241,4 @@ def test_statistics_are_told_with_the_key_alone(call: Call) -> None:
     assert (status, figure["exact"], figure["basis"]) == (200, 0, "log")
     assert call("/v1/statistics/months/2025-12.csv")[0] == 409
     assert call("/v1/statistics/figures/nothing/2025-12")[0] == 404
-    assert call("/v1/statistics/months", key="wrong")[0] == 403
+    assert call("/v1/statistics/months", key="wrong")[0] == 401
