@@ -60,7 +60,7 @@ class TestEvents:
     def publish(self, *events: Prepared) -> list[Placed]:
         """Put events on their topics, in order."""
         sent = [self._producer.send(e.topic, key=e.key, value=e.value, headers=e.headers) for e in events]
-        return [one.result(15) for one in sent]
+        return [one.result(60) for one in sent]
 
     def publish_raw(
         self, topic: str, value: bytes | None, key: bytes = b"k", headers: Mapping[str, str] | None = None
@@ -77,7 +77,7 @@ class TestEvents:
             self._producer.send(topic, key=e.key, value=e.value, headers=[*e.headers, *ours], partition=0)
             for e in events
         ]
-        return [one.result(15) for one in sent]
+        return [one.result(60) for one in sent]
 
 
 def read_all(kafka: Kafka, topic: str, partitions: int) -> list[Record]:
