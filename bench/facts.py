@@ -21,7 +21,7 @@ from services.runtime.database import migrate
 from services.runtime.settings import Settings
 from services.runtime.stack import start_servers
 from services.runtime.supervisor import Supervisor
-from services.statistics.facts import Fact, FactMaker, Origin, identity_of
+from services.statistics.facts import Fact, FactMaker, Origin, case_of
 from services.statistics.lineage import explain
 from services.statistics.loading import load_metrics
 from services.statistics.reading import figures
@@ -72,10 +72,10 @@ def month_of_facts(year: int, month: int, scale: float = 1.0) -> list[Fact]:
             data = {**row, shape.time_field: aware}
             data.update({name: int(row[name]) for name in shape.numbers if row.get(name)})
             key = contract.business_key(data)
-            event_id = identity_of(file.type, f"{key}/{at}").hex
-            digest = identity_of("content", repr(sorted(row.items())))
+            event_id = case_of(file.type, f"{key}/{at}").hex
+            digest = case_of("content", repr(sorted(row.items())))
             found.append(
-                makers[file.type].fact(Origin(SOURCE, event_id, None, aware), key, data, digest, (TOPIC, 0, 0))
+                makers[file.type].fact(Origin(SOURCE, event_id, key, None, aware), key, data, digest, (TOPIC, 0, 0))
             )
     found.sort(key=lambda fact: fact.occurred_at)
     return found
@@ -119,8 +119,8 @@ def _moved(fact: Fact, month: int) -> Fact:
     at = fact.occurred_at.astimezone(SHANGHAI)
     return replace(
         fact,
-        identity=identity_of(str(month), fact.identity.hex),
-        case_id=identity_of(str(month), fact.case_id.hex),
+        identity=case_of(str(month), fact.identity.hex),
+        case_id=case_of(str(month), fact.case_id.hex),
         month=202500 + month,
         occurred_at=at.replace(year=2025, month=month, day=min(at.day, 28)),
     )

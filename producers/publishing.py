@@ -15,9 +15,10 @@ from schemas.codec import Codec, SchemaSource, UndecodableValue
 from schemas.contracts import Contracts, EventContract
 from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Headers, binary_headers, is_receivers
 from schemas.formats import check_division
+from schemas.reading import MAX_TEXT_BYTES, too_long
 from schemas.registry_client import RegistryAway
 from schemas.times import SHANGHAI, parse_time
-from schemas.topics import EVENT_MAX_BYTES, Topics
+from schemas.topics import EVENT_MAX_BYTES, Topics, record_bytes
 from schemas.validation import InvalidData, ValidationRules, Validator
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError, TooLargeError
@@ -27,8 +28,7 @@ _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
 _OURS = {"recordedtime", "dataschema", "quality"}
 _USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
-BATCH_BYTES = 128
-PART_BYTES = 10
+TOO_LONG = f"业务主键超过 {MAX_TEXT_BYTES} 字节 (the business key takes more than {MAX_TEXT_BYTES} bytes)"
 TOO_LARGE = (
     f"整个事件编码后超过 {EVENT_MAX_BYTES} 字节，此项最大 (the whole event is larger than {EVENT_MAX_BYTES} bytes; "
     "this field is the largest)"
@@ -50,12 +50,6 @@ class Prepared:
     def envelope(self) -> Envelope:
         """The attributes by name."""
         return Envelope.from_attributes(self.attributes)
-
-
-def record_bytes(event: Prepared) -> int:
-    """Return how many bytes of its topic an event takes, at most: every part with the lengths that go before it."""
-    headers = sum(len(name) + len(value) + PART_BYTES for name, value in event.headers)
-    return BATCH_BYTES + len(event.key) + len(event.value) + headers
 
 
 def _largest(data: Mapping[str, Any]) -> str:
@@ -132,6 +126,8 @@ class Publishing:
         receivers = _receivers(attributes, contract, valid.data, problems)
         if attributes.get("subject", key) != key:
             problems.append(FieldProblem("/subject", f"应为业务主键 {key}，或不填 (the business key, or left out)"))
+        if too_long(key):
+            problems.append(FieldProblem("/subject", TOO_LONG))
         if problems:
             raise InvalidError(problems)
         derived = {"division": division, "receivers": receivers}
@@ -172,7 +168,7 @@ class Publishing:
             completed["quality"] = ",".join(quality)
         topic = self._topics.events(contract.domain)
         prepared = Prepared(topic, key.encode(), value, binary_headers(completed), completed, quality)
-        if record_bytes(prepared) > EVENT_MAX_BYTES:
+        if record_bytes(prepared.key, prepared.value, prepared.headers) > EVENT_MAX_BYTES:
             raise TooLargeError([FieldProblem(f"/data/{_largest(data)}", TOO_LARGE)])
         return prepared
 
@@ -252,6 +248,11 @@ def _attribute_problems(attributes: Mapping[str, Any]) -> list[FieldProblem]:
             problems.append(FieldProblem(f"/{name}", "不是 CloudEvents 属性名 (no CloudEvents attribute name)"))
         elif not isinstance(value, str | int | bool) or len(str(value)) > _MAX_TEXT:
             problems.append(FieldProblem(f"/{name}", f"应为不超过 {_MAX_TEXT} 字的文字 (short text is needed)"))
+    problems += [
+        FieldProblem(f"/{name}", f"超过 {MAX_TEXT_BYTES} 字节 (takes more than {MAX_TEXT_BYTES} bytes)")
+        for name in ("id", "source", "follows")
+        if isinstance(text := attributes.get(name), str) and too_long(text)
+    ]
     if attributes.get("specversion", "1.0") != "1.0":
         problems.append(FieldProblem("/specversion", "应为 1.0 (is 1.0)"))
     return problems

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
+from schemas.content import ContentDigester
 from schemas.contracts import Schema
 
 MAGIC = b"\x00"
@@ -42,6 +43,11 @@ class Decoded:
     schema_id: int
     record_name: str
     data: dict[str, Any]
+    digester: ContentDigester
+
+    def content_digest(self) -> bytes:
+        """Return the content digest (see :mod:`schemas.content`): the same whichever version it was written in."""
+        return self.digester(self.data)
 
 
 def schema_id_of(value: bytes | None) -> int:
@@ -57,7 +63,7 @@ class Codec:
     def __init__(self, schemas: SchemaSource) -> None:
         self._schemas = schemas
         self._writers: dict[str, tuple[bytes, Any]] = {}
-        self._readers: dict[int, tuple[str, Any]] = {}
+        self._readers: dict[int, tuple[str, Any, ContentDigester]] = {}
 
     def schema_id(self, subject: str, schema: Schema) -> int:
         """Return the id under which this schema is written."""
@@ -74,7 +80,7 @@ class Codec:
     def decode(self, value: bytes | None) -> Decoded:
         """Return the data in the schema that it was written in; raises UndecodableValue, or the source's error."""
         schema_id = schema_id_of(value)
-        name, parsed = self._readers.get(schema_id) or self._reader(schema_id)
+        name, parsed, digester = self._readers.get(schema_id) or self._reader(schema_id)
         body = io.BytesIO(value or b"")
         body.seek(FRAME_BYTES)
         try:
@@ -85,7 +91,7 @@ class Codec:
             raise UndecodableValue(f"schema id {schema_id}: bytes are left over after the record")
         if not isinstance(data, dict):
             raise UndecodableValue(f"schema id {schema_id} is not a record's")
-        return Decoded(schema_id, name, data)
+        return Decoded(schema_id, name, data, digester)
 
     def _writer(self, subject: str, schema: Schema) -> tuple[bytes, Any]:
         held = self._writers.get(subject)
@@ -94,10 +100,10 @@ class Codec:
             held = self._writers[subject] = (MAGIC + schema_id.to_bytes(4, "big"), parse_schema(schema))
         return held
 
-    def _reader(self, schema_id: int) -> tuple[str, Any]:
+    def _reader(self, schema_id: int) -> tuple[str, Any, ContentDigester]:
         schema = self._schemas.schema_by_id(schema_id)
         name = f"{schema.get('namespace', '')}.{schema.get('name', '')}".strip(".")
-        self._readers[schema_id] = (name, parse_schema(schema))
+        self._readers[schema_id] = (name, parse_schema(schema), ContentDigester(schema))
         return self._readers[schema_id]
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 Headers = list[tuple[str, bytes]]
 
 SPEC_VERSION = "1.0"
 PREFIX = "ce_"
+IDENTITY_BYTES = 16
 CONTENT_TYPE = "content-type"
 AVRO_CONTENT_TYPE = "application/vnd.confluent.avro"
 _AVRO = AVRO_CONTENT_TYPE.encode()
 RECEIVERS = "receivers"
 RECEIVERS_SEPARATOR = ","
 _RECEIVERS = re.compile(r"^[a-z0-9][a-z0-9-]*(,[a-z0-9][a-z0-9-]*)*$")
-_REQUIRED = ("id", "source", "type", "subject", "time")
-_NAMED = (*_REQUIRED, "dataschema", "division", "recordedtime", "traceparent", "follows")
+REQUIRED = ("id", "source", "type", "subject", "time")
+_NAMED = (*REQUIRED, "dataschema", "division", "recordedtime", "traceparent", "follows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Envelope:
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, str]) -> Envelope:
         """Build an envelope from flat attributes; raises ValueError that names every required attribute missing."""
-        missing = [name for name in _REQUIRED if not attributes.get(name)]
+        missing = [name for name in REQUIRED if not attributes.get(name)]
         if missing:
             raise ValueError(f"CloudEvents attribute missing: {', '.join(missing)}")
         named = {name: attributes[name] for name in _NAMED if name in attributes}
@@ -68,6 +70,24 @@ class Envelope:
     def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> Envelope:
         """Read the record headers; raises ValueError (UnicodeDecodeError among them) when they are no event's."""
         return cls.from_attributes(header_attributes(headers))
+
+
+def identity(source: str, event_id: str, subject: str) -> bytes:
+    """Return what stands for an event's identity everywhere: a digest of source, id and business key.
+
+    With the business key: the same id under another key lies in another partition, where nobody remembers it.
+    """
+    return blake2b(f"{source}\0{event_id}\0{subject}".encode(), digest_size=IDENTITY_BYTES).digest()
+
+
+def identity_of(attributes: Mapping[str, str]) -> bytes:
+    """Return the identity of an event by its attributes, which must be complete."""
+    return identity(attributes["source"], attributes["id"], attributes["subject"])
+
+
+def message_id(attributes: Mapping[str, str]) -> str:
+    """Return the identity as a message's id, which no other publisher's event can have: ``evt_`` and 32 hex digits."""
+    return f"evt_{identity_of(attributes).hex()}"
 
 
 def is_receivers(text: str) -> bool:

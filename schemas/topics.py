@@ -6,6 +6,7 @@ A :class:`Topics` is made per installation; its prefix keeps several installatio
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -23,6 +24,16 @@ EVENT_MAX_BYTES = 5 * 1024 * 1024 // 4
 """What one event may take of an event topic. What Hongyan writes of it later has more headers, and must fit too."""
 STORED_MAX_BYTES = 2 * 1024 * 1024
 """What one record may take of any other topic: an event of the largest size, with what is said of it beside."""
+
+BATCH_BYTES = 128
+PART_BYTES = 10
+
+
+def record_bytes(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """Return how many bytes of its topic a record takes, at most: every part with the lengths that go before it."""
+    parts = sum([len(name.encode()) + len(text or b"") + PART_BYTES for name, text in headers])
+    return BATCH_BYTES + len(key or b"") + len(value or b"") + parts
+
 
 DEADLETTER_STAGES = ("router", "pusher", "statistics", "ledger")
 """The stages that put aside what they can never work on."""

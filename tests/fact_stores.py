@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from uuid import UUID
 
 import psycopg
 
 from schemas.contracts import load_contracts
-from services.statistics.facts import Deletion, Fact, FactMaker, Origin, identity_of
+from schemas.envelope import identity
+from services.statistics.facts import Deletion, Fact, FactMaker, Origin, case_of
 from services.statistics.loading import Metrics, load_metrics
 from services.statistics.reading import FigureReader, figures
 from services.statistics.settling import settled
@@ -19,6 +21,8 @@ from services.statistics.store import FactStore, Stored, in_schema
 
 CHINA = timezone(timedelta(hours=8))
 SOURCE = "urn:sc:test"
+SUBJECT = "one business key"
+"""All of them bear it, so that any may follow any."""
 TOPIC = "events.window.v1"
 CONSUMER = "statistics"
 ACCEPTED, COMPLETED, WITHDRAWN = (f"cn.gov.sc.window.case.{name}" for name in ("accepted", "completed", "withdrawn"))
@@ -67,8 +71,8 @@ class OwnStore:
         """Return a fact; its offset is given when it is put."""
         maker = self.makers.setdefault(kind, FactMaker(SHAPES[kind]))
         data = {**_WINDOW, SHAPES[kind].time_field: at(when), **changes}
-        origin = Origin(SOURCE, event_id, follows, at(recorded or when))
-        content = identity_of(event_id, repr(sorted(data.items(), key=str)))
+        origin = Origin(SOURCE, event_id, SUBJECT, follows, at(recorded or when))
+        content = case_of(event_id, repr(sorted(data.items(), key=str)))
         return maker.fact(origin, case or event_id, data, content, (TOPIC, 0, 0))
 
     def put(self, *rows: Fact | Deletion) -> Stored:
@@ -113,9 +117,14 @@ class OwnStore:
         self.store.positions()
 
 
+def identified(event_id: str) -> UUID:
+    """Return the identity of one of these events."""
+    return UUID(bytes=identity(SOURCE, event_id, SUBJECT))
+
+
 def deletion(event_id: str, target: str, recorded: str) -> Deletion:
     """Return a tombstone."""
-    return Deletion(identity_of(SOURCE, event_id), identity_of(SOURCE, target), at(recorded), (TOPIC, 0, 0))
+    return Deletion(identified(event_id), identified(target), at(recorded), (TOPIC, 0, 0))
 
 
 def ids(rows: Sequence[Fact]) -> list[str]:

@@ -12,6 +12,7 @@ from producers.files.importing import derived_id
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.envelope import Envelope
+from schemas.times import parse_time
 from schemas.topics import Topics
 from schemas.validation import ValidationRules, Validator
 from services.runtime.kafka.port import HeaderList, Placed, Producer
@@ -70,7 +71,7 @@ class WindowEvents:
             source=source,
             type=kind,
             subject=key,
-            time=str(data[contract.catalogue.time_field]),
+            time=parse_time(str(data[contract.catalogue.time_field]))[0].isoformat(),
         )
         value = self._codec.encode(contract.subject, contract.schema, valid)
         return Made(key.encode(), value, envelope.to_headers(), contract.domain)

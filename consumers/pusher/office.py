@@ -19,6 +19,7 @@ from services.delivery.message import Format, Message, batch, message_of, single
 from services.delivery.outcome import Delivered, Later, Outcome, Refused
 from services.delivery.receiver import Receiver
 from services.delivery.sender import Sender
+from services.quarantine.aside import aside, pointer
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
 
@@ -142,20 +143,20 @@ class PushOffice:
 
     def _parked(self, ended: Ended, refused: Refused) -> list[Outgoing]:
         record = ended.delivery.record
-        headers = [
-            *record.headers,
+        ours = [
             ("hongyan-stage", b"pusher"),
             ("hongyan-status", str(refused.status or "").encode()),
             ("hongyan-parked-at", ended.at.isoformat().encode()),
-            ("hongyan-original-topic", record.topic.encode()),
-            ("hongyan-original-partition", str(record.partition).encode()),
-            ("hongyan-original-offset", str(record.offset).encode()),
             ("hongyan-refusal", refused.reason.encode()),
         ]
         topics = [self._topics.parked(ended.agency)]
         if refused.status is None:
             topics.append(self._topics.deadletter("pusher"))
-        return [Outgoing(topic, record.key, record.value, headers) for topic in topics]
+        one, short = aside(record, ours), pointer(record, ours)
+        return [
+            Outgoing(topic, one.key, one.value, one.headers, Outgoing(topic, short.key, short.value, short.headers))
+            for topic in topics
+        ]
 
 
 def _time(text: str | None) -> datetime | None:

@@ -6,8 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.runtime.errors import UnavailableError
+import structlog
+
+from services.runtime.errors import RecordTooLargeError, UnavailableError
 from services.runtime.kafka.port import Placed, Producer
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,8 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    short: Outgoing | None = None
+    """What goes instead where the topic takes no record of this size."""
 
 
 class Outbox:
@@ -46,15 +52,24 @@ class Outbox:
             except UnavailableError:
                 self._waiting.appendleft(item)
                 raise
+            except RecordTooLargeError as error:
+                self._shorten(item, error)
 
     def _send(self, producer: Producer, item: tuple[Outgoing, Callable[[], None]]) -> None:
         outgoing, on_acknowledged = item
 
-        def done(placed: Placed | None, _error: Exception | None) -> None:
-            if placed is None:
-                self._waiting.append(item)
-            else:
+        def done(placed: Placed | None, error: Exception | None) -> None:
+            if placed is not None:
                 self._call_in_loop(on_acknowledged)
+            elif isinstance(error, RecordTooLargeError):
+                self._shorten(item, error)
+            else:
+                self._waiting.append(item)
 
         sent = producer.send(outgoing.topic, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
         sent.then(done)
+
+    def _shorten(self, item: tuple[Outgoing, Callable[[], None]], error: RecordTooLargeError) -> None:
+        outgoing, on_acknowledged = item
+        log.error("record_refused", topic=outgoing.topic, error=str(error))
+        self._waiting.append((outgoing.short or outgoing, on_acknowledged))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from schemas.topics import Topics
+from services.quarantine.aside import whole
 from services.runtime.clock import Clock
 from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import HeaderList, Kafka, Partition, Record
@@ -67,6 +68,8 @@ class ParkingPlace:
     def replay(self, agency: str, offset: int, reason: str) -> None:
         """Put a parked event back at the end of the agency's feed, and note it here; raises NotFoundError.
 
+        One that was too large to be parked whole is taken from where it lay in the feed.
+
         The event is put back before the note: killed in between, it may be replayed twice but never lost.
         """
         record = next((r for r in self._read(agency) if r.offset == offset), None)
@@ -74,9 +77,10 @@ class ParkingPlace:
             raise NotFoundError(f"{agency} 没有位于 {offset} 的停放事件 (nothing is parked there)")
         producer = self._kafka.producer(client_id="parked-replay")
         try:
-            headers = [*_original(record.headers), ("hongyan-reason", b"replay"), ("hongyan-subscriptions", b"")]
+            told = whole(self._kafka, record)
+            headers = [*_original(told.headers), ("hongyan-reason", b"replay"), ("hongyan-subscriptions", b"")]
             producer.send(
-                self._topics.feed(agency), key=record.key, value=record.value, headers=headers, partition=0
+                self._topics.feed(agency), key=told.key, value=told.value, headers=headers, partition=0
             ).result(WAIT_S)
             note = {"reason": reason, "at": self._clock.now().isoformat()}
             producer.send(

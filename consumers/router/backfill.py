@@ -22,9 +22,10 @@ import structlog
 from consumers.router.batch import BatchRouter, routing_of
 from consumers.router.memory import NOTHING, Held, Memory, Scope
 from consumers.router.plan import Plan, Planner
-from consumers.router.reading import Incoming, Unreadable
-from consumers.router.writing import BatchState
+from consumers.router.reading import Incoming
+from consumers.router.writing import BatchState, OutsizeError
 from schemas.codec import UndecodableValue
+from schemas.reading import Unreadable
 from schemas.times import happened, parse_time
 from schemas.topics import Topics
 from services.routing.matching import Matcher
@@ -263,17 +264,19 @@ class Backfiller:
         routing = routing_of(matched, original, plan, None)
         if not routing.given():
             return
-        if held.ended > record.offset:
-            reason = "what it tells of has ended since (已终止，不再补送)"
-            router.ledger.write(
-                task.scope, record, event, "withheld", plan, state, subscription=task.subscription.id, reason=reason
-            )
+        named: dict[str, Any] = {"subscription": task.subscription.id}
+        reason = "what it tells of has ended since (已终止，不再补送)" if held.ended > record.offset else None
+        if reason is None:
+            try:
+                entry = router.ledger.entry(record, event, "backfilled", plan, routing, **named)
+                router.feeds.send(record, routing, plan, b"backfill")
+            except OutsizeError as error:
+                reason = str(error)
+        if reason is not None:
+            router.ledger.write(task.scope, record, event, "withheld", plan, state, reason=reason, **named)
             task.progress.withheld += 1
             return
-        router.feeds.send(record, routing, plan, b"backfill")
-        router.ledger.write(
-            task.scope, record, event, "backfilled", plan, state, routing, subscription=task.subscription.id
-        )
+        router.ledger.put(task.scope, record, "backfilled", entry, state)
         task.progress.routed += 1
         after = held.after(routing.given(), record.offset)
         if after is not held:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from consumers.router.memory import NOTHING, Given, Held, Memory, Scope
+from consumers.router.memory import NOTHING, First, Given, Held, Memory, Scope
 from consumers.router.plan import Plan
-from consumers.router.reading import Incoming, SchemaNames, Unreadable, read
-from consumers.router.writing import BatchState, Feeds, Ledger, Routing
+from consumers.router.reading import Incoming, SchemaNames, read
+from consumers.router.writing import BatchState, Feeds, Ledger, Limits, OutsizeError, Routing
 from schemas.codec import Decoded, UndecodableValue
 from schemas.envelope import RECEIVERS
-from schemas.registry_client import RegistryAway
-from schemas.topics import Topics
+from schemas.reading import Unreadable
+from schemas.registry_client import RegistryAway, SchemaUnknown
+from schemas.topics import Topics, record_bytes
+from services.quarantine.aside import aside, pointer
 from services.routing.fields import union_id
 from services.routing.redaction import Redactor
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record, TransactionalProducer
 
 Decode = Callable[[bytes], Decoded]
+REASON_CHARACTERS = 2000
+Original = Callable[[str, int, int], Record | None]
+"""Reads the record at a topic, partition and offset again; None when it is no longer kept."""
 
 
 class BatchRouter:
@@ -31,14 +36,18 @@ class BatchRouter:
         schemas: SchemaNames,
         decode: Decode,
         redactor: Redactor,
+        limits: Limits,
+        original: Original,
     ) -> None:
         self._producer = producer
         self._memory = memory
         self._topics = topics
         self._schemas = schemas
         self.decode = decode
-        self.feeds = Feeds(producer, topics, redactor)
-        self.ledger = Ledger(producer, topics)
+        self.feeds = Feeds(producer, topics, redactor, limits)
+        self.ledger = Ledger(producer, topics, limits)
+        self._limits = limits
+        self._original = original
 
     def read(self, record: Record) -> Incoming | Unreadable:
         """Return the event that a record holds; raises RegistryUnavailableError."""
@@ -91,14 +100,15 @@ class BatchRouter:
         held = Held.from_bytes(remembered) if remembered else NOTHING
         try:
             routing = self._routing(record, event, plan, held)
+            entry = self.ledger.entry(record, event, "routed", plan, routing)
             self.feeds.send(record, routing, plan)
-        except UndecodableValue as error:
+        except (UndecodableValue, OutsizeError) as error:
             self._dead_letter(scope, record, event, str(error), plan, state)
             return
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
-        self.ledger.write(scope, record, event, "routed", plan, state, routing)
-        known[seen_at] = state.changes[seen_at] = event.digest
+        self.ledger.put(scope, record, "routed", entry, state)
+        known[seen_at] = state.changes[seen_at] = First(event.digest, record.offset).to_bytes()
         after = held.after(routing.given(), record.offset, routing.effect)
         if after is not held:
             known[held_at] = state.changes[held_at] = after.to_bytes()
@@ -116,11 +126,28 @@ class BatchRouter:
     def _repeat(
         self, scope: Scope, record: Record, event: Incoming, seen: bytes, plan: Plan, state: BatchState
     ) -> None:
-        if seen == event.digest:
+        first = First.from_bytes(seen)
+        if first.digest == event.digest or self._says_the_same(record, first):
             self.ledger.write(scope, record, event, "duplicate", plan, state)
         else:
-            reason = "an event with this source and id was accepted before, with other content; the first one stands"
+            reason = "an event of this source, id and subject was accepted before, with other content; the first stands"
             self._dead_letter(scope, record, event, reason, plan, state, verdict="conflict")
+
+    def _says_the_same(self, record: Record, first: First) -> bool:
+        """Tell whether other bytes have the first's content, as those in another version of the schema may have.
+
+        Where the first is no longer kept or can't be read, the bytes alone decide.
+        """
+        before = self._original(record.topic, record.partition, first.offset)
+        if before is None:
+            return False
+        try:
+            found, again = self.decode(before.value or b""), self.decode(record.value or b"")
+        except (UndecodableValue, SchemaUnknown):
+            return False
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
+        return found.content_digest() == again.content_digest()
 
     def _dead_letter(
         self,
@@ -132,24 +159,24 @@ class BatchRouter:
         state: BatchState,
         verdict: str = "deadletter",
     ) -> None:
-        headers = [
-            *record.headers,
+        ours = [
             ("hongyan-stage", b"router"),
-            ("hongyan-reason", reason.encode()),
+            ("hongyan-reason", reason.encode(errors="replace")),
             ("hongyan-verdict", verdict.encode()),
-            ("hongyan-original-topic", record.topic.encode()),
-            ("hongyan-original-partition", str(record.partition).encode()),
-            ("hongyan-original-offset", str(record.offset).encode()),
         ]
-        # A record without key and value can't be sent as it was; the empty key keeps the rest of it.
+        topic, letter = self._topics.deadletter("router"), aside(record, ours)
+        try:
+            self._limits.check(topic, record_bytes(letter.key, letter.value, letter.headers))
+        except OutsizeError:
+            letter = pointer(record, ours)
         self._producer.send(
-            self._topics.deadletter("router"),
-            key=record.key if record.key is not None or record.value is not None else b"",
-            value=record.value,
-            headers=headers,
-            timestamp_ms=record.timestamp,
+            topic, key=letter.key, value=letter.value, headers=letter.headers, timestamp_ms=record.timestamp
         )
-        self.ledger.write(scope, record, event, verdict, plan, state, reason=reason)
+        reason = reason[:REASON_CHARACTERS]
+        try:
+            self.ledger.write(scope, record, event, verdict, plan, state, reason=reason)
+        except OutsizeError:
+            self.ledger.write(scope, record, None, verdict, plan, state, reason=reason)
 
 
 def routing_of(

@@ -13,13 +13,15 @@ from consumers.router.memory import Memory, Scope
 from consumers.router.metrics import RouterMetrics
 from consumers.router.plan import Plan
 from consumers.router.reading import SchemaNames
-from consumers.router.writing import BatchState
+from consumers.router.writing import BatchState, Limits
 from schemas.topics import Topics
+from services.quarantine.aside import original
 from services.routing.redaction import Redactor
 from services.runtime.clock import SystemClock
 from services.runtime.errors import (
     KafkaUnavailableError,
     ProducerLostError,
+    RecordTooLargeError,
     TransactionFailedError,
     UnavailableError,
 )
@@ -73,6 +75,7 @@ class Router:
         self._batch = batch
         self._scopes: dict[Partition, Scope] = {}
         self._written = [topics.ledger_routed, topics.deadletter("router"), topics.control_backfill]
+        self._limits = Limits()
         self._clock = SystemClock()
         self._backfilled_at = 0.0
         self.working = False
@@ -101,7 +104,16 @@ class Router:
             producer.close()
 
     def _route_until(self, stop: threading.Event, consumer: Consumer, producer: TransactionalProducer) -> None:
-        router = BatchRouter(producer, self._memory, self._topics, self._schemas, self._decode, self._redactor)
+        router = BatchRouter(
+            producer,
+            self._memory,
+            self._topics,
+            self._schemas,
+            self._decode,
+            self._redactor,
+            self._limits,
+            lambda topic, partition, offset: original(self._kafka, topic, partition, offset),
+        )
         consumer.subscribe(self._inputs, lambda given: self._restore(consumer, given), self._give_up)
         learnt: Plan | None = None
         while not stop.is_set():
@@ -115,12 +127,23 @@ class Router:
                 self._round(found, plan, router, consumer, producer)
             except ProducerLostError:
                 raise
+            except RecordTooLargeError as error:
+                self._learn_limits(plan)
+                raise ProducerLostError(str(error)) from error
             except UnavailableError as error:
                 log.warning("batch_aborted", error=str(error))
                 producer.abort()
                 self._rewind(consumer)
                 self._drop_backfill()
                 stop.wait(RETRY_S if not isinstance(error, TransactionFailedError) else 0)
+
+    def _learn_limits(self, plan: Plan) -> None:
+        """Ask how large a record each topic takes, after one has refused a record: the next time it is measured."""
+        admin = self._kafka.admin()
+        try:
+            self._limits.learn(admin.size_limits([*self._written, *map(self._topics.feed, plan.agencies)]))
+        finally:
+            admin.close()
 
     def _round(
         self, found: Found, plan: Plan, router: BatchRouter, consumer: Consumer, producer: TransactionalProducer

@@ -19,6 +19,9 @@ from services.routing.fields import union_id
 from services.runtime.kafka.port import Partition, Record
 
 CACHE_BYTES = 8 * 1024 * 1024
+OFFSET_BYTES = 8
+FORM = 2
+"""Which form the store has. One of an earlier form lies elsewhere, and this one is made anew of the ledger."""
 
 
 class Scope:
@@ -36,7 +39,7 @@ class Scope:
         self._key = b"k" + tag
 
     def identity(self, identity: bytes) -> bytes:
-        """Return the store's key of an identity, whose value is the content's digest."""
+        """Return the store's key of an identity, whose value tells of its first event (see :class:`First`)."""
         return self._identity + identity
 
     def key(self, business_key: bytes) -> bytes:
@@ -46,6 +49,23 @@ class Scope:
     def backfill(self, subscription: str) -> bytes:
         """Return the store's key of a subscription's backfill of this partition, whose value is its progress."""
         return self._backfill + subscription.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The event that stands for an identity: the digest of its framed bytes, and its offset in the same partition."""
+
+    digest: bytes
+    offset: int
+
+    def to_bytes(self) -> bytes:
+        """Return it as the store holds it: the offset in eight bytes, then the digest."""
+        return self.offset.to_bytes(OFFSET_BYTES, "big") + self.digest
+
+    @classmethod
+    def from_bytes(cls, held: bytes) -> First:
+        """Read what the store holds."""
+        return cls(held[OFFSET_BYTES:], int.from_bytes(held[:OFFSET_BYTES], "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +178,8 @@ class Memory:
     def _fold_entry(self, scope: Scope, key: bytes, entry: dict[str, Any], changes: dict[bytes, bytes]) -> None:
         match entry["verdict"]:
             case "routed":
-                changes[scope.identity(bytes.fromhex(entry["identity"]))] = bytes.fromhex(entry["digest"])
+                first = First(bytes.fromhex(entry["digest"]), entry["offset"])
+                changes[scope.identity(bytes.fromhex(entry["identity"]))] = first.to_bytes()
             case "seam" | "backfill":
                 changes[scope.backfill(entry["subscription"])] = orjson.dumps(entry["progress"])
                 return

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from consumers.router.backfill import Backfiller
 from consumers.router.engine import Router
-from consumers.router.memory import Memory
+from consumers.router.memory import FORM, Memory
 from consumers.router.metrics import RouterMetrics
 from consumers.router.plan import Planner
 from consumers.router.schema_names import RegistrySchemaNames
@@ -86,7 +86,7 @@ def state_folder(kafka: Kafka, settings: Settings) -> Path:
 
     Raises KafkaUnavailableError.
     """
-    name = hashlib.sha256(f"{_cluster_id(kafka)}/{settings.kafka.topic_prefix}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{_cluster_id(kafka)}/{settings.kafka.topic_prefix}/{FORM}".encode()).hexdigest()[:16]
     return settings.data_dir / "state" / f"router-{settings.router.slot}-{name}"
 
 

@@ -13,13 +13,16 @@ from consumers.router.memory import Scope
 from consumers.router.plan import Plan
 from consumers.router.reading import Incoming
 from schemas.codec import UndecodableValue
+from schemas.reading import MAX_TEXT_BYTES
 from schemas.registry_client import RegistryAway, RegistryError
-from schemas.topics import Topics
+from schemas.topics import STORED_MAX_BYTES, Topics, record_bytes
 from services.routing.redaction import Redactor, with_dataschema
-from services.runtime.errors import RegistryUnavailableError
+from services.runtime.errors import HongyanError, RegistryUnavailableError
 from services.runtime.kafka.port import Record, Sent, TransactionalProducer
 
 Headers = list[tuple[str, bytes]]
+NAMED_BYTES = 64
+"""What the names of the router's two headers take, with the lengths before them."""
 
 
 @dataclass(slots=True)
@@ -54,10 +57,35 @@ class Routing:
 NOBODY = Routing()
 
 
+class OutsizeError(HongyanError):
+    """What would be written is larger than its topic takes: it can never be, and nothing of it was sent."""
+
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        super().__init__(f"it takes {size} bytes of {topic}, which takes records of at most {limit} bytes")
+
+
+class Limits:
+    """How large a record each topic takes: what Hongyan makes topics with, until a broker has refused one."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def learn(self, known: Mapping[str, int]) -> None:
+        """Take in what topics really take."""
+        self._known = {topic: limit for topic, limit in known.items() if limit < STORED_MAX_BYTES}
+
+    def check(self, topic: str, size: int) -> None:
+        """Raise OutsizeError for a record of so many bytes that the topic does not take."""
+        limit = self._known.get(topic, STORED_MAX_BYTES) if self._known else STORED_MAX_BYTES
+        if size > limit:
+            raise OutsizeError(topic, size, limit)
+
+
 class Feeds:
     """Puts events into agencies' feeds."""
 
-    def __init__(self, producer: TransactionalProducer, topics: Topics, redactor: Redactor) -> None:
+    def __init__(self, producer: TransactionalProducer, topics: Topics, redactor: Redactor, limits: Limits) -> None:
+        self._limits = limits
         self._producer = producer
         self._topics = topics
         self._redactor = redactor
@@ -81,33 +109,52 @@ class Feeds:
         return found
 
     def send(self, record: Record, routing: Routing, plan: Plan, reason: bytes | None = None) -> None:
-        """Put an event into the feeds that a routing names; raises as ``redacted``, before anything is sent."""
+        """Put an event into the feeds that a routing names; raises as ``redacted``, or OutsizeError, before anything
+        is sent.
+        """
         versions = self.redacted(record, routing)
+        drafts = []
         for agency, subscriptions in routing.matched.items():
             why = reason or plan.reason(agency, subscriptions)
-            self._send(record, agency, versions[routing.fields.get(agency, "")], ",".join(subscriptions), why)
-        for agency in routing.follow_up:
-            self._send(record, agency, versions[routing.fields.get(agency, "")], "", b"follow-up")
+            drafts.append((agency, ",".join(subscriptions), why))
+        drafts += [(agency, "", b"follow-up") for agency in routing.follow_up]
+        sizes = {name: record_bytes(record.key, *version) for name, version in versions.items()} if drafts else {}
+        ready = []
+        for agency, subscriptions, why in drafts:
+            policy = routing.fields.get(agency, "")
+            value, headers = versions[policy]
+            named = [("hongyan-subscriptions", subscriptions.encode()), ("hongyan-reason", why)]
+            feed = self._feed(agency)
+            self._limits.check(feed, sizes[policy] + NAMED_BYTES + len(named[0][1]) + len(why))
+            ready.append((feed, value, headers + named))
+        for feed, value, headers in ready:
+            self._producer.send(
+                feed, key=record.key, value=value, headers=headers, partition=0, timestamp_ms=record.timestamp
+            )
 
-    def _send(
-        self, record: Record, agency: str, version: tuple[bytes | None, Headers], subscriptions: str, reason: bytes
-    ) -> None:
-        value, headers = version
-        feed = self._names.get(agency)
-        if feed is None:
-            feed = self._names[agency] = self._topics.feed(agency)
-        named = [("hongyan-subscriptions", subscriptions.encode()), ("hongyan-reason", reason)]
-        self._producer.send(
-            feed, key=record.key, value=value, headers=headers + named, partition=0, timestamp_ms=record.timestamp
-        )
+    def _feed(self, agency: str) -> str:
+        found = self._names.get(agency)
+        if found is None:
+            found = self._names[agency] = self._topics.feed(agency)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What is to be put on the ledger, measured, and the configuration that it went by."""
+
+    key: bytes | None
+    value: bytes
+    config: int
 
 
 class Ledger:
     """Writes ``ledger.routed``: one record an input event, beside it the seams and the progress of backfills."""
 
-    def __init__(self, producer: TransactionalProducer, topics: Topics) -> None:
+    def __init__(self, producer: TransactionalProducer, topics: Topics, limits: Limits) -> None:
         self._producer = producer
         self._topic = topics.ledger_routed
+        self._limits = limits
 
     def write(
         self,
@@ -120,7 +167,19 @@ class Ledger:
         routing: Routing = NOBODY,
         **more: object,
     ) -> None:
-        """Put on record what became of an event."""
+        """Put on record what became of an event; raises OutsizeError."""
+        self.put(scope, record, verdict, self.entry(record, event, verdict, plan, routing, **more), state)
+
+    def entry(
+        self,
+        record: Record,
+        event: Incoming | None,
+        verdict: str,
+        plan: Plan,
+        routing: Routing = NOBODY,
+        **more: object,
+    ) -> LedgerEntry:
+        """Return what is to be put on record; raises OutsizeError, before anything is sent."""
         attributes: Mapping[str, str] = event.attributes if event else {}
         entry: dict[str, Any] = {
             "topic": record.topic,
@@ -145,7 +204,15 @@ class Ledger:
         for name, value in (("fields", routing.fields), ("effect", routing.effect), ("failed", routing.failed)):
             if value:
                 entry[name] = value
-        self._put(scope, record.key, entry | more, state, record.timestamp)
+        # What is no event may have any key; that one of an event is short.
+        key = record.key if event or len(record.key or b"") <= MAX_TEXT_BYTES else None
+        written = orjson.dumps(entry | more)
+        self._limits.check(self._topic, record_bytes(key, written, ()))
+        return LedgerEntry(key, written, plan.version)
+
+    def put(self, scope: Scope, record: Record, verdict: str, entry: LedgerEntry, state: BatchState) -> None:
+        """Write an entry."""
+        self._put(scope, entry, state, record.timestamp)
         state.verdicts[verdict] += 1
 
     def note(
@@ -161,17 +228,15 @@ class Ledger:
             "progress": progress,
             "config": plan.version,
         }
-        self._put(scope, subscription.encode(), entry, state, None)
+        self._put(scope, LedgerEntry(subscription.encode(), orjson.dumps(entry), plan.version), state, None)
         state.changes[scope.backfill(subscription)] = orjson.dumps(progress)
 
-    def _put(
-        self, scope: Scope, key: bytes | None, entry: Mapping[str, Any], state: BatchState, timestamp: int | None
-    ) -> None:
-        state.config = max(state.config, entry["config"])
+    def _put(self, scope: Scope, entry: LedgerEntry, state: BatchState, timestamp: int | None) -> None:
+        state.config = max(state.config, entry.config)
         state.ledger[scope] = self._producer.send(
             self._topic,
-            key=key,
-            value=orjson.dumps(entry),
+            key=entry.key,
+            value=entry.value,
             partition=scope.partition.partition,
             timestamp_ms=timestamp,
         )

@@ -12,7 +12,9 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from schemas.topics import Topics
-from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record, Sent
+from services.quarantine.aside import Aside, aside, pointer
+from services.runtime.errors import RecordTooLargeError
+from services.runtime.kafka.port import Committed, Consumer, HeaderList, Kafka, Partition, Producer, Record, Sent
 from services.runtime.lifecycle import outlast
 from services.runtime.positions import Moves, PartitionKey, PositionLostError
 
@@ -168,29 +170,43 @@ class RowConsumer(Generic[Row, Stored]):
     def _rows(self, producer: Producer, found: Found) -> tuple[list[Row], int]:
         """Return the rows; what can't be one is put aside, acknowledged before its offset is passed."""
         rows: list[Row] = []
-        put_aside: list[Sent] = []
+        put_aside: list[tuple[Record, Never, Sent | None]] = []
         for records in found.values():
             for record in records:
                 projected = self._project(record)
                 if isinstance(projected, Never):
-                    put_aside.append(self._dead_letter(producer, record, projected))
+                    log.warning(
+                        "record_deadlettered", topic=record.topic, offset=record.offset, reason=projected.reason
+                    )
+                    put_aside.append((record, projected, self._tried(producer, record, projected)))
                 elif projected is not None:
                     rows.append(projected)
-        for sent in put_aside:
-            sent.result(ACKNOWLEDGE_S)
+        for record, never, sent in put_aside:
+            self._await(producer, record, never, sent)
         return rows, len(put_aside)
 
-    def _dead_letter(self, producer: Producer, record: Record, never: Never) -> Sent:
-        headers = [
-            *record.headers,
-            ("hongyan-stage", self._name.encode()),
-            ("hongyan-reason", never.reason.encode(errors="replace")),
-            ("hongyan-original-topic", record.topic.encode()),
-            ("hongyan-original-partition", str(record.partition).encode()),
-            ("hongyan-original-offset", str(record.offset).encode()),
-        ]
-        log.warning("record_deadlettered", topic=record.topic, offset=record.offset, reason=never.reason)
-        return producer.send(self._topics.deadletter(self._name), key=record.key, value=record.value, headers=headers)
+    def _tried(self, producer: Producer, record: Record, never: Never) -> Sent | None:
+        try:
+            return self._send(producer, aside(record, self._said(never)))
+        except RecordTooLargeError:
+            return None
+
+    def _await(self, producer: Producer, record: Record, never: Never, sent: Sent | None) -> None:
+        """Wait for the acknowledgement; where the topic takes less than we think, a pointer goes instead."""
+        try:
+            if sent is not None:
+                sent.result(ACKNOWLEDGE_S)
+                return
+        except RecordTooLargeError as error:
+            log.warning("deadletter_refused", topic=record.topic, offset=record.offset, error=str(error))
+        self._send(producer, pointer(record, self._said(never))).result(ACKNOWLEDGE_S)
+
+    def _said(self, never: Never) -> HeaderList:
+        reason = never.reason.encode(errors="replace")
+        return [("hongyan-stage", self._name.encode()), ("hongyan-reason", reason)]
+
+    def _send(self, producer: Producer, one: Aside) -> Sent:
+        return producer.send(self._topics.deadletter(self._name), key=one.key, value=one.value, headers=one.headers)
 
 
 def _key(partition: Partition) -> PartitionKey:

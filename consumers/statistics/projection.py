@@ -14,7 +14,8 @@ import orjson
 from consumers.runner.rows import Never
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts, EventContract
-from schemas.envelope import RECEIVERS, header_attributes
+from schemas.envelope import RECEIVERS
+from schemas.reading import Unreadable, event_attributes
 from schemas.receipts import Receipt
 from schemas.registry_client import RegistryError, SchemaUnknown
 from schemas.times import SHANGHAI, parse_time
@@ -22,11 +23,10 @@ from schemas.topics import Topics
 from schemas.working_days import CalendarEndsError, add_working_days
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record
-from services.statistics.facts import Deletion, Fact, FactMaker, Origin, identity_of
+from services.statistics.facts import Deletion, Fact, FactMaker, Origin
 from services.statistics.shapes import DELIVERY, shapes
 
 SKEW = timedelta(minutes=5)
-REQUIRED = ("id", "source", "type", "subject", "time")
 Place = tuple[str, int, int]
 _UNREADABLE = (UndecodableValue, SchemaUnknown, KeyError, TypeError, ValueError)
 
@@ -60,14 +60,15 @@ class Projection:
         place = (record.topic, record.partition, record.offset)
         if record.topic == self._receipts:
             return _guarded(lambda: self._deliveries.fact(record, place))
-        try:
-            attributes = header_attributes(record.headers)
-            kind = self._types[attributes["type"]]
-            origin = _origin(attributes, record)
-        except (KeyError, ValueError) as error:
-            return Never(f"no event of a known type: {type(error).__name__} {error}")
-        if (problem := _envelope_problem(attributes, record, kind.contract)) is not None:
-            return Never(problem)
+        attributes = event_attributes(record.key, record.headers)
+        if isinstance(attributes, Unreadable):
+            return Never(attributes.reason)
+        kind = self._types.get(attributes["type"])
+        if kind is None:
+            return Never(f"no event of a known type: {attributes['type']}")
+        if kind.contract.catalogue.named_receivers and RECEIVERS not in attributes:
+            return Never("the event names no receivers, and its type goes only to those that are named")
+        origin = _origin(attributes, record)
         if record.value is None:
             return _deletion(origin, place)
         return _guarded(lambda: self._fact(record, kind, origin, place))
@@ -77,7 +78,7 @@ class Projection:
         if decoded.record_name != kind.contract.subject:
             return Never(f"the value is a {decoded.record_name}, but the event says {kind.contract.type}")
         case_key = kind.contract.business_key(decoded.data)
-        fact = kind.maker.fact(origin, case_key, decoded.data, _digest(record.value or b""), place)
+        fact = kind.maker.fact(origin, case_key, decoded.data, uuid.UUID(bytes=decoded.content_digest()), place)
         if fact.occurred_at.timestamp() > record.timestamp / 1000 + self._skew.total_seconds():
             return Never(f"时间在未来 (its time is in the future): {fact.occurred_at.isoformat()}")
         return fact
@@ -111,7 +112,7 @@ class Deliveries:
         }
         case_key = f"{receipt.agency}/{receipt.cursor}"
         # The same receipt may be written twice; the first stands, and its identity is what it says.
-        origin = Origin("urn:hongyan:push", f"{case_key}/{receipt.outcome}/{receipt.event_id}", None, ended)
+        origin = Origin("urn:hongyan:push", f"{case_key}/{receipt.outcome}/{receipt.event_id}", case_key, None, ended)
         said = f"{receipt.event_id}\n{receipt.source}\n{receipt.digest}".encode()
         return self._maker.fact(origin, case_key, data, _digest(said), place)
 
@@ -142,29 +143,17 @@ def _guarded(make: Callable[[], Fact | Never | None]) -> Fact | Never | None:
         raise RegistryUnavailableError(str(error)) from error
 
 
-def _envelope_problem(attributes: Mapping[str, str], record: Record, contract: EventContract) -> str | None:
-    """Return what keeps an event from being routed, and so from being counted; None when nothing does."""
-    missing = [name for name in REQUIRED if not attributes.get(name)]
-    if missing:
-        return f"CloudEvents attribute missing: {', '.join(missing)}"
-    if record.key is None or record.key != attributes["subject"].encode():
-        return "the record key is not the business key (subject)"
-    if contract.catalogue.named_receivers and RECEIVERS not in attributes:
-        return "the event names no receivers, and its type goes only to those that are named"
-    return None
-
-
 def _origin(attributes: Mapping[str, str], record: Record) -> Origin:
     recorded = attributes.get("recordedtime")
     at = parse_time(recorded)[0] if recorded else datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    return Origin(attributes["source"], attributes["id"], attributes.get("follows"), at)
+    return Origin(attributes["source"], attributes["id"], attributes["subject"], attributes.get("follows"), at)
 
 
 def _deletion(origin: Origin, place: Place) -> Deletion | Never:
-    if not origin.follows:
+    target = origin.followed()
+    if target is None:
         return Never("a tombstone names in `follows` the event that it deletes")
-    identity = identity_of(origin.source, origin.event_id)
-    return Deletion(identity, identity_of(origin.source, origin.follows), origin.recorded_at, place)
+    return Deletion(origin.identity(), target, origin.recorded_at, place)
 
 
 def _digest(value: bytes) -> uuid.UUID:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from producers.gateway.parsing import Parsed
-from producers.gateway.remembered import Identity, Remembered, Seen, digest_of, identity_of
+from producers.gateway.remembered import Identity, Remembered, Seen
 from producers.gateway.rights import foreign_divisions, missing_rights
 from producers.publishing import Prepared, Publishing
+from schemas.content import framed_digest
 from schemas.contracts import EventContract
+from schemas.envelope import identity_of
 from services.runtime.clock import Clock
 from services.runtime.errors import (
     FieldProblem,
@@ -32,7 +34,7 @@ GRACE_S = 0.5
 """Seconds that the client library has beyond the limit to say itself that a record was given up."""
 AWAY = "Kafka 没有确认，请以同一 id 重发 (not acknowledged; send again with the same id)"
 TOO_LARGE = "超过 Kafka 所允许的大小，重发无用 (Kafka takes no event of this size; sending it again does not help)"
-CONFLICT = "同一 source 与 id 已有另一内容，先到的有效 (accepted before with other content; the first one stands)"
+CONFLICT = "同一 source、id 与 subject 已有另一内容，先到的有效 (accepted before with other content; the first stands)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,17 @@ class Acceptance:
         return self._conflict(prepared, event.pointer, known) or prepared
 
     def _conflict(self, event: Prepared, pointer: str, known: dict[Identity, Prepared]) -> Refused | None:
-        identity = identity_of(event)
+        identity = identity_of(event.attributes)
         seen = self._remembered.get(identity)
         first = known.setdefault(identity, event)
         if seen is None and first is event:
             return None
-        digest = seen.digest if seen else digest_of(first)
-        return None if digest == digest_of(event) else _refused(409, pointer, [FieldProblem("/id", CONFLICT)])
+        digest = seen.digest if seen else framed_digest(first.value, first.attributes)
+        return (
+            None
+            if digest == framed_digest(event.value, event.attributes)
+            else _refused(409, pointer, [FieldProblem("/id", CONFLICT)])
+        )
 
     async def publish(self, prepared: Sequence[Prepared]) -> list[Accepted | Refused]:
         """Append the events and wait for Kafka; an event that Kafka did not acknowledge in time is refused with 503,
@@ -110,7 +116,7 @@ class Acceptance:
 
         An event that this gateway has accepted before is not appended again: the answer says where it stands.
         """
-        seen = [self._remembered.get(identity_of(event)) for event in prepared]
+        seen = [self._remembered.get(identity_of(event.attributes)) for event in prepared]
         fresh = [event for event, before in zip(prepared, seen, strict=True) if before is None]
         placed = iter(await self._append(fresh)) if fresh else iter(())
         return [
@@ -126,7 +132,9 @@ class Acceptance:
         if isinstance(outcome, RecordTooLargeError):
             return Refused(413, [FieldProblem("/data", f"{TOO_LARGE} ({len(event.value)} bytes)")])
         recorded = event.attributes["recordedtime"]
-        self._remembered.add(identity_of(event), Seen(digest_of(event), outcome, recorded))
+        self._remembered.add(
+            identity_of(event.attributes), Seen(framed_digest(event.value, event.attributes), outcome, recorded)
+        )
         return Accepted(event, outcome, recorded)
 
     async def _append(self, events: Sequence[Prepared]) -> list[_Outcome]:

@@ -50,7 +50,7 @@ _REFUSALS = {
     400: "请求不是 HTTP 所允许的 (not valid HTTP)",
     401: "没有有效的密钥或令牌 (no valid key or token)",
     403: "无权发布该类型、来源或区划，errors 指明字段 (no right to this type, source or division)",
-    409: "同一 source 与 id 已有另一内容 (accepted before with other content)",
+    409: "同一 source、id 与 subject 已有另一内容 (accepted before with other content)",
     413: "请求体或批量过大 (too large)",
     415: "不支持的内容类型或编码 (media type or encoding not understood)",
     422: "内容不符合要求，errors 列出全部字段 (invalid; every bad field is named)",

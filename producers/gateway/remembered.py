@@ -1,19 +1,17 @@
 """What this gateway has accepted lately, so that a repetition is answered at once and a conflict is told at once.
 
 The router decides for good, from the whole log; this is only the quick answer of one process for its newest events.
+One process writes in one version of each schema, so here the framed bytes tell a repetition (:mod:`schemas.content`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from hashlib import blake2b
 
-from producers.publishing import Prepared
 from services.runtime.kafka.port import Placed
 
-DIGEST_BYTES = 16
-Identity = tuple[str, str]
+Identity = bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +21,6 @@ class Seen:
     digest: bytes
     placed: Placed
     recordedtime: str
-
-
-def identity_of(event: Prepared) -> Identity:
-    """Return ``(source, id)``."""
-    return event.attributes["source"], event.attributes["id"]
-
-
-def digest_of(event: Prepared) -> bytes:
-    """Return the digest of what must be the same in a repetition: value, type and business key, as the router's."""
-    content = blake2b(event.value, digest_size=DIGEST_BYTES)
-    content.update(f"\0{event.attributes['type']}\0{event.attributes['subject']}".encode())
-    return content.digest()
 
 
 class Remembered:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from schemas.codec import Codec, Decoded
+from schemas.content import ContentDigester
 from schemas.envelope import binary_headers
 from services.delivery.message import Message, batch, message_of, single
 from services.delivery.network import Network
@@ -100,7 +101,7 @@ class Trial:
 
     def _message(self, headers: HeaderList, data: dict[str, Any], receiver: Receiver) -> Message:
         if receiver.profile.format == "json":
-            return message_of(headers, b"", lambda _: Decoded(0, "", data))
+            return message_of(headers, b"", lambda _: Decoded(0, "", data, ContentDigester({})))
         value = self._codec.encode("cn.gov.sc.hongyan.trial-value", dict(_SCHEMA), data)
         return message_of(headers, value, self._codec.decode, receiver.profile.format)
 

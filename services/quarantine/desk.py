@@ -22,11 +22,12 @@ from schemas.envelope import RECEIVERS, RECEIVERS_SEPARATOR, Envelope, is_receiv
 from schemas.formats import check_division
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import parse_time
-from schemas.topics import Topics
+from schemas.topics import EVENT_MAX_BYTES, Topics, record_bytes
 from schemas.validation import InvalidData, ValidationRules, Validator
+from services.quarantine.aside import original
 from services.quarantine.letters import DeadLetters, Letter
 from services.runtime.clock import Clock
-from services.runtime.errors import ConflictError, FieldProblem, InvalidError, RegistryUnavailableError
+from services.runtime.errors import ConflictError, FieldProblem, InvalidError, RegistryUnavailableError, TooLargeError
 from services.runtime.kafka.port import Kafka
 
 _WRITTEN_BY_US = {"specversion", "subject", "dataschema", "recordedtime", "quality"}
@@ -113,8 +114,15 @@ class Desk:
 
     def _data(self, letter: Letter) -> tuple[dict[str, Any], str | None]:
         """Return what can be read of a letter's data, as JSON and without what the platform derives; else why not."""
+        value = letter.value
+        if letter.left_out:
+            topic, partition, offset = letter.origin.rsplit("/", 2)
+            found = original(self._kafka, topic, int(partition), int(offset))
+            if found is None:
+                return {}, f"原记录 {letter.origin} 已不再保存 (the original is no longer kept)"
+            value = found.value
         try:
-            data = self._codec.decode(letter.value).data
+            data = self._codec.decode(value).data
         except UndecodableValue as error:
             return {}, str(error)
         except RegistryAway as error:
@@ -181,7 +189,11 @@ class Desk:
         attributes |= ({"division": division} if division else {}) | (
             {"quality": ",".join(valid.quality)} if valid.quality else {}
         )
-        return Resubmission(self._topics.events(contract.domain), Envelope.from_attributes(attributes), value)
+        envelope = Envelope.from_attributes(attributes)
+        if record_bytes(envelope.subject.encode(), value, envelope.to_headers()) > EVENT_MAX_BYTES:
+            detail = f"整个事件超过 {EVENT_MAX_BYTES} 字节 (the whole event is larger than {EVENT_MAX_BYTES} bytes)"
+            raise TooLargeError([FieldProblem("/data", detail)])
+        return Resubmission(self._topics.events(contract.domain), envelope, value)
 
 
 def _time(text: str, problems: list[FieldProblem]) -> str:

@@ -12,6 +12,7 @@ import orjson
 
 from schemas.envelope import header_attributes
 from schemas.topics import DEADLETTER_STAGES, Topics
+from services.quarantine.aside import LEFT_OUT
 from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.kafka.scanning import scan
@@ -19,7 +20,10 @@ from services.runtime.kafka.scanning import scan
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter. ``number`` (``router/17``: stage and offset) is what people call it by."""
+    """One dead letter. ``number`` (``router/17``: stage and offset) is what people call it by.
+
+    ``left_out``: the whole record was too large to be put aside; ``origin`` tells where it stands.
+    """
 
     stage: str
     offset: int
@@ -29,6 +33,7 @@ class Letter:
     origin: str
     attributes: Mapping[str, str]
     value: bytes | None
+    left_out: bool = False
 
     @property
     def number(self) -> str:
@@ -135,4 +140,5 @@ def _letter(stage: str, record: Record) -> Letter:
         origin="/".join(origin),
         attributes=header_attributes((name, text.encode()) for name, text in headers.items()),
         value=record.value,
+        left_out=LEFT_OUT in headers,
     )

@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
+from schemas.envelope import identity
+from schemas.reading import too_long
 from schemas.times import SHANGHAI
 from services.statistics.shapes import Shape
 
-MAX_KEY_BYTES = 2600
-"""An index entry of PostgreSQL holds at most 2,704 bytes; texts that name events and cases stay below."""
 FIRST_YEAR = 2000
 
 
@@ -68,13 +68,22 @@ class Origin:
 
     source: str
     event_id: str
+    subject: str
     follows: str | None
     recorded_at: datetime
 
+    def identity(self) -> uuid.UUID:
+        """Return what stands for the event."""
+        return uuid.UUID(bytes=identity(self.source, self.event_id, self.subject))
 
-def identity_of(source: str, event_id: str) -> uuid.UUID:
-    """Return what stands for an event's identity, or with a business key for its case: a digest of both texts."""
-    return uuid.UUID(bytes=blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest())
+    def followed(self) -> uuid.UUID | None:
+        """Return what stands for the event that it follows: of the same source and business key, as when routed."""
+        return uuid.UUID(bytes=identity(self.source, self.follows, self.subject)) if self.follows else None
+
+
+def case_of(source: str, case_key: str) -> uuid.UUID:
+    """Return what stands for a case: a digest of whose it is and of its business key."""
+    return uuid.UUID(bytes=blake2b(f"{source}\0{case_key}".encode(), digest_size=16).digest())
 
 
 def kind_of(event_type: str) -> int:
@@ -107,16 +116,16 @@ class FactMaker:
         detail = {name: value for name in self._shape.details if (value := data.get(name)) is not None}
         quality = data.get("quality")
         return Fact(
-            identity=identity_of(origin.source, origin.event_id),
+            identity=origin.identity(),
             digest=digest,
             month=month_number(occurred_at),
             cell=self._cell(origin.source, data),
-            case_id=identity_of(origin.source, case_key),
+            case_id=case_of(origin.source, case_key),
             event_id=origin.event_id,
             case_key=case_key,
             occurred_at=occurred_at,
             recorded_at=origin.recorded_at,
-            follows=identity_of(origin.source, origin.follows) if origin.follows else None,
+            follows=origin.followed(),
             marks=",".join(quality) if quality else None,
             detail=_json(detail) if detail else "{}",
             place=place,
@@ -138,8 +147,8 @@ def check_storable(origin: Origin, case_key: str) -> None:
     keys: Collection[str] = (origin.event_id, case_key, origin.follows or "")
     if any("\0" in text for text in (origin.source, *keys)):
         raise ValueError("a text holds the character NUL")
-    if any(len(origin.source.encode()) + len(key.encode()) > MAX_KEY_BYTES for key in keys):
-        raise ValueError("source and id, or source and business key, are too long")
+    if any(too_long(key) for key in keys):
+        raise ValueError("id or business key is too long")
 
 
 def _instant(value: object, name: str) -> datetime:

@@ -397,6 +397,35 @@ def test_a_record_too_large_for_its_topic_is_refused_for_good_and_the_next_one_i
     admin.close()
 
 
+def test_a_transaction_with_a_record_too_large_for_its_topic_never_commits(cluster: Cluster) -> None:
+    """Commit: the size is told, nothing of the transaction is visible, and the producer that follows goes on."""
+    admin = cluster.kafka.admin()
+    small, name = f"{cluster.name}.small", f"{cluster.name}.sized"
+    admin.ensure_topics([TopicSpec(small, 1, max_message_bytes=60_000)])
+    assert admin.size_limits([small, cluster.target]) == {small: 60_000, cluster.target: 2 * 1024 * 1024}
+    producer = cluster.kafka.transactional_producer(name)
+    producer.learn([small])
+    producer.begin()
+    for size in (10, 80_000, 10):
+        producer.send(small, key=b"k", value=b"x" * size, partition=0)
+    with pytest.raises(RecordTooLargeError):
+        producer.commit()
+    producer.close()
+    follower = cluster.kafka.transactional_producer(name)
+    follower.begin()
+    follower.send(small, key=b"k", value=b"last", partition=0)
+    follower.commit()
+    follower.close()
+    reader = cluster.kafka.consumer(None)
+    reader.assign([Partition(small, 0)])
+    found: list[bytes | None] = []
+    eventually(lambda: found.extend(r.value for rs in reader.poll(0.2, 10).values() for r in rs) or found)
+    assert found == [b"last"]
+    reader.close()
+    admin.delete_topics([small])
+    admin.close()
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [

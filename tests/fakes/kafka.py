@@ -61,11 +61,15 @@ class FakeKafka:
         if self.away:
             raise KafkaUnavailableError("the fake cluster is away")
 
+    def check_size(self, draft: Draft) -> None:
+        """Raise for a record that its topic takes not."""
+        if draft[0] in self.specs and len(draft[4] or b"") > self.specs[draft[0]].max_message_bytes:
+            raise RecordTooLargeError(draft[0])
+
     def append(self, draft: Draft) -> Placed:
         """Put a record on the log."""
+        self.check_size(draft)
         topic, partition, timestamp, key, value, headers = draft
-        if topic in self.specs and len(value or b"") > self.specs[topic].max_message_bytes:
-            raise RecordTooLargeError(topic)
         log = self.logs[Partition(topic, partition)]
         log.append(FakeRecord(topic, partition, len(log), timestamp, key, value, headers))
         return Placed(topic, partition, len(log) - 1)
@@ -365,6 +369,8 @@ class FakeTransactionalProducer(FakeProducer):
     def commit(self) -> None:
         """Append everything and commit the offsets."""
         self._check_fence()
+        for draft, _ in self._drafts:
+            self._cluster.check_size(draft)
         for draft, sent in self._drafts:
             sent.settle(self._cluster.append(draft))
         for consumer, offsets in self._offsets:
@@ -427,6 +433,10 @@ class FakeAdmin:
         self._cluster.check()
         under_way = [place for places in self._cluster.open.values() for place in places]
         return {p: len(self._cluster.logs[p]) + under_way.count(p) for p in partitions}
+
+    def size_limits(self, topics: Collection[str]) -> dict[str, int]:
+        """Return what topics were made with."""
+        return {topic: self._cluster.specs[topic].max_message_bytes for topic in topics}
 
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed."""

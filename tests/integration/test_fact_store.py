@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.runtime.positions import PositionLostError
-from services.statistics.facts import Deletion, Fact, identity_of
-from tests.fact_stores import ACCEPTED, COMPLETED, SOURCE, TOPIC, OwnStore, deletion
+from services.statistics.facts import Deletion, Fact
+from tests.fact_stores import ACCEPTED, COMPLETED, TOPIC, OwnStore, deletion, identified
 
 pytestmark = pytest.mark.servers
 EXAMPLES = int(os.environ.get("HONGYAN_TESTS_EXAMPLES", "20"))
@@ -48,7 +48,7 @@ class Said:
 
     def identity(self, of: str | None = None) -> int:
         """Return the number that decides between two at once."""
-        return identity_of(SOURCE, of or self.id).int
+        return identified(of or self.id).int
 
 
 WHENS = (

@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from consumers.pusher.parked import ParkingPlace
-from schemas.topics import Topics
+from schemas.topics import Topics, TopicSpec
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Kafka, Partition
 from services.runtime.settings import Settings
@@ -140,6 +140,29 @@ def test_a_refused_event_is_parked_and_can_be_put_back(
     place.replay("market", parked.offset, "接收方已修复")
     eventually(lambda: market.accepted == ["good", "bad"])
     assert place.list("market")[0].replayed == "接收方已修复"
+
+
+def test_a_refused_event_that_its_parking_place_takes_not_whole_is_put_back_from_the_feed(
+    own: OwnTopics, configuration: Configuration, kafka: Kafka, events: TestEvents, start: Callable[[], Running]
+) -> None:
+    """What is parked points at it; the others are delivered, and a replay finds it where it lay."""
+    own.ensure(TopicSpec(own.feed("market"), 1), TopicSpec(own.parked("market"), 1, max_message_bytes=20_000))
+    market = ScriptedReceiver(lambda request, earlier: Answer(422 if request.id == "large" and not earlier else 204))
+    configuration.agency("market", market.url)
+    configuration.subscription("sub-market", "market", [ISSUED])
+    start()
+    large = events.certificate("large", 1)
+    large.headers.append(("ce_padding", b"x" * 30_000))
+    events.feed("market", large, events.certificate("good", 1))
+    eventually(lambda: market.accepted == ["good"])
+    place = ParkingPlace(kafka, own, SystemClock())
+    parked = eventually(lambda: place.list("market"))[0]
+    assert (parked.event_id, parked.status, parked.reason) == ("large", "422", "HTTP 422")
+    assert read_all(kafka, own.parked("market"), 1)[0].value == b""
+    place.replay("market", parked.offset, "接收方已修复")
+    eventually(lambda: market.accepted == ["good", "large"])
+    assert market.requests[-1].event["padding"] == "x" * 30_000
+    market.close()
 
 
 def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order(

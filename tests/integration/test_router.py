@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from schemas.topics import EVENT_PARTITIONS, Topics
+from schemas.topics import EVENT_PARTITIONS, Topics, TopicSpec
 from services.runtime.kafka.port import Kafka, Record
 from services.runtime.settings import Settings
 from tests.conditions import eventually
@@ -227,3 +227,37 @@ def test_a_new_router_remembers_what_its_predecessor_knew(
     entries = [document(record) for record in ledger(3)]
     assert sorted(entry["verdict"] for entry in entries) == ["duplicate", "routed", "routed"]
     assert ids(kafka, topics.feed("chengdu")) == ["e1", "c1"]
+
+
+def test_a_feed_that_takes_no_record_of_this_size_costs_the_event_and_not_the_router(
+    own: OwnTopics,
+    kafka: Kafka,
+    configuration: Configuration,
+    installation: Settings,
+    processes: Processes,
+    events: TestEvents,
+    ledger: Ledger,
+) -> None:
+    """The broker refuses the first, in a transaction: it is a dead letter, the others are routed, and the second one
+    that is too large is measured beforehand.
+    """
+    own.ensure(TopicSpec(own.feed("market"), 1, max_message_bytes=60_000), TopicSpec(own.parked("market"), 1))
+    configuration.agency("market", "http://127.0.0.1:9/never")
+    configuration.subscription("all", "market", [ISSUED])
+    processes.start("router", installation)
+    large = {"ce_padding": "x" * 80_000}
+    for number, extra in ((1, {}), (2, large), (3, {}), (4, large), (5, {})):
+        event = events.certificate(f"e{number}", number)
+        headers = {name: value.decode() for name, value in event.headers}
+        events.publish_raw(event.topic, event.value, event.key, headers | extra)
+    entries = {document(record)["id"]: document(record) for record in ledger(5)}
+    assert {name: entry["verdict"] for name, entry in entries.items()} == {
+        "e1": "routed",
+        "e2": "deadletter",
+        "e3": "routed",
+        "e4": "deadletter",
+        "e5": "routed",
+    }
+    assert f"{own.feed('market')}, which takes records of at most 60000 bytes" in entries["e2"]["reason"]
+    assert sorted(ids(kafka, own.feed("market"))) == ["e1", "e3", "e5"]
+    assert sorted(ids(kafka, own.deadletter("router"))) == ["e2", "e4"]

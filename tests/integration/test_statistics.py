@@ -18,6 +18,7 @@ from random import Random
 
 import psycopg
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from prometheus_client import CollectorRegistry
 from psycopg.conninfo import conninfo_to_dict
 
@@ -28,11 +29,12 @@ from consumers.statistics.projection import Projection
 from producers.simulation.commands import type_of, write_month
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
+from services.quarantine.aside import LEFT_OUT
 from services.runtime.embedded.ports import free_port
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.positions import PartitionKey, PositionLostError
 from services.runtime.settings import Settings, as_environment
-from services.statistics.facts import Fact, FactMaker, Origin, identity_of
+from services.statistics.facts import Fact, FactMaker, Origin, case_of
 from services.statistics.figure import Figure, Month
 from services.statistics.loading import load_metrics
 from services.statistics.reading import figures
@@ -41,6 +43,7 @@ from services.statistics.store import FactStore
 from tests import independent_count
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
+from tests.events import read_all
 from tests.fakes.kafka import FakeKafka
 from tests.window_events import COMPLETED, Made, WindowEvents
 
@@ -276,9 +279,11 @@ MAKER = FactMaker(SHAPES[COMPLETED])
 def fact(event_id: str, offset: int, digest: bytes = b"digest") -> Fact:
     """Return a fact of December."""
     at = independent_count.FROM
-    content = identity_of("digest", digest.decode())
+    content = case_of("digest", digest.decode())
     place = ("events.window.v1", 0, offset)
-    return MAKER.fact(Origin("urn:sc:test", event_id, None, at), event_id, {"occurred_at": at}, content, place)
+    return MAKER.fact(
+        Origin("urn:sc:test", event_id, event_id, None, at), event_id, {"occurred_at": at}, content, place
+    )
 
 
 def test_replaying_the_whole_log_changes_nothing(
@@ -313,6 +318,29 @@ def test_what_cannot_be_read_is_put_aside_and_the_rest_counted(
     assert len(reasons) == 2
     assert any("wire format" in reason for reason in reasons)
     assert dict(aside[0].headers)["hongyan-original-topic"].decode() == topics.events("window")
+
+
+def test_what_the_dead_letters_take_not_whole_leaves_a_pointer(
+    counting: Counting,
+    kafka: Kafka,
+    kafka_address: str,
+    topics: OwnTopics,
+    database_dsn: str,
+    events: WindowEvents,
+) -> None:
+    """The broker refuses the record for its size; its reason and its place go there, and the count goes on."""
+    limited = topics.deadletter("statistics")
+    admin = KafkaAdminClient(bootstrap_servers=kafka_address)
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, limited, {"max.message.bytes": "20000"})])
+    admin.close()
+    good = events.make(event_id="good")
+    publish(kafka, topics, [Made(good.key, b"x" * 30_000, good.headers), good])
+    with counting.instance():
+        eventually(lambda: passed(database_dsn) == 2, 30)
+    assert count(database_dsn) == 1
+    letter = read_all(kafka, limited, 1)[0]
+    headers = dict(letter.headers)
+    assert (letter.value, headers["hongyan-original-offset"], headers[LEFT_OUT]) == (b"", b"0", b"30000")
 
 
 def test_a_database_that_is_away_is_waited_for(

@@ -109,6 +109,13 @@ class KafkaPythonAdmin:
             found = self.client.list_partition_offsets(latest) if latest else {}
         return {Partition(*place): at.offset for place, at in found.items()}
 
+    def size_limits(self, topics: Collection[str]) -> dict[str, int]:
+        """Return the largest record batch (bytes) that each of these topics takes."""
+        names = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+        with wrapped("size_limits"):
+            configs = self.client.describe_configs(names, config_filter="all")["topic"] if names else {}
+        return {topic: int(config["max.message.bytes"]["value"]) for topic, config in configs.items()}
+
     def group_offsets(self, group: str) -> dict[Partition, Committed]:
         """Return what a group has committed, with notes."""
         found = _patiently("group_offsets", lambda: self.client.list_group_offsets(group).get(group, {}))

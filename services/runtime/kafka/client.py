@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +30,13 @@ from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 
 from schemas.topics import STORED_MAX_BYTES
-from services.runtime.errors import HongyanError, KafkaUnavailableError, ProducerLostError, TransactionFailedError
+from services.runtime.errors import (
+    HongyanError,
+    KafkaUnavailableError,
+    ProducerLostError,
+    RecordTooLargeError,
+    TransactionFailedError,
+)
 from services.runtime.kafka.admin import KafkaPythonAdmin
 from services.runtime.kafka.port import (
     Committed,
@@ -42,7 +49,7 @@ from services.runtime.kafka.port import (
     Record,
     Sent,
 )
-from services.runtime.kafka.wrapping import REFUSED, ours, wrapped
+from services.runtime.kafka.wrapping import REFUSED, TOO_LARGE, ours, wrapped
 from services.runtime.settings import KafkaSettings
 
 CALL_TIMEOUT_MS = 10_000
@@ -53,6 +60,7 @@ JOIN_WAIT_MS = 3_000
 METADATA_AGE_MS = 2_000
 LEARNING_ATTEMPTS = 5
 TRANSACTION_TIMEOUT_MS = 30_000
+END_POLL_MS = 250
 # Bounds what one poll may hold in memory, whatever the backlog.
 FETCH_MAX_BYTES = 4 * 1024 * 1024
 PARTITION_FETCH_BYTES = 512 * 1024
@@ -375,7 +383,8 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
 
     @staticmethod
     def _send_error(what: str, error: BaseException) -> HongyanError:
-        return ProducerLostError(f"{what}: {type(error).__name__} {error}")
+        kind = RecordTooLargeError if isinstance(error, TOO_LARGE) else ProducerLostError
+        return kind(f"{what}: {type(error).__name__} {error}")
 
     def _before_append(self, place: TopicPartition) -> None:
         if place not in self._added:
@@ -414,8 +423,13 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         """
         result = begin()
         self.client._sender.wakeup()
-        if not result.wait(TRANSACTION_TIMEOUT_MS):
-            raise KafkaTimeoutError("the transaction did not end in time")
+        deadline = time.monotonic() + TRANSACTION_TIMEOUT_MS / 1000
+        while not result.wait(END_POLL_MS):
+            error = self.client._transaction_manager.last_error
+            if isinstance(error, TOO_LARGE):
+                raise error  # the library waits for what it will never send
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError("the transaction did not end in time")
 
     def learn(self, topics: Iterable[str]) -> None:
         """Fetch the metadata of these topics at once, so that no first send to one waits."""
@@ -436,7 +450,9 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         except _STALE_MEMBER as error:
             raise TransactionFailedError(f"{type(error).__name__} {error}") from error
         except (KafkaError, AssertionError, OSError) as error:
-            raise ProducerLostError(f"{type(error).__name__} {error}") from error
+            refused = isinstance(self.client._transaction_manager.last_error, TOO_LARGE)
+            kind = RecordTooLargeError if refused else ProducerLostError
+            raise kind(f"{type(error).__name__} {error}") from error
 
 
 class KafkaPython:

@@ -198,7 +198,11 @@ class TransactionalProducer(Producer, Protocol):
         ...
 
     def commit(self) -> None:
-        """Make it all visible; raises TransactionFailedError or ProducerLostError."""
+        """Make it all visible; raises TransactionFailedError or ProducerLostError.
+
+        And RecordTooLargeError, as ``send`` and ``send_offsets`` may, when a topic has refused a record for its size:
+        then too the producer must be closed and built anew.
+        """
         ...
 
     def abort(self) -> None:
@@ -239,6 +243,10 @@ class Admin(Protocol):
         A reader's ``end_offsets`` stops before an open transaction; whoever must have read what it will leave reads to
         here, and waits meanwhile until it has ended.
         """
+        ...
+
+    def size_limits(self, topics: Collection[str]) -> dict[str, int]:
+        """Return the largest record batch (bytes) that each of these topics takes."""
         ...
 
     def group_offsets(self, group: str) -> dict[Partition, Committed]:

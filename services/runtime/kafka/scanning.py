@@ -19,11 +19,12 @@ def scan(
     start: int | None = None,
     since_ms: int | None = None,
     client_id: str = "scan",
+    most: int = BATCH,
 ) -> Iterator[Record]:
     """Yield the records of these partitions, each in order, up to the end that they have now.
 
     From ``start`` on, or from the first that is not older than ``since_ms``, else from the first kept. Raises
-    UnavailableError, also when there is no answer for ten seconds.
+    UnavailableError, also when there is no answer for ten seconds. ``most`` are taken at a time.
     """
     consumer = kafka.consumer(None, client_id=client_id)
     try:
@@ -37,7 +38,7 @@ def scan(
             consumer.seek(partition, min(max(wanted, first), end))
         idle = 0
         while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            found = consumer.poll(POLL_S, BATCH)
+            found = consumer.poll(POLL_S, most)
             idle = 0 if found else idle + 1
             if idle > IDLE_POLLS:
                 raise KafkaUnavailableError("Kafka 没有应答 (no answer)")

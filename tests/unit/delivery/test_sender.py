@@ -18,6 +18,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 
 from schemas.codec import Codec, Decoded
+from schemas.content import ContentDigester
 from services.delivery.message import Message, Post, batch, message_of, single
 from services.delivery.network import parse_networks
 from services.delivery.outcome import Delivered, Gone, Later, Outcome, Refused
@@ -418,7 +419,7 @@ def test_a_batch_is_a_cloudevents_batch_under_one_stable_id() -> None:
 def test_binary_avro_is_the_records_own_bytes_with_percent_encoded_attributes() -> None:
     """Any Confluent client can read the body; the attributes are in ce- headers."""
     headers = [("ce_id", b"e1"), ("ce_subject", "（川）1 %".encode()), ("content-type", b"x"), ("hongyan-reason", b"m")]
-    message = message_of(headers, b"\x00\x00\x00\x00\x01z", lambda _: Decoded(1, "t", {}), "avro")
+    message = message_of(headers, b"\x00\x00\x00\x00\x01z", lambda _: Decoded(1, "t", {}, ContentDigester({})), "avro")
     came, body = requests_of(single(message, 1))
     assert body == b"\x00\x00\x00\x00\x01z"
     assert came["content-type"] == "application/vnd.confluent.avro"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.router.backfill import Progress
-from consumers.router.memory import NOTHING, Held, Memory, Scope
+from consumers.router.memory import NOTHING, First, Held, Memory, Scope
 from services.runtime.kafka.port import Partition
 
 POLICIES = st.sampled_from(["", "aa", "bb", "aa+bb"])
@@ -81,7 +81,8 @@ def test_the_ledger_tells_everything_again(tmp_path: Path) -> None:
     )
     identity, key, kept = memory.get([scope.identity(b"\xaa"), scope.key(b"k"), scope.backfill("s")])
     held = Held.from_bytes(key)
-    assert identity == b"\xbb"
+    assert identity is not None
+    assert First.from_bytes(identity) == First(b"\xbb", 5)
     assert {name: (one.policy, one.since) for name, one in held.given.items()} == {
         "m": ("", 0),
         "c": ("p", 0),

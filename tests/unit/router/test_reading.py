@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.router.reading import Incoming, Unreadable, read
+from consumers.router.reading import Incoming, read
+from schemas.reading import Unreadable
 from tests.events import ISSUED
 from tests.fakes.kafka import FakeRecord
 

@@ -1,0 +1,160 @@
+"""One batch of the router on the fake: what is too large for its topic, and what a repetition in another version is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import orjson
+import pytest
+
+from consumers.router.batch import BatchRouter
+from consumers.router.memory import Memory, Scope
+from consumers.router.plan import Plan
+from consumers.router.writing import BatchState, Limits
+from schemas.codec import Codec
+from schemas.contracts import load_contracts
+from schemas.topics import STORED_MAX_BYTES, Topics, TopicSpec
+from services.quarantine.aside import LEFT_OUT
+from services.routing.fields import policy_of
+from services.routing.matching import Matcher
+from services.routing.redaction import Redactor
+from services.runtime.clock import SystemClock
+from services.runtime.kafka.port import Partition
+from services.subscriptions.control import Subscription
+from tests.fakes.kafka import FakeKafka, FakeRecord
+from tests.window_events import ACCEPTED, WindowEvents
+
+EVENTS = Partition("events.window.v1", 3)
+TOPICS = Topics()
+
+
+class Names:
+    """Every schema is of the one type."""
+
+    def type_of(self, schema_id: int) -> str | None:
+        """Return the type."""
+        return ACCEPTED
+
+
+class Routing:
+    """A router over the fake, with one agency that takes everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kafka = FakeKafka()
+        self.kafka.admin().ensure_topics(
+            [TopicSpec(TOPICS.ledger_routed, 12), TopicSpec(TOPICS.deadletter("router"), 1), *TOPICS.agency_specs("a")]
+        )
+        self.events = WindowEvents()
+        self.memory = Memory(folder)
+        self.limits = Limits()
+        self.log: list[FakeRecord] = []
+        self.producer = self.kafka.transactional_producer("t")
+        codec = Codec(self.events.schemas)
+        self.router = BatchRouter(
+            self.producer,
+            self.memory,
+            TOPICS,
+            Names(),
+            codec.decode,
+            Redactor(self.events.schemas, lambda identity: policy_of(identity, {})),
+            self.limits,
+            lambda _topic, _partition, offset: self.log[offset] if offset < len(self.log) else None,
+        )
+        matcher = Matcher([Subscription("s", "a", [ACCEPTED])], SystemClock().now)
+        self.plan = Plan(1, matcher, frozenset("a"), frozenset())
+
+    def route(self, *records: FakeRecord) -> list[str]:
+        """Route a batch, and return what the ledger says of each."""
+        state = BatchState()
+        self.log.extend(records)
+        self.producer.begin()
+        self.router.route(Scope(EVENTS), records, self.plan, state)
+        self.producer.commit()
+        self.memory.write(state.changes, {})
+        ledger = self.kafka.logs[Partition(TOPICS.ledger_routed, EVENTS.partition)]
+        return [orjson.loads(entry.value or b"")["verdict"] for entry in ledger[-len(records) :]]
+
+    def record(self, value: bytes | None = None, size: int = 0, **attributes: str) -> FakeRecord:
+        """Return a record of one event, at the log's end; ``size`` bytes of an extension are added."""
+        made = self.events.make(ACCEPTED, event_id="e1", project_no="1")
+        headers = dict(made.headers) | {f"ce_{n}": t.encode() for n, t in attributes.items()}
+        padding = [("ce_padding", b"x" * size)] if size else []
+        listed = [*headers.items(), *padding]
+        return FakeRecord(EVENTS.topic, EVENTS.partition, len(self.log), 1, made.key, value or made.value, listed)
+
+    def feed(self) -> list[FakeRecord]:
+        """Return the agency's feed."""
+        return self.kafka.logs[Partition(TOPICS.feed("a"), 0)]
+
+    def letters(self) -> list[FakeRecord]:
+        """Return the dead letters."""
+        return self.kafka.logs[Partition(TOPICS.deadletter("router"), 0)]
+
+
+@pytest.fixture
+def routing(tmp_path: Path) -> Routing:
+    """A router of the test's own."""
+    return Routing(tmp_path / "memory")
+
+
+def test_an_event_that_no_feed_could_take_is_never_sent(routing: Routing) -> None:
+    """It is measured with what the router adds: nobody gets it, and the letter points at it instead of holding it."""
+    assert routing.route(routing.record(size=STORED_MAX_BYTES - 100)) == ["deadletter"]
+    assert routing.feed() == []
+    letter = routing.letters()[0]
+    headers = dict(letter.headers)
+    assert (letter.value, headers["hongyan-original-offset"], headers["ce_id"]) == (b"", b"0", b"e1")
+    assert LEFT_OUT in headers
+    assert f"at most {STORED_MAX_BYTES} bytes" in headers["hongyan-reason"].decode()
+    assert routing.route(routing.record(id="e2")) == ["routed"]
+
+
+def test_what_a_topic_has_refused_is_measured_from_then_on(routing: Routing) -> None:
+    """The limits of the topics as they really are count, each for itself."""
+    routing.limits.learn({TOPICS.feed("a"): 2000, TOPICS.ledger_routed: STORED_MAX_BYTES})
+    assert routing.route(routing.record(size=2000), routing.record(id="e2")) == ["deadletter", "routed"]
+    assert dict(routing.letters()[0].headers)["ce_padding"] == b"x" * 2000
+    routing.limits.learn({TOPICS.deadletter("router"): 2000, TOPICS.feed("a"): 2000})
+    assert routing.route(routing.record(size=2000, id="e3")) == ["deadletter"]
+    assert routing.letters()[1].value == b""
+
+
+def test_a_ledger_entry_that_is_too_large_is_never_written(routing: Routing) -> None:
+    """Nothing of the event is sent; what is put on record of it is short."""
+    routing.limits.learn({TOPICS.ledger_routed: 700})
+    assert routing.route(routing.record(follows="f" * 600)) == ["deadletter"]
+    assert routing.feed() == []
+
+
+def test_a_long_attribute_makes_no_event(routing: Routing) -> None:
+    """What ledger and receipts would repeat is bounded before it is repeated."""
+    assert routing.route(routing.record(id="i" * 5000)) == ["deadletter"]
+    assert b"id takes more than 2600 bytes" in dict(routing.letters()[0].headers)["hongyan-reason"]
+
+
+def test_the_same_content_in_a_newer_version_is_a_repetition(routing: Routing) -> None:
+    """The frame differs and so do the bytes; what a publisher said is the same, until the new field is filled in."""
+    contract = load_contracts().types[ACCEPTED]
+    newer = copy.deepcopy(contract.schema)
+    newer["fields"].append({"name": "counter", "type": ["null", "string"], "default": None})
+    first = routing.record()
+    data = Codec(routing.events.schemas).decode(first.value).data
+    again, other = (
+        Codec(routing.events.schemas).encode(contract.subject, newer, {**data, "counter": counter})
+        for counter in (None, "7")
+    )
+    assert again[:5] != (first.value or b"")[:5]
+    assert routing.route(first, routing.record(again)) == ["routed", "duplicate"]
+    assert routing.route(routing.record(again), routing.record(other)) == ["duplicate", "conflict"]
+    assert len(routing.feed()) == 1
+
+
+def test_where_the_first_is_no_longer_kept_its_bytes_decide(routing: Routing) -> None:
+    """What can't be compared is told as a conflict, never passed over."""
+    first = routing.record()
+    routing.route(first)
+    routing.log.clear()
+    assert routing.route(FakeRecord(EVENTS.topic, 3, 9, 1, first.key, first.value, first.headers)) == ["duplicate"]
+    routing.log.clear()
+    assert routing.route(routing.record((first.value or b"") + b"x")) == ["conflict"]
