@@ -103,6 +103,8 @@ ATTACHED = {
 }
 """Processes that go with a department's or an agency's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal", "feeds")
+STANDS_BACK = {"statistics": 5, "ledger": 10}
+"""What is read by people later stands back, where processors are short, for what delivers now."""
 
 serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)
 run = typer.Typer(help="单独启动一个消费进程。 (Start one consumer process.)", no_args_is_help=True)
@@ -161,7 +163,8 @@ def up(
     from services.runtime.stack import Process
 
     order = sorted(PROCESSES, key=lambda name: PROCESSES[name][1])
-    run_up([Process(name, "serve" if name in SERVED else "run") for name in order], data, port, kafka_port, as_json)
+    processes = [Process(n, "serve" if n in SERVED else "run", niceness=STANDS_BACK.get(n, 0)) for n in order]
+    run_up(processes, data, port, kafka_port, as_json)
 
 
 for _name in (*PROCESSES, *ATTACHED):

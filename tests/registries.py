@@ -50,7 +50,13 @@ class PatientKafka(FakeKafka):
         self.closed = 0
 
     def consumer(
-        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
     ) -> FakeConsumer:
         self.check()
         return PatientConsumer(self, group, next(self._ids), instance, from_end=from_end)

@@ -108,7 +108,7 @@ class RowConsumer(Generic[Row, Stored]):
         with ExitStack() as clients:
             clients.callback(self._expected.clear)
             group = self._topics.group(self._name)
-            consumer = self._kafka.consumer(group, client_id=self._instance, instance=self._instance)
+            consumer = self._kafka.consumer(group, client_id=self._instance, instance=self._instance, bulk=True)
             clients.callback(consumer.close)
             producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=ACKNOWLEDGE_S)
             clients.callback(producer.close)

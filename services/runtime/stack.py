@@ -42,6 +42,8 @@ class Process:
     name: str
     verb: str
     module: str = "hongyan"
+    niceness: int = 0
+    """How far it stands back for the others when processors are short (nice(1))."""
 
     def command(self, port: int) -> list[str]:
         """Return the command that starts it."""
@@ -150,7 +152,10 @@ def _start_processes(
 ) -> None:
     environment = as_environment(stack.settings)
     logs = stack.data / "logs"
-    programs = [Program(p.name, p.command(ports[p.name]), logs / f"{p.name}.log", environment) for p in processes]
+    programs = [
+        Program(p.name, p.command(ports[p.name]), logs / f"{p.name}.log", environment, niceness=p.niceness)
+        for p in processes
+    ]
     children = supervisor.start(*programs)
     for process in processes:
         wait_until(partial(_healthy, stack.addresses[process.name]), children, process.name, stop)

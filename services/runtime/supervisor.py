@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. ``user`` is whom to run it as; ``stop_signal`` asks it to end."""
+    """What to run. ``user`` is whom to run it as; ``stop_signal`` asks it to end; ``niceness`` as nice(1)."""
 
     name: str
     command: Sequence[str]
@@ -46,6 +46,7 @@ class Program:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     cwd: Path | None = None
+    niceness: int = 0
 
 
 class Child:
@@ -102,7 +103,7 @@ class Child:
                     extra_groups=[] if user else None,
                     cwd=self.program.cwd,
                     start_new_session=True,
-                    preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  (two system calls, no lock)
+                    preexec_fn=partial(_begin, os.getpid(), self.program.niceness),  # noqa: PLW1509  (system calls, no lock)
                 )
         except OSError as error:
             self._process, self.trouble = None, str(error)
@@ -190,6 +191,11 @@ def _kill_group(leader: int) -> None:
     """Kill what a program left running, or the program itself."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def _begin(parent: int, niceness: int) -> None:
+    die_with_parent(parent)
+    os.nice(niceness)
 
 
 def die_with_parent(parent: int) -> None:

@@ -75,7 +75,13 @@ class FakeKafka:
         return Placed(topic, partition, len(log) - 1)
 
     def consumer(
-        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
     ) -> FakeConsumer:
         """Make a consumer."""
         self.check()

@@ -69,6 +69,8 @@ DIRECT_MAX_BYTES = 1024 * 1024
 BATCH_BYTES = 128 * 1024
 DEFAULT_BATCH_BYTES = 16 * 1024
 BULK_LINGER_MS = 30
+BULK_FETCH_BYTES = 1024 * 1024
+BULK_WAIT_MS = 250
 # The topic's own limit comes first, whatever the topic.
 MAX_REQUEST_BYTES = STORED_MAX_BYTES + 64 * 1024
 
@@ -472,7 +474,13 @@ class KafkaPython:
         self._base = self._admin | {"metrics_enabled": False}
 
     def consumer(
-        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
     ) -> Consumer:
         """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
         with wrapped("connect"):
@@ -488,6 +496,8 @@ class KafkaPython:
                     partition_assignment_strategy=(RangePartitionAssignor,),
                     session_timeout_ms=SESSION_TIMEOUT_MS,
                     heartbeat_interval_ms=HEARTBEAT_MS,
+                    fetch_min_bytes=BULK_FETCH_BYTES if bulk else 1,
+                    fetch_max_wait_ms=BULK_WAIT_MS if bulk else 500,
                     fetch_max_bytes=FETCH_MAX_BYTES,
                     max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
                     retry_backoff_ms=20,

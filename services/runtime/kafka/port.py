@@ -278,9 +278,18 @@ class Kafka(Protocol):
     """Makes clients of one cluster. Composition roots hold one and hand out what each part needs."""
 
     def consumer(
-        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
     ) -> Consumer:
-        """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
+        """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back.
+
+        ``bulk`` has the broker gather what comes for a moment: fewer and larger polls, for readers who don't deliver.
+        """
         ...
 
     def producer(

@@ -41,10 +41,16 @@ class CountedReads(FakeKafka):
         self.asked: list[str] = []
 
     def consumer(
-        self, group: str | None, *, client_id: str = "hongyan", instance: str | None = None, from_end: bool = False
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
     ) -> FakeConsumer:
         """Make a consumer that counts."""
-        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end)
+        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
         poll = made.poll
 
         def counted(timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[FakeRecord]]:
