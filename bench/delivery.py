@@ -61,6 +61,8 @@ def _latency(address: str, receivers: Receivers) -> list[Result]:
 
 def _flow(pushing: Pushing, receivers: Receivers, names: list[str], seconds: int = SECONDS) -> list[float]:
     """Append to these feeds in turn at the rate, and return the milliseconds to each 2xx, the warm-up left out."""
+    pushing.learn(names)
+    wait_for(lambda: sum(f"/{name}" in receivers.arrivals() for name in names) == len(names), 120)
     receivers.clear()
     count = RATE * seconds + WARM_UP
     sent = paced(count, RATE, lambda n, name: pushing.append(names[n % len(names)], name))
@@ -90,6 +92,10 @@ def _bare(pushing: Pushing, address: str, receivers: Receivers) -> list[float]:
         producer.send(feeds[n % FEEDS], key=name.encode(), value=pushing.value, headers=headers, partition=0)
 
     try:
+        for n in range(FEEDS):
+            append(n, f"first-{n}")
+        wait_for(lambda: len(receivers.arrivals().get("/bare", {})) >= FEEDS, 60)
+        receivers.clear()
         count = RATE * SECONDS + WARM_UP
         sent = paced(count, RATE, append)
         wait_for(lambda: len(receivers.arrivals().get("/bare", {})) >= count, 120)
@@ -114,6 +120,8 @@ def _isolation(address: str, receivers: Receivers) -> list[Result]:
             sinks = {name: f"{receivers.well}/{name}" for name in well} | {name: f"{base}/{name}" for name in other}
             pushing.agencies(sinks)
             pushing.start()
+            pushing.learn([*well, *other])
+            wait_for(lambda: all(f"/{name}" in receivers.arrivals() for name in well), 60)  # noqa: B023
             receivers.clear()
             names = [name for pair in zip(well, other, strict=True) for name in pair]
             count = RATE * SECONDS + WARM_UP

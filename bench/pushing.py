@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,12 @@ class Pushing:
         self._producer.send(
             self.topics.feed(agency), key=event_id.encode(), value=self.value, headers=headers, partition=0
         )
+
+    def learn(self, agencies: Iterable[str]) -> None:
+        """Have the producer know these feeds: its first send to each waits, and would delay those after it."""
+        for agency in agencies:
+            self.append(agency, f"first-{agency}")
+        self.flush()
 
     def flush(self) -> None:
         """Wait until everything appended is on the log."""

@@ -9,6 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
+import orjson
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from schemas.content import ContentDigester
@@ -110,6 +111,17 @@ class Codec:
 def to_jsonable(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return decoded data as JSON values: dates and times in ISO 8601, decimals as text."""
     return {name: _jsonable(value) for name, value in data.items()}
+
+
+def to_json(event: Mapping[str, Any]) -> bytes:
+    """Return JSON text that holds decoded data: the same values as :func:`to_jsonable`, many times faster."""
+    return orjson.dumps(event, default=_decimal)
+
+
+def _decimal(value: object) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no value of decoded data")
 
 
 def _jsonable(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -42,7 +42,7 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """Return the record's value."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Receipt:
@@ -68,4 +68,4 @@ class Statement:
 
     def to_bytes(self) -> bytes:
         """Return the record's value."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)

@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -29,11 +29,13 @@ from services.delivery.window import Window
 from services.runtime.alerts import AlertKind
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
-from services.runtime.kafka.port import Committed, Kafka, Partition, Producer, Record
+from services.runtime.kafka.port import Committed, Kafka, Partition, Record
 from services.runtime.lifecycle import outlast
 
-BUSY_POLL_S = 0.005
-IDLE_POLL_S = 0.02
+FULL_POLL_S = 0.005
+POLL_S = 0.05
+# A cursor may lag behind by this: it bounds nothing but how much is repeated after a crash, which the window bounds.
+COMMIT_EVERY_S = 0.1
 POLL_RECORDS = 256
 LOOP_CALL_S = 10.0
 WIND_DOWN_S = 3.0
@@ -42,18 +44,32 @@ HAND_OVER_S = 0.3
 # Kafka forgets cursors of topics that their group doesn't subscribe to when they are a week old.
 RENEW_S = 3600.0
 
+Found = Mapping[Partition, Sequence[Record]]
+NOTHING: Found = {}
+
 log = structlog.get_logger()
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Survey:
-    """The lines at one moment: cursors that are not committed yet, lines without room, whether anything is going on."""
+    """The lines at one moment: cursors that are not committed yet, lines without room, lines with work under way.
 
-    behind: dict[Partition, Committed]
-    full: set[Partition]
-    busy: bool
+    Only lines that something has happened to are looked at anew, so that hundreds of still ones cost nothing.
+    """
+
+    behind: dict[Partition, Committed] = field(default_factory=dict)
+    full: set[Partition] = field(default_factory=set)
+    busy: set[Partition] = field(default_factory=set)
+    urgent: bool = False
+    """Whether a commit would make room where there is none, or tells of a line that is held, flows again or left."""
+
+    def forget(self, partition: Partition) -> None:
+        """Leave a line out that is no longer there."""
+        self.behind.pop(partition, None)
+        self.full.discard(partition)
+        self.busy.discard(partition)
 
 
 class Pusher:
@@ -87,6 +103,9 @@ class Pusher:
         self._committed: dict[Partition, Committed] = {}
         self._unusable: set[str] = set()
         self._gave_up = False
+        self._survey = Survey()
+        self._changed: set[Partition] = set()
+        self._commit_at = 0.0
         self._renew_at = clock.monotonic() + RENEW_S
         # Shares may be dealt anew at any moment, in a thread of the client's; held except while the group is polled.
         self._turn = threading.RLock()
@@ -102,58 +121,79 @@ class Pusher:
     def _session(self, stop: threading.Event) -> None:
         producer = self._kafka.producer(client_id=self._instance, acknowledge_timeout_s=10.0)
         try:
+            self._outbox.attach(producer)
             reading = Reading(self._kafka, self._topics, self._instance, self._clock)
             try:
-                self._push_until(stop, reading, producer)
+                self._push_until(stop, reading)
             finally:
                 reading.close()
                 self._in_loop(self._close_lines, list(self._lines))
         finally:
+            self._in_loop(self._outbox.attach, None)
             producer.close()
 
-    def _push_until(self, stop: threading.Event, reading: Reading, producer: Producer) -> None:
+    def _push_until(self, stop: threading.Event, reading: Reading) -> None:
         seen = -1
-        reading.join(lambda: self._take_over(reading), lambda: self._hand_over(reading, producer))
+        reading.join(lambda: self._take_over(reading), lambda: self._hand_over(reading))
         while not stop.is_set():
             with self._turn:
                 if seen != self._receivers.version():
                     seen = self._receivers.version()
                     self._take_over(reading)
                     self._in_loop(self._refresh_receivers)
-                survey = self._round(reading, producer)
+                wait_s = FULL_POLL_S if self._survey.full or self._outbox else POLL_S
+                found = reading.poll_feeds(wait_s, POLL_RECORDS)
+                self._round(reading, found)
                 if self._gave_up:
                     self._gave_up = False
                     reading.changed = True
                     self._take_over(reading)
-                found = reading.poll_feeds(BUSY_POLL_S if survey.busy else IDLE_POLL_S, POLL_RECORDS)
-                if found:
-                    self._in_loop(self._take, found)
-            reading.poll_group(0.0 if self._lines else IDLE_POLL_S)
+            reading.poll_group(0.0 if self._lines else POLL_S)
             self.working = True
         with self._turn:
-            self._wind_down(reading, producer, WIND_DOWN_S)
+            self._wind_down(reading, WIND_DOWN_S)
             self._in_loop(self._close_lines, list(self._lines))
 
-    def _round(self, reading: Reading, producer: Producer) -> Survey:
-        """Write what waits, commit what has ended, and read on where there is room."""
-        self._outbox.flush(producer)
-        if self._clock.monotonic() >= self._renew_at:
+    def _round(self, reading: Reading, found: Found = NOTHING, *, at_once: bool = False) -> None:
+        """Take in what was read, write what waits, commit what has ended, and read on where there is room."""
+        self._outbox.flush()
+        now = self._clock.monotonic()
+        if now >= self._renew_at:
             self._renew_at += RENEW_S
-            self._committed.clear()
-        survey = self._in_loop(self._survey)
-        if survey.behind and reading.commit(survey.behind):
-            self._committed.update(survey.behind)
-            self._in_loop(self._note_commits, survey.behind)
+            self._in_loop(self._forget_commits)
+        survey = self._in_loop(self._look, found)
+        if survey.behind and (at_once or survey.urgent or now >= self._commit_at):
+            self._commit_at = now + COMMIT_EVERY_S
+            commits = dict(survey.behind)
+            if reading.commit(commits):
+                self._in_loop(self._note_commits, commits)
         reading.pause_only(survey.full)
+
+    def _look(self, found: Found) -> Survey:
+        """Take in what was read and look at the lines that have changed, in the event loop."""
+        self._take(found)
+        survey = self._survey
+        survey.urgent = False
+        for partition in self._changed:
+            line = self._lines.get(partition)
+            if line is None:
+                survey.forget(partition)
+                continue
+            cursor, known = line.to_commit(), self._committed.get(partition)
+            _put(survey.full, partition, not line.wants_more())
+            _put(survey.busy, partition, line.busy())
+            if cursor == known:
+                survey.behind.pop(partition, None)
+                continue
+            survey.behind[partition] = cursor
+            survey.urgent |= known is None or cursor.note != known.note or partition in survey.full
+        self._changed.clear()
+        self._changed.update(p for p, line in self._lines.items() if line.leaving())
         return survey
 
-    def _survey(self) -> Survey:
-        """Look at all lines, in the event loop."""
-        current = {partition: line.to_commit() for partition, line in self._lines.items()}
-        behind = {partition: held for partition, held in current.items() if self._committed.get(partition) != held}
-        full = {partition for partition, line in self._lines.items() if not line.wants_more()}
-        attempting = any(line.busy() for line in self._lines.values())
-        return Survey(behind, full, attempting or bool(behind) or bool(self._outbox))
+    def _forget_commits(self) -> None:
+        self._committed.clear()
+        self._changed.update(self._lines)
 
     def _refresh_receivers(self) -> None:
         for partition, line in self._lines.items():
@@ -167,12 +207,14 @@ class Pusher:
             self._unusable ^= {agency}
             self._office.alert(AlertKind.RECEIVER_UNUSABLE, agency, why or "已可用 (usable again)", closed=why is None)
 
-    def _take(self, found: Mapping[Partition, Sequence[Record]]) -> None:
+    def _take(self, found: Found) -> None:
         for partition, records in found.items():
             if partition in self._lines:
                 self._lines[partition].take(records)
 
     def _note_commits(self, commits: Mapping[Partition, Committed]) -> None:
+        self._committed.update(commits)
+        self._changed.update(commits)
         for partition, held in commits.items():
             line = self._lines.get(partition)
             if line is not None and held.note == LEFT:
@@ -230,25 +272,31 @@ class Pusher:
             profile = receiver.profile
             breaker = Breaker(profile.retry, profile.hold_after, random.random)
             line = Line(partition, receiver, self._office, Window(profile.window, start.offset), breaker, self._clock)
+            line.changed = self._changed
             line.seed(start.note)
             self._lines[partition] = line
+            self._changed.add(partition)
             self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
         for line in self._lines.values():
             line.resume()
 
-    def _hand_over(self, reading: Reading, producer: Producer) -> None:
+    def _hand_over(self, reading: Reading) -> None:
         """The shares are being dealt anew: commit what ends soon. Lines that come back to us lose nothing by it."""
         with self._turn:
-            self._wind_down(reading, producer, HAND_OVER_S)
+            self._wind_down(reading, HAND_OVER_S)
 
-    def _wind_down(self, reading: Reading, producer: Producer, limit_s: float) -> None:
+    def _wind_down(self, reading: Reading, limit_s: float) -> None:
         """Start nothing new, let what is under way end, and commit it."""
         self._in_loop(self._stop_starting)
         pause = threading.Event()
         deadline = self._clock.monotonic() + limit_s
         try:
-            while self._round(reading, producer).busy and self._clock.monotonic() < deadline:
-                pause.wait(BUSY_POLL_S)
+            while True:
+                self._round(reading, at_once=True)
+                survey = self._survey
+                if not (survey.busy or survey.behind or self._outbox) or self._clock.monotonic() >= deadline:
+                    return
+                pause.wait(FULL_POLL_S)
         except UnavailableError as error:
             # The next owner starts from the last commit: what ended since is sent again, under the same id.
             log.warning("handover_uncommitted", error=str(error))
@@ -261,6 +309,7 @@ class Pusher:
         for partition in partitions:
             line = self._lines.pop(partition, None)
             self._committed.pop(partition, None)
+            self._survey.forget(partition)
             if line is not None:
                 line.close()
 
@@ -276,3 +325,11 @@ class Pusher:
 
         self._loop.call_soon_threadsafe(run)
         return done.result(LOOP_CALL_S)
+
+
+def _put(members: set[Partition], one: Partition, belongs: bool) -> None:
+    """Have one in a set, or not."""
+    if belongs:
+        members.add(one)
+    else:
+        members.discard(one)

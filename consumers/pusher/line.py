@@ -91,6 +91,8 @@ class Line:
     breaker: Breaker
     clock: Clock
     waiting: deque[Record] = field(default_factory=deque)
+    changed: set[Partition] = field(default_factory=set)
+    """Where the line enters itself when its cursor, its note, its room or its being busy may have changed."""
     closed: bool = False
     winding_down: bool = False
     _later: dict[int, Delivery] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class Line:
         """Use another sink, key or setting from the next attempt on, or hold and reopen the line by decision."""
         if receiver == self.receiver:
             return
+        self.changed.add(self.partition)
         if receiver.profile.format != self.receiver.profile.format:
             for delivery in (*self._heads.values(), *self._later.values()):
                 delivery.message = None
@@ -153,6 +156,10 @@ class Line:
         if self._leaving_until is None:
             self._leaving_until = self.clock.monotonic() + LEAVE_S
             self.pump()
+
+    def leaving(self) -> bool:
+        """Tell whether the feed is being given up."""
+        return self._leaving_until is not None
 
     def stay(self) -> None:
         """Have the feed after all."""
@@ -201,6 +208,7 @@ class Line:
 
     def pump(self) -> None:
         """Admit what fits, and start what may be sent."""
+        self.changed.add(self.partition)
         if self.closed or self.winding_down:
             return
         while self.waiting and self.window.room() > 0 and self._leaving_until is None:
@@ -320,8 +328,8 @@ class Line:
 
     def _end(self, delivery: Delivery, outcome: Delivered | Refused) -> None:
         ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
-        self.office.record(ended, lambda: self._recorded(delivery.record.offset))
         self._ending.add(delivery.record.offset)
+        self.office.record(ended, lambda: self._recorded(delivery.record.offset))
 
     def _again(self, deliveries: Sequence[Delivery], later: Later) -> None:
         was_held = self.breaker.held

@@ -1,4 +1,4 @@
-"""Records on their way from the event loop to the thread that owns the Kafka clients."""
+"""Records on their way from the event loop to Kafka: at once where nothing is waited for, else by the Kafka thread."""
 
 from __future__ import annotations
 
@@ -29,23 +29,38 @@ class Outgoing:
 class Outbox:
     """A queue that loses nothing: a record stays until Kafka has acknowledged it.
 
-    ``put`` is called in the event loop and ``flush`` in the Kafka thread; ``deliver`` carries callbacks back.
+    ``put`` is called in the event loop, ``attach`` and ``flush`` in the Kafka thread; ``call_in_loop`` carries
+    callbacks back.
     """
 
     def __init__(self, call_in_loop: Callable[[Callable[[], None]], object]) -> None:
         self._waiting: deque[tuple[Outgoing, Callable[[], None]]] = deque()
         self._call_in_loop = call_in_loop
+        self._producer: Producer | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, outgoing: Outgoing, on_acknowledged: Callable[[], None]) -> None:
-        """Queue a record; the callback runs in the event loop once it is on the log."""
-        self._waiting.append((outgoing, on_acknowledged))
+    def attach(self, producer: Producer | None) -> None:
+        """Have records sent by this producer from now on; by none, they wait."""
+        self._producer = producer
 
-    def flush(self, producer: Producer) -> None:
+    def put(self, outgoing: Outgoing, on_acknowledged: Callable[[], None]) -> None:
+        """Send a record, or queue it; the callback runs in the event loop once it is on the log."""
+        item = (outgoing, on_acknowledged)
+        producer = self._producer
+        if producer is None or self._waiting or not producer.ready(outgoing.topic):
+            self._waiting.append(item)
+            return
+        try:
+            self._send(producer, item)
+        except UnavailableError:
+            self._waiting.append(item)
+
+    def flush(self) -> None:
         """Send what waits; raises UnavailableError, with everything unsent still waiting."""
-        while self._waiting:
+        producer = self._producer
+        while self._waiting and producer is not None:
             item = self._waiting.popleft()
             try:
                 self._send(producer, item)

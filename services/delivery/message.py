@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
 
-import orjson
-
-from schemas.codec import Decoded, to_jsonable
+from schemas.codec import Decoded, to_json
 from schemas.envelope import AVRO_CONTENT_TYPE, header_attributes
 from services.runtime.kafka.port import HeaderList
 
@@ -66,8 +64,8 @@ def message_of(
         body, kind = value or b"", AVRO_CONTENT_TYPE
         context = {f"ce-{name}": quote(text, safe=_PLAIN) for name, text in attributes.items()}
     else:
-        event = {**attributes, "datacontenttype": "application/json", "data": to_jsonable(data)}
-        body, kind, context = orjson.dumps({"specversion": "1.0", **event}), JSON_TYPE, {}
+        event = {**attributes, "datacontenttype": "application/json", "data": data}
+        body, kind, context = to_json({"specversion": "1.0", **event}), JSON_TYPE, {}
     return Message(
         event_id=attributes.get("id", ""),
         source=attributes.get("source", ""),

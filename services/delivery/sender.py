@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,7 +21,7 @@ from services.delivery.credentials import TokenRefusedError, Tokens
 from services.delivery.message import CURSOR_HEADER, Post
 from services.delivery.network import Network, is_allowed
 from services.delivery.outcome import HINT_HEADER, Later, Outcome, outcome_of
-from services.delivery.profile import Profile, Tls
+from services.delivery.profile import Tls
 from services.delivery.receiver import Receiver
 from services.delivery.signing import signed_headers
 from services.delivery.tls import context_of
@@ -85,6 +86,7 @@ class Sender:
             trust_env=False,
         )
         self._tokens = Tokens(self._post_form, time.monotonic)
+        self._reached: set[str] = set()
         self._contexts: dict[Tls | None, ssl.SSLContext] = {}
 
     async def send(self, receiver: Receiver, post: Post, now: datetime) -> Outcome:
@@ -121,7 +123,7 @@ class Sender:
             data=post.body,
             headers=headers,
             allow_redirects=False,
-            timeout=_timeout(profile),
+            timeout=_timeout(profile.timeout_s, profile.connect_timeout_s),
             ssl=self._context(profile.tls) if receiver.sink.lower().startswith("https:") else True,
         ) as answer:
             # The status line decides: what follows it can only cost the connection.
@@ -151,17 +153,28 @@ class Sender:
 
     def _check_literal(self, url: str) -> None:
         """Check an address written into the URL itself: no name is resolved for it."""
-        host = urlsplit(url).hostname or ""
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
+        host = _literal(url)
+        if host is None or host in self._reached:
             return
-        if not is_allowed(host, self._networks):
+        if is_allowed(host, self._networks):
+            self._reached.add(host)
+        else:
             raise OutsideNetworkError(f"{host} 不在允许的网络内 (outside the allowed networks)")
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+@lru_cache(maxsize=4096)
+def _literal(url: str) -> str | None:
+    """Return the address that a URL names instead of a host's name."""
+    host = urlsplit(url).hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return host
 
 
 def _reason(error: Exception) -> str:
@@ -173,12 +186,17 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{hidden}"
 
 
-def _timeout(profile: Profile) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=profile.timeout_s, connect=profile.connect_timeout_s)
+@lru_cache(maxsize=4096)
+def _timeout(total_s: float, connect_s: float) -> aiohttp.ClientTimeout:
+    # Connections aren't counted, so none is waited for: what remains of connecting is the socket's part, which costs a
+    # timer only where a connection is made.
+    return aiohttp.ClientTimeout(total=total_s, sock_connect=connect_s)
 
 
 async def _drain(answer: aiohttp.ClientResponse) -> bytes:
     """Read a short answer so that its connection can be used again; a long or slow one costs its connection."""
+    if answer.content.at_eof():
+        return b""
     body = b""
     try:
         async with asyncio.timeout(DRAIN_S):

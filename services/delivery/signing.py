@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -30,7 +30,7 @@ def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> st
     signed = f"{message_id}.{timestamp_s}.".encode() + body
     if secret.startswith(PRIVATE_PREFIX):
         return "v1a," + _text(Ed25519PrivateKey.from_private_bytes(_bytes(secret)).sign(signed))
-    return "v1," + _text(hmac.new(_bytes(secret), signed, hashlib.sha256).digest())
+    return "v1," + _text(hmac.digest(_bytes(secret), signed, "sha256"))
 
 
 def signed_headers(secrets: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
@@ -81,6 +81,7 @@ def _genuine(key: str, given: str, message_id: str, sent_at: int, body: bytes) -
     return True
 
 
+@lru_cache(maxsize=4096)
 def _bytes(key: str) -> bytes:
     try:
         return base64.b64decode(key.rpartition("_")[2], validate=True)

@@ -317,6 +317,10 @@ class FakeProducer:
         stamp = timestamp_ms if timestamp_ms is not None else time.time_ns() // 1_000_000
         return topic, partition, stamp, key, value, list(headers)
 
+    def ready(self, topic: str) -> bool:
+        """Tell that a send waits for nothing."""
+        return True
+
     def flush(self, timeout_s: float) -> None:
         """Nothing is ever outstanding."""
         self._cluster.check()

@@ -357,6 +357,10 @@ class KafkaPythonProducer:
             place = self._known[topic, partition] = TopicPartition(topic, partition)
         return place
 
+    def ready(self, topic: str) -> bool:
+        """Tell whether a send to this topic waits for nothing: its partitions are known, and memory is not bounded."""
+        return self.client._metadata.partitions_for_topic(topic) is not None
+
     def flush(self, timeout_s: float) -> None:
         """Wait until everything sent is acknowledged or has failed; raises KafkaUnavailableError at the time limit."""
         with wrapped("flush"):

@@ -177,6 +177,10 @@ class Producer(Protocol):
         """
         ...
 
+    def ready(self, topic: str) -> bool:
+        """Tell whether a send to this topic would wait for nothing, so that an event loop may make it."""
+        ...
+
     def flush(self, timeout_s: float) -> None:
         """Wait until everything sent is acknowledged; raises UnavailableError."""
         ...

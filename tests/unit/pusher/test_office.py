@@ -39,5 +39,6 @@ def test_a_receipt_is_written_whatever_the_time_of_publication_is(published: str
     office.record(Ended("a", delivery, Delivered(204), datetime(2026, 1, 1, tzinfo=UTC)), lambda: done.append(True))
     kafka = FakeKafka()
     kafka.admin().ensure_topics(TOPICS.base_specs([]))
-    outbox.flush(kafka.producer())
+    outbox.attach(kafka.producer())
+    outbox.flush()
     assert done == [True]
