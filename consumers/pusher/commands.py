@@ -75,11 +75,12 @@ def parked_replay(
     try:
         place = _place()
         offsets = [one.offset for one in place.list(agency) if one.replayed is None] if offset is None else [offset]
-        for one in offsets:
-            place.replay(agency, one, reason)
+        kept = place.replay_all(agency, offsets, reason)
     except HongyanError as error:
         raise _failed(error) from error
-    typer.echo(f"已放回 {len(offsets)} 个事件 (put back)")
+    typer.echo(f"已放回 {len(offsets) - len(kept)} 个事件 (put back)")
+    for one, by in sorted(kept.items()):
+        typer.echo(f"未放回 {one}：此后已有 {by}，不再按仍然有效送达 (not put back: {by} took its place)")
 
 
 def _failed(error: HongyanError) -> typer.Exit:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 
 import orjson
 
+from consumers.pusher.standing import Asked, Standing
+from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.quarantine.aside import whole
 from services.runtime.clock import Clock
 from services.runtime.errors import NotFoundError
-from services.runtime.kafka.port import HeaderList, Kafka, Partition, Record
+from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record
 
 WAIT_S = 10.0
 IDLE_POLLS = 30
@@ -45,6 +47,7 @@ class ParkingPlace:
         self._kafka = kafka
         self._topics = topics
         self._clock = clock
+        self._standing = Standing(kafka, topics, load_contracts())
 
     def agencies(self) -> list[str]:
         """Return the agencies that have a parking place."""
@@ -59,39 +62,55 @@ class ParkingPlace:
         """Return an agency's parked events, oldest first, those replayed since marked with the reason."""
         records = list(self._read(agency))
         replayed = {
-            int(headers[REPLAYED]): orjson.loads(record.value or b"{}").get("reason", "")
+            int(headers[REPLAYED]): _said(orjson.loads(record.value or b"{}"))
             for record in records
             if REPLAYED in (headers := dict(record.headers))
         }
         return [_parked(agency, r, replayed.get(r.offset)) for r in records if REPLAYED not in dict(r.headers)]
 
-    def replay(self, agency: str, offset: int, reason: str) -> None:
+    def replay(self, agency: str, offset: int, reason: str) -> str | None:
         """Put a parked event back at the end of the agency's feed, and note it here; raises NotFoundError.
 
-        One that was too large to be parked whole is taken from where it lay in the feed.
-
-        The event is put back before the note: killed in between, it may be replayed twice but never lost.
+        The event is put back before the note: killed in between, it may be replayed twice but never lost. What has
+        ended or been corrected since would be told as if it still stood: it stays, with a note, and the id of the
+        event that took its place is returned. One that was too large to be parked whole is taken from where it lay in
+        the feed.
         """
-        record = next((r for r in self._read(agency) if r.offset == offset), None)
-        if record is None or REPLAYED in dict(record.headers):
-            raise NotFoundError(f"{agency} 没有位于 {offset} 的停放事件 (nothing is parked there)")
+        return self.replay_all(agency, [offset], reason).get(offset)
+
+    def replay_all(self, agency: str, offsets: Collection[int], reason: str) -> dict[int, str]:
+        """Put several back; return those that were not, each with what took its place."""
+        parked = {r.offset: r for r in self._read(agency) if r.offset in offsets and REPLAYED not in dict(r.headers)}
+        for offset in offsets:
+            if offset not in parked:
+                raise NotFoundError(f"{agency} 没有位于 {offset} 的停放事件 (nothing is parked there)")
+        told = {offset: whole(self._kafka, record) for offset, record in parked.items()}
+        asked = {offset: _asked(record) for offset, record in told.items()}
+        gone = self._standing.superseded(set(asked.values()))
         producer = self._kafka.producer(client_id="parked-replay")
         try:
-            told = whole(self._kafka, record)
-            headers = [*_original(told.headers), ("hongyan-reason", b"replay"), ("hongyan-subscriptions", b"")]
-            producer.send(
-                self._topics.feed(agency), key=told.key, value=told.value, headers=headers, partition=0
-            ).result(WAIT_S)
-            note = {"reason": reason, "at": self._clock.now().isoformat()}
-            producer.send(
-                self._topics.parked(agency),
-                key=record.key,
-                value=orjson.dumps(note),
-                headers=[(REPLAYED, str(offset).encode())],
-                partition=0,
-            ).result(WAIT_S)
+            for offset, record in sorted(parked.items()):
+                by = gone.get(asked[offset])
+                if by is None:
+                    self._put_back(producer, agency, told[offset])
+                self._note(producer, agency, record, {"reason": reason} | ({"superseded_by": by} if by else {}))
         finally:
             producer.close()
+        return {offset: gone[one] for offset, one in asked.items() if one in gone}
+
+    def _put_back(self, producer: Producer, agency: str, record: Record) -> None:
+        headers = [*_original(record.headers), ("hongyan-reason", b"replay"), ("hongyan-subscriptions", b"")]
+        feed = self._topics.feed(agency)
+        producer.send(feed, key=record.key, value=record.value, headers=headers, partition=0).result(WAIT_S)
+
+    def _note(self, producer: Producer, agency: str, record: Record, note: dict[str, str]) -> None:
+        producer.send(
+            self._topics.parked(agency),
+            key=record.key,
+            value=orjson.dumps(note | {"at": self._clock.now().isoformat()}),
+            headers=[(REPLAYED, str(record.offset).encode())],
+            partition=0,
+        ).result(WAIT_S)
 
     def _read(self, agency: str) -> Iterator[Record]:
         partition = Partition(self._topics.parked(agency), 0)
@@ -112,6 +131,17 @@ class ParkingPlace:
 
 def _original(headers: HeaderList) -> HeaderList:
     return [(name, value) for name, value in headers if not name.startswith(_OURS)]
+
+
+def _asked(record: Record) -> Asked:
+    named = {name: value.decode(errors="replace") for name, value in record.headers}
+    return Asked(named.get("ce_source", ""), named.get("ce_id", ""), named.get("ce_type", ""), record.key or b"")
+
+
+def _said(note: dict[str, str]) -> str:
+    by = note.get("superseded_by")
+    reason = note.get("reason", "")
+    return f"{reason}（未放回：此后已有 {by}）(not put back: superseded)" if by else reason
 
 
 def _parked(agency: str, record: Record, replayed: str | None) -> Parked:

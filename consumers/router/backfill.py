@@ -1,26 +1,28 @@
 """Backfill: a subscription that begins in the past gets what was routed before it took effect, exactly once.
 
-Each router does the partitions that it owns, beside the live work, in small transactions. The **seam** of a partition
-is the position from which it was routed with the subscription in force; the router notes it on ``ledger.routed`` in the
-transaction that first goes by that configuration. The backfill then reads ``[start, seam)``; and up to where the live
-work is by then, for what follows up on the originals that it has just given. Events, what the ledger
-says of them and the progress commit together, under the group's membership: a router that has lost the partition can't
-commit. What an agency already has (the ledger tells) it does not get again, and what has ended since is withheld.
+Each router does the partitions that it owns, in small pieces within the transactions of its live work; where nothing
+is live, in transactions of their own. The **seam** of a partition is the position from which it was routed with the
+subscription in force; the router notes it on ``ledger.routed`` in the transaction that first goes by that
+configuration. The backfill then reads ``[start, seam)``; and up to where the live work is by then, for what follows up
+on the originals that it has just given. Events, what the ledger says of them and the progress commit together, under
+the group's membership: a router that has lost the partition can't commit. What an agency already has (the ledger
+tells) it does not get again, and what has ended since is withheld.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 import structlog
 
+from consumers.router.ahead import Ahead, Stretch
 from consumers.router.batch import BatchRouter, routing_of
 from consumers.router.memory import NOTHING, Held, Memory, Scope
+from consumers.router.pace import Pace
 from consumers.router.plan import Plan, Planner
 from consumers.router.reading import Incoming
 from consumers.router.writing import BatchState, OutsizeError
@@ -30,12 +32,12 @@ from schemas.times import happened, parse_time
 from schemas.topics import Topics
 from services.routing.matching import Matcher
 from services.runtime.clock import Clock
-from services.runtime.kafka.port import Consumer, Kafka, Partition, Record, TransactionalProducer
+from services.runtime.kafka.port import Kafka, Partition, Record, TransactionalProducer
 from services.subscriptions.control import Subscription
 
-SCAN = 500
-POLL_S = 0.005
 LOOK_S = 1.0
+SHOW_S = 0.5
+WAIT_S = 0.02
 CLOCK_SKEW_MS = 3_600_000
 """An event may have been published by a clock that was behind the one that dated it."""
 
@@ -81,34 +83,42 @@ class Progress:
 
 @dataclass(slots=True)
 class Task:
-    """One backfill of one partition under way: its readers, and what is known of what needs no delivery."""
+    """One backfill of one partition under way."""
 
     subscription: Subscription
     scope: Scope
     progress: Progress
     matcher: Matcher
-    scanned_to: int
     since: datetime
-    skip: set[int] = field(default_factory=set)
-    has: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    scanned: bool = False
+    stretch: Stretch
+    shown_at: float = 0.0
+
+    @property
+    def agencies(self) -> set[str]:
+        """Return whom it may reach."""
+        return {self.subscription.agency, *self.subscription.forward_to}
+
+    def has(self, agency: str, offset: int) -> bool:
+        """Tell whether the ledger says that an agency has got the event at this offset."""
+        said = self.stretch.said
+        return said is not None and agency in said.has and offset in said.has[agency]
+
+    def skips(self, offset: int) -> bool:
+        """Tell whether the event at this offset never went live: a duplicate, or a dead letter."""
+        return self.stretch.said is not None and offset in self.stretch.said.skip
 
 
 @dataclass(frozen=True, slots=True)
-class Readers:
-    """The clients of backfills, kept from one partition to the next."""
+class Piece:
+    """What one transaction takes on of a task: records, and the offset up to which these are everything."""
 
-    source: Consumer
-    ledger: Consumer
-
-    def close(self) -> None:
-        """Close both."""
-        self.source.close()
-        self.ledger.close()
+    task: Task
+    records: Sequence[Record]
+    read_to: int
 
 
 class Backfiller:
-    """Does the backfills of the partitions that a router owns, a small piece at each call."""
+    """Does the backfills of the partitions that a router owns, a small piece in each transaction."""
 
     def __init__(
         self,
@@ -122,17 +132,15 @@ class Backfiller:
         per_s: int,
         chunk: int,
     ) -> None:
-        self._kafka = kafka
         self._topics = topics
         self._memory = memory
         self._planner = planner
         self._clock = clock
-        self._slot = slot
-        self._pause_s = chunk / per_s
-        self._chunk = chunk
+        self._pace = Pace(per_s, chunk)
+        self._ahead = Ahead(kafka, topics, f"router-{slot}-backfill")
         self._task: Task | None = None
-        self._readers: Readers | None = None
         self._not_before = 0.0
+        self._more = False
         self._seen: tuple[object, ...] = ()
         self._look_again_at = 0.0
         self._settled: set[tuple[str, Scope]] = set()
@@ -143,6 +151,8 @@ class Backfiller:
         It looks when plan or partitions have changed, and once a second, since time puts a grant in force too: a seam
         noted late costs nothing, as what an agency has by then is known.
         """
+        if not plan.backfills:
+            return []
         seen = (plan, *scopes.values())
         if self._seen == seen and self._clock.monotonic() < self._look_again_at:
             return []
@@ -170,69 +180,79 @@ class Backfiller:
             router.ledger.note(scope, "seam", subscription.id, progress.to_json(), plan, state)
             log.info("seam_noted", subscription=subscription.id, partition=scope.partition, seam=progress.seam)
 
-    def due(self, plan: Plan, scopes: Mapping[Partition, Scope]) -> bool:
-        """Tell whether there is something to do now; the rate is kept."""
-        if self._task is not None and not self._still(self._task, plan, scopes):
-            self._task = None
-        if self._task is None and plan.backfills and self._clock.monotonic() >= self._not_before:
-            self._task = self._next_task(plan, scopes)
-            if self._task is None:
-                self._not_before = self._clock.monotonic() + LOOK_S
-                self.drop()
-        return self._task is not None and self._clock.monotonic() >= self._not_before
+    def piece(self, plan: Plan, scopes: Mapping[Partition, Scope], *, beside: bool, behind: bool) -> Piece | None:
+        """Return what the next transaction may take on: little ``beside`` live events, next to none when ``behind``."""
+        task = self._at_hand(plan, scopes)
+        now = self._clock.monotonic()
+        if (
+            task is None
+            or not task.stretch.ready
+            or not (limit := self._pace.allows(now, beside=beside, behind=behind))
+        ):
+            return None
+        if task.progress.start is None:
+            task.progress.start = task.progress.next = task.stretch.start or 0
+        records, read_to = task.stretch.take(limit)
+        if not records and read_to < task.progress.end:
+            return None
+        return Piece(task, records, read_to)
 
-    def work(
-        self, plan: Plan, router: BatchRouter, producer: TransactionalProducer, consumer: Consumer
-    ) -> BatchState | None:
-        """Do a piece of the task at hand; return what its transaction has changed, once it has committed.
+    def patience(self) -> float:
+        """Return how long (seconds) live events may be waited for, before a piece is due without them."""
+        if self._task is None:
+            return WAIT_S if self._more else LOOK_S
+        return max(self._pace.due_in(self._clock.monotonic()), 0.0 if self._task.stretch.offers() else WAIT_S)
 
-        Raises UnavailableError after which the transaction must be aborted and the task dropped.
+    def route(
+        self,
+        piece: Piece,
+        live: int,
+        router: BatchRouter,
+        producer: TransactionalProducer,
+        plan: Plan,
+        state: BatchState,
+    ) -> None:
+        """Route a piece in the open transaction; ``live`` is up to where the partition is routed live with it.
+
+        Raises UnavailableError: then the transaction must be aborted and the task dropped.
         """
-        task, readers = self._task, self._readers
-        if task is None or readers is None:
-            return None
-        if not task.scanned:
-            self._scan(task, readers.ledger)
-            return None
-        records = readers.source.poll(POLL_S, self._chunk).get(task.scope.partition, ())
-        reached = records[-1].offset + 1 if records else readers.source.position(task.scope.partition)
-        end = task.progress.end
-        if reached <= task.progress.next and reached < end:
-            return None
-        self._not_before = self._clock.monotonic() + self._pause_s
-        state = BatchState()
-        producer.begin()
-        self._route(task, [r for r in records if r.offset < end], router, plan, state)
-        task.progress.next = min(reached, end)
-        live = consumer.position(task.scope.partition)
+        task, began = piece.task, self._clock.monotonic()
+        self._route(task, piece.records, router, plan, state)
+        task.progress.next = piece.read_to
         if task.progress.until is None and task.progress.next >= task.progress.seam:
             task.progress.until = max(live, task.progress.seam)
-            task.scanned = False
         router.ledger.note(task.scope, "backfill", task.subscription.id, task.progress.to_json(), plan, state)
-        self._show(task, producer)
-        producer.send_offsets({task.scope.partition: live}, consumer)
-        producer.commit()
+        now = self._clock.monotonic()
+        if task.progress.done or now - task.shown_at > SHOW_S:
+            self._show(task, producer)
+            task.shown_at = now
+        self._pace.took(len(piece.records), now - began, now)
+
+    def committed(self) -> None:
+        """Go on from what has committed, and is remembered."""
+        task = self._task
+        if task is None:
+            return
         if task.progress.done:
             log.info("backfill_done", subscription=task.subscription.id, partition=task.scope.partition)
             self._settled.add((task.subscription.id, task.scope))
-            self._task = None
-        elif not task.scanned:
-            # Read again what lies beyond the seam, and learn what the ledger has said of it meanwhile.
-            readers.source.seek(task.scope.partition, task.progress.next)
-            task.scanned_to = self._ledger_end(readers.ledger, task.scope)
-        return state
+            self._task, self._more = None, True
+            self._ahead.leave()
+        elif task.stretch.end != task.progress.end:
+            # What lies beyond the seam may follow up on what was given; the ledger has said more of it meanwhile.
+            task.stretch = self._stretch(task.subscription, task.scope, task.progress, task.since, task.stretch)
+            self._ahead.open(task.stretch)
 
     def drop(self) -> None:
         """Forget the task at hand; it is taken up again from what was committed."""
-        readers, self._readers, self._task = self._readers, None, None
-        if readers is not None:
-            readers.close()
+        self._task = None
+        self._ahead.close()
 
     def _route(self, task: Task, records: Sequence[Record], router: BatchRouter, plan: Plan, state: BatchState) -> None:
         readings = [router.read(record) for record in records]
         known = router.recall(task.scope, records, readings, state)
         for record, event in zip(records, readings, strict=True):
-            if isinstance(event, Unreadable) or record.offset in task.skip:
+            if isinstance(event, Unreadable) or task.skips(record.offset):
                 continue
             self._route_event(task, record, event, router, plan, known, state)
 
@@ -252,14 +272,13 @@ class Backfiller:
         remembered = known[held_at]
         held = Held.from_bytes(remembered) if remembered else NOTHING
         matched = self._wanting(task, record, event, router) if record.offset < task.progress.seam else {}
-        reached = {task.subscription.agency, *task.subscription.forward_to}
         original = {
             agency: given
             for agency, given in held.given.items()
             if plan.is_follow_up(event.attributes)
-            and agency in reached
+            and agency in task.agencies
             and given.since < record.offset
-            and record.offset not in task.has[agency]
+            and not task.has(agency, record.offset)
         }
         routing = routing_of(matched, original, plan, None)
         if not routing.given():
@@ -270,7 +289,7 @@ class Backfiller:
             try:
                 entry = router.ledger.entry(record, event, "backfilled", plan, routing, **named)
                 router.feeds.send(record, routing, plan, b"backfill")
-            except OutsizeError as error:
+            except (OutsizeError, UndecodableValue) as error:
                 reason = str(error)
         if reason is not None:
             router.ledger.write(task.scope, record, event, "withheld", plan, state, reason=reason, **named)
@@ -288,24 +307,24 @@ class Backfiller:
             matched = task.matcher.match(event.attributes, lambda: router.decode(record.value or b"").data)
         except UndecodableValue:
             return {}  # it is a dead letter since it was live
-        return {agency: names for agency, names in matched.items() if record.offset not in task.has[agency]}
+        return {agency: names for agency, names in matched.items() if not task.has(agency, record.offset)}
 
-    def _scan(self, task: Task, ledger: Consumer) -> None:
-        """Read on in the ledger: which events of the partition need no delivery, and why."""
-        partition = Partition(self._topics.ledger_routed, task.scope.partition.partition)
-        topic, _ = task.scope.partition
-        reached = {task.subscription.agency, *task.subscription.forward_to}
-        for record in ledger.poll(POLL_S, SCAN).get(partition, ()):
-            entry = orjson.loads(record.value or b"{}")
-            offset = entry.get("offset")
-            if entry.get("topic") != topic or offset is None or offset < task.progress.next:
-                continue
-            if entry["verdict"] in {"routed", "backfilled"}:
-                for agency in reached.intersection((*entry["agencies"], *entry["follow_up"])):
-                    task.has[agency].add(offset)
-            elif entry["verdict"] != "withheld":
-                task.skip.add(offset)
-        task.scanned = ledger.position(partition) >= task.scanned_to
+    def _at_hand(self, plan: Plan, scopes: Mapping[Partition, Scope]) -> Task | None:
+        """Return the task at hand, if it still stands; else take up the next one."""
+        if self._task is not None and self._task.stretch.failed is not None:
+            log.warning("backfill_interrupted", error=str(self._task.stretch.failed))
+            self._task, self._not_before = None, self._clock.monotonic() + LOOK_S
+        if self._task is not None and not self._still(self._task, plan, scopes):
+            self._task = None
+            self._ahead.leave()
+        if self._task is None and plan.backfills and self._clock.monotonic() >= self._not_before:
+            self._task, self._more = self._next_task(plan, scopes), False
+            if self._task is None:
+                self._not_before = self._clock.monotonic() + LOOK_S
+                self._ahead.close()
+            else:
+                self._ahead.open(self._task.stretch)
+        return self._task
 
     def _next_task(self, plan: Plan, scopes: Mapping[Partition, Scope]) -> Task | None:
         now = self._clock.now()
@@ -325,33 +344,22 @@ class Backfiller:
 
     def _open(self, subscription: Subscription, scope: Scope, progress: Progress) -> Task:
         since = parse_time(subscription.backfill_from or "")[0]
-        if self._readers is None:
-            self._readers = Readers(self._reader("source"), self._reader("ledger"))
-        source, ledger = self._readers.source, self._readers.ledger
-        source.assign([scope.partition])
-        if progress.start is None:
-            from_ms = int(since.timestamp() * 1000) - CLOCK_SKEW_MS
-            found = source.offsets_at([scope.partition], from_ms)
-            progress.start = min(found.get(scope.partition, progress.seam), progress.seam)
-            progress.next = progress.start
-        source.seek(scope.partition, progress.next)
-        partition = Partition(self._topics.ledger_routed, scope.partition.partition)
-        ledger.assign([partition])
-        ledger.seek(partition, ledger.beginning_offsets([partition])[partition])
-        end = self._ledger_end(ledger, scope)
+        stretch = self._stretch(subscription, scope, progress, since, None)
         log.info("backfill_taken_up", subscription=subscription.id, partition=scope.partition, next=progress.next)
-        return Task(subscription, scope, progress, self._planner.single(subscription), end, since)
+        return Task(subscription, scope, progress, self._planner.single(subscription), since, stretch)
 
-    def _ledger_end(self, ledger: Consumer, scope: Scope) -> int:
-        """Return how far the ledger must be read to know everything that was routed so far.
-
-        A commit's mark may come onto the log after the commit was answered: what we wrote ourselves is known anyhow.
-        """
-        partition = Partition(self._topics.ledger_routed, scope.partition.partition)
-        return max(ledger.end_offsets([partition])[partition], self._memory.checkpoint(scope))
-
-    def _reader(self, name: str) -> Consumer:
-        return self._kafka.consumer(None, client_id=f"router-{self._slot}-backfill-{name}")
+    def _stretch(
+        self, subscription: Subscription, scope: Scope, progress: Progress, since: datetime, before: Stretch | None
+    ) -> Stretch:
+        return Stretch(
+            scope.partition,
+            None if progress.start is None else progress.next,
+            progress.end,
+            int(since.timestamp() * 1000) - CLOCK_SKEW_MS,
+            {subscription.agency, *subscription.forward_to},
+            self._memory.checkpoint(scope),
+            before.said if before is not None else None,
+        )
 
     def _still(self, task: Task, plan: Plan, scopes: Mapping[Partition, Scope]) -> bool:
         same = plan.subscriptions.get(task.subscription.id) == task.subscription

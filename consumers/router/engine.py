@@ -29,8 +29,6 @@ from services.runtime.kafka.port import Consumer, Kafka, Partition, Record, Tran
 from services.runtime.lifecycle import outlast
 
 POLL_S = 0.2
-BUSY_POLL_S = 0.005
-STARVED_S = 0.1
 CONFIG_WAIT_S = 10.0
 RETRY_S = 0.5
 RESTORE_BATCH = 2000
@@ -77,7 +75,6 @@ class Router:
         self._written = [topics.ledger_routed, topics.deadletter("router"), topics.control_backfill]
         self._limits = Limits()
         self._clock = SystemClock()
-        self._backfilled_at = 0.0
         self.working = False
 
     def run(self, stop: threading.Event) -> None:
@@ -117,7 +114,7 @@ class Router:
         consumer.subscribe(self._inputs, lambda given: self._restore(consumer, given), self._give_up)
         learnt: Plan | None = None
         while not stop.is_set():
-            found = consumer.poll(self._patience(learnt), self._batch)
+            found = consumer.poll(self._patience(), self._batch)
             self.working = True
             plan = self._plan()
             if plan is not learnt:
@@ -148,34 +145,37 @@ class Router:
     def _round(
         self, found: Found, plan: Plan, router: BatchRouter, consumer: Consumer, producer: TransactionalProducer
     ) -> None:
-        """Route what was polled; then, where nothing waits or it has waited long enough, a piece of a backfill."""
-        seams = self._backfiller.unseamed(plan, self._scopes) if self._backfiller and plan.backfills else []
-        if found or seams:
-            self._metrics.batch_begun()
-            state = BatchState()
-            producer.begin()
-            offsets = {partition: records[-1].offset + 1 for partition, records in found.items()}
-            if self._backfiller and seams:
-                # What was polled is routed by this plan, so the seam lies before it.
-                firsts = {p: found[p][0].offset if p in found else consumer.position(p) for p in self._scopes}
-                self._backfiller.note_seams(seams, firsts, router, plan, state)
-                offsets = {scope.partition: firsts[scope.partition] for _, scope in seams} | offsets
-            for partition, records in found.items():
-                router.route(self._scopes[partition], records, plan, state)
-            producer.send_offsets(offsets, consumer)
-            producer.commit()
-            self._remember(state)
-        waited = self._clock.monotonic() - self._backfilled_at
-        if self._backfiller and (not found or waited > STARVED_S) and self._backfiller.due(plan, self._scopes):
-            done = self._backfiller.work(plan, router, producer, consumer)
-            self._backfilled_at = self._clock.monotonic()
-            if done is not None:
-                self._remember(done)
+        """Route what was polled, and with it a piece of a backfill, in one transaction."""
+        backfiller = self._backfiller
+        seams = backfiller.unseamed(plan, self._scopes) if backfiller else []
+        behind = sum(map(len, found.values())) >= self._batch
+        piece = backfiller.piece(plan, self._scopes, beside=bool(found), behind=behind) if backfiller else None
+        if not found and not seams and piece is None:
+            return
+        self._metrics.batch_begun()
+        state = BatchState()
+        producer.begin()
+        offsets = {partition: records[-1].offset + 1 for partition, records in found.items()}
+        if backfiller and seams:
+            # What was polled is routed by this plan, so the seam lies before it.
+            firsts = {p: found[p][0].offset if p in found else consumer.position(p) for p in self._scopes}
+            backfiller.note_seams(seams, firsts, router, plan, state)
+            offsets = {scope.partition: firsts[scope.partition] for _, scope in seams} | offsets
+        for partition, records in found.items():
+            router.route(self._scopes[partition], records, plan, state)
+        if backfiller and piece is not None:
+            # Its offset goes with it: a router that has lost the partition can't commit.
+            live = offsets.setdefault(piece.task.scope.partition, consumer.position(piece.task.scope.partition))
+            backfiller.route(piece, live, router, producer, plan, state)
+        producer.send_offsets(offsets, consumer)
+        producer.commit()
+        self._remember(state)
+        if backfiller and piece is not None:
+            backfiller.committed()
 
-    def _patience(self, plan: Plan | None) -> float:
+    def _patience(self) -> float:
         """Return how long a poll may wait for live events: briefly while a backfill has something to do."""
-        busy = plan is not None and self._backfiller is not None and self._backfiller.due(plan, self._scopes)
-        return BUSY_POLL_S if busy else POLL_S
+        return min(POLL_S, self._backfiller.patience()) if self._backfiller is not None else POLL_S
 
     def _drop_backfill(self) -> None:
         if self._backfiller is not None:

@@ -26,6 +26,8 @@ COLUMNS: Mapping[str, str] = {
     "statement": 'logged_at, agency, id, "timestamp", signature, verified_by, body',
 }
 IDENTIFYING = frozenset({"uscc", "certificate-no", "registration-no"})
+PROGRESS = frozenset({"seam", "backfill"})
+"""Verdicts that tell of no event, but how far a backfill is."""
 _LATEST_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
@@ -69,6 +71,8 @@ def event_row(record: Record, identifiers: Sequence[str]) -> Row:
 def route_rows(record: Record) -> list[Row]:
     """Return the rows of a record on ``ledger.routed``; raises ValueError, KeyError or TypeError for what is none."""
     entry = orjson.loads(record.value or b"")
+    if entry["verdict"] in PROGRESS:
+        return []
     matched, follow_up = dict(entry["agencies"]), list(entry["follow_up"])
     source, event_id = _text(entry["source"]), _text(entry["id"])
     at = logged_at(record)

@@ -94,7 +94,7 @@ class RouterSettings(BaseModel):
 
     batch: int = Field(500, ge=1, description="records a transaction at most")
     backfill_per_s: int = Field(1000, ge=1, description="past events that one router reads for backfills, a second")
-    backfill_chunk: int = Field(25, ge=1, description="past events a transaction: live ones wait for one at most")
+    backfill_chunk: int = Field(25, ge=1, description="past events a transaction at most; beside live ones fewer")
     slot: str = Field("0", description="name of this router among its siblings; names its transactional id and state")
 
 

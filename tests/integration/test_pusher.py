@@ -10,6 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from consumers.pusher.parked import ParkingPlace
+from producers.publishing import Prepared
 from schemas.topics import Topics, TopicSpec
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Kafka, Partition
@@ -17,7 +18,7 @@ from services.runtime.settings import Settings
 from tests.conditions import eventually
 from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics
-from tests.events import ISSUED, TestEvents, attribute, document, read_all
+from tests.events import CORRECTED, ISSUED, REVOKED, TestEvents, attribute, document, read_all
 from tests.processes import Processes, Running
 from tests.scripted_receiver import Answer, Request, Script, ScriptedReceiver
 
@@ -163,6 +164,38 @@ def test_a_refused_event_that_its_parking_place_takes_not_whole_is_put_back_from
     eventually(lambda: market.accepted == ["good", "large"])
     assert market.requests[-1].event["padding"] == "x" * 30_000
     market.close()
+
+
+def test_what_has_ended_or_been_corrected_since_is_not_put_back(
+    kafka: Kafka, topics: Topics, events: TestEvents, receiver: MakeReceiver, start: Callable[[], Running]
+) -> None:
+    """As if it still stood, that is: of three refused events the revoked and the corrected one stay where they are."""
+    market = receiver("market", lambda request, _: Answer(422 if request.id.startswith("e") else 204))
+    start()
+    originals = [events.certificate(f"e{n}", n) for n in range(3)]
+    later = [events.certificate("r0", 0, REVOKED), events.certificate("c1", 1, CORRECTED)]
+    routed(kafka, topics, *originals, *later)
+    events.feed("market", *originals, *later)
+    place = ParkingPlace(kafka, topics, SystemClock())
+    eventually(lambda: len(place.list("market")) == 3 and market.accepted == ["r0", "c1"])
+    market.script = lambda _request, _earlier: Answer()
+    offsets = {one.event_id: one.offset for one in place.list("market")}
+    kept = place.replay_all("market", list(offsets.values()), "接收方已修复")
+    assert kept == {offsets["e0"]: "r0", offsets["e1"]: "c1"}
+    eventually(lambda: market.accepted == ["r0", "c1", "e2"])
+    assert all(one.replayed is not None for one in place.list("market"))
+    assert "r0" in (place.list("market")[0].replayed or "")
+
+
+def routed(kafka: Kafka, topics: Topics, *events: Prepared) -> None:
+    """Put on the ledger that these were routed, in this order."""
+    producer = kafka.producer()
+    for offset, event in enumerate(events):
+        attributes = event.attributes
+        entry = {"topic": topics.events("health"), "partition": 0, "offset": offset, "verdict": "routed"}
+        entry |= {name: attributes[name] for name in ("source", "id", "type")}
+        producer.send(topics.ledger_routed, key=event.key, value=orjson.dumps(entry), partition=0).result(10)
+    producer.close()
 
 
 def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order(
