@@ -17,6 +17,7 @@ from services.runtime.supervisor import Supervisor
 NAMES = (
     "route",
     "entitlement",
+    "approval",
     "gateway",
     "relay",
     "latency",
