@@ -137,8 +137,8 @@ def _isolation(address: str, receivers: Receivers) -> list[Result]:
             p99[dead] = _percentile([(at[n] - sent[n]) * 1000 for n in mine if int(n) >= WARM_UP], 0.99)
             if dead:
                 receivers.heal()
-                wait_for(lambda: len(arrived(other)) >= count - len(mine), 180)  # noqa: B023
-                dropped = count - len(mine) - len(arrived(other))
+                wait_for(lambda: len(arrived(other)) >= count - len(mine) + len(other), 180)  # noqa: B023
+                dropped = count - len(mine) + len(other) - len(arrived(other))
         finally:
             pushing.close()
     bar = f"healthy p99 at most 1.2x of none dead, none dropped ({dropped})"
