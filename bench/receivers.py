@@ -1,6 +1,6 @@
 """Receivers to measure against, in a process of their own: ``python -m bench.receivers`` prints its two ports.
 
-The first answers 204 at once; the second never answers, until it is healed. Both note each webhook id with the time of
+The first answers 204 at once; the second never answers, until it is healed. Both note each event's id with the time of
 its first 2xx, by path; ``GET /arrivals`` on the first returns that as JSON, ``GET /heal`` heals the second, ``GET
 /clear`` forgets. It ends with its parent.
 """
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import defaultdict
 
+ID = re.compile(rb'"id":"([^"]*)"')
 OK = b"HTTP/1.1 204 -\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -53,10 +55,12 @@ class Connection(asyncio.Protocol):
             length = int(headers.get(b"content-length", b"0"))
             if len(rest) < length:
                 return
-            self._buffer = rest[length:]
-            self._answer(lines[0].split(b" ")[1].decode(), headers.get(b"webhook-id", b"").decode())
+            body, self._buffer = rest[:length], rest[length:]
+            found = ID.search(body)
+            event_id = found[1] if found else headers.get(b"webhook-id", b"")
+            self._answer(lines[0].split(b" ")[1].decode(), event_id.decode())
 
-    def _answer(self, path: str, webhook_id: str) -> None:
+    def _answer(self, path: str, event_id: str) -> None:
         assert self._transport is not None
         state = self._state
         match path:
@@ -70,9 +74,9 @@ class Connection(asyncio.Protocol):
                 state.tried.clear()
                 self._send(b"{}")
             case _:
-                state.tried.add(path + webhook_id)
+                state.tried.add(path + event_id)
                 if not self._hole or state.healed:
-                    state.arrivals[path].setdefault(webhook_id, time.time())
+                    state.arrivals[path].setdefault(event_id, time.time())
                     self._transport.write(OK)
 
     def _send(self, body: bytes) -> None:

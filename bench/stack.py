@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from producers.demonstration.installation import Installation
+from services.delivery.trial import CHALLENGE_TYPE
 from services.runtime.settings import Settings, as_environment
 
 LAW = {"basis": "bench", "scene": "bench", "scope": "bench"}
@@ -38,16 +39,15 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        name = self.headers.get("webhook-id", "")
-        if name.startswith("trial-"):
-            answer = json.dumps({"challenge": json.loads(body)["data"]["challenge"]}).encode()
+        event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if event["type"] == CHALLENGE_TYPE:
+            answer = json.dumps({"challenge": event["data"]["challenge"]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
             return
-        self.server.ids.setdefault(name, time.time())  # type: ignore[attr-defined]
+        self.server.ids.setdefault(event["id"], time.time())  # type: ignore[attr-defined]
         self.send_response(204)
         self.end_headers()
 

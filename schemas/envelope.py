@@ -85,9 +85,9 @@ def identity_of(attributes: Mapping[str, str]) -> bytes:
     return identity(attributes["source"], attributes["id"], attributes["subject"])
 
 
-def message_id(attributes: Mapping[str, str]) -> str:
+def message_id(source: str, event_id: str, subject: str) -> str:
     """Return the identity as a message's id, which no other publisher's event can have: ``evt_`` and 32 hex digits."""
-    return f"evt_{identity_of(attributes).hex()}"
+    return f"evt_{identity(source, event_id, subject).hex()}"
 
 
 def is_receivers(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -48,11 +49,11 @@ class Stall:
 async def _well(stall: Stall, reader: Reader, writer: Writer) -> None:
     """Take events in over a kept connection."""
     while True:
-        _, headers, _ = await request_of(reader)
+        _, headers, body = await request_of(reader)
         refuses = (
             stall.way == "refuses some" and not stall.healed and int(headers["hongyan-cursor"]) % REFUSED_SHARE == 3
         )
-        stall.arrivals.append(Arrival(headers["webhook-id"], int(headers["hongyan-cursor"]), not refuses))
+        stall.arrivals.append(Arrival(json.loads(body)["id"], int(headers["hongyan-cursor"]), not refuses))
         writer.write(f"HTTP/1.1 {422 if refuses else 204} -\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()
 

@@ -19,8 +19,11 @@ class Request:
 
     @property
     def id(self) -> str:
-        """Return the webhook's id."""
-        return self.headers["webhook-id"]
+        """Return the event's id, or the webhook's for a batch of events."""
+        if "ce-id" in self.headers:
+            return self.headers["ce-id"]
+        found = json.loads(self.body)
+        return str(found["id"]) if isinstance(found, dict) else self.headers["webhook-id"]
 
     @property
     def event(self) -> dict[str, Any]:

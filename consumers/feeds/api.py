@@ -149,18 +149,18 @@ class FeedsApi:
 
     async def digest(self, agency: str, start: int, end: int) -> dict[str, object]:
         """Return count and digest of the events between two cursors, both included."""
-        most, pairs = self._settings.max_digest, []
+        most, events = self._settings.max_digest, []
         following = start
         while following <= end:
             entries = await self._feeds.history.read(agency, following, end + 1, 2000)
             if not entries:
                 break
-            pairs += [(e.attributes.get("source", ""), e.attributes.get("id", "")) for e in entries]
+            events += [tuple(e.attributes.get(n, "") for n in ("source", "id", "subject")) for e in entries]
             following = entries[-1].cursor + 1
-            if len(pairs) > most:
+            if len(events) > most:
                 detail = f"一次至多 {most} 个事件，分段核对 (too many at once; ask for shorter stretches)"
                 raise InvalidError([FieldProblem("/to", detail)])
-        found = await asyncio.to_thread(digest_of, pairs)
+        found = await asyncio.to_thread(digest_of, events)
         return {"agency": agency, "from": start, "to": end, "count": found.count, "sha256": found.sha256}
 
     async def acknowledge(self, agency: str, body: bytes, headers: dict[str, str]) -> dict[str, object]:

@@ -66,7 +66,7 @@ def _duplicate(probe: Probe) -> Checked:
     event = probe.event()
     replies = [probe.send(event), probe.send(event, same_cursor=True)]
     detail = (
-        "同一 (source, id) 再来时也要答 2xx，只是不再处理；答 409 或 5xx 会被一直重试，后面的事件都得等"
+        "同一事件（webhook-id 相同）再来时也要答 2xx，只是不再处理；答 409 或 5xx 会被一直重试，后面的事件都得等"
         " (answer a repetition with 2xx too, and handle it once)"
     )
     return _checked("duplicate", "重复投递 (duplicate)", all(r.accepted for r in replies), replies, detail)

@@ -35,7 +35,10 @@ class Refuse(Exception):  # noqa: N818  (an instruction, raised by the handler)
 
 @dataclass(frozen=True)
 class Event:
-    """One event. ``data`` is the JSON value, or the bytes of a binary one; ``cursor`` is its place in the feed."""
+    """One event. ``data`` is the JSON value, or the bytes of a binary one; ``cursor`` is its place in the feed.
+
+    ``key`` stands for its identity (source, id, subject); a request of one event has it as ``webhook-id``.
+    """
 
     id: str
     source: str
@@ -44,6 +47,12 @@ class Event:
     data: Any
     cursor: int
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Return what to tell repetitions by: ``evt_`` and 32 hex digits."""
+        identity = f"{self.source}\0{self.id}\0{self.subject}".encode()
+        return f"evt_{hashlib.blake2b(identity, digest_size=16).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,13 @@ class Answer:
 
 
 class Seen(Protocol):
-    """Remembers which events were handled, by ``source`` and ``id``."""
+    """Remembers which events were handled, by :attr:`Event.key`."""
 
-    def has(self, source: str, event_id: str) -> bool:
+    def has(self, key: str) -> bool:
         """Tell whether it was handled before."""
         ...
 
-    def add(self, source: str, event_id: str) -> None:
+    def add(self, key: str) -> None:
         """Remember it; called once its handler has returned."""
         ...
 
@@ -71,15 +80,15 @@ class MemorySeen:
     """Remembers in memory: for tries, since a restart forgets."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: set[str] = set()
 
-    def has(self, source: str, event_id: str) -> bool:
+    def has(self, key: str) -> bool:
         """Tell whether it was handled before."""
-        return (source, event_id) in self._seen
+        return key in self._seen
 
-    def add(self, source: str, event_id: str) -> None:
+    def add(self, key: str) -> None:
         """Remember it."""
-        self._seen.add((source, event_id))
+        self._seen.add(key)
 
 
 class SqliteSeen:
@@ -89,20 +98,17 @@ class SqliteSeen:
         self._connection = sqlite3.connect(path, check_same_thread=False)
         self._lock = threading.Lock()
         with self._lock, self._connection:
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS seen (source TEXT, id TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID"
-            )
+            self._connection.execute("CREATE TABLE IF NOT EXISTS handled (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
-    def has(self, source: str, event_id: str) -> bool:
+    def has(self, key: str) -> bool:
         """Tell whether it was handled before."""
         with self._lock:
-            found = self._connection.execute("SELECT 1 FROM seen WHERE source = ? AND id = ?", (source, event_id))
-            return found.fetchone() is not None
+            return self._connection.execute("SELECT 1 FROM handled WHERE key = ?", (key,)).fetchone() is not None
 
-    def add(self, source: str, event_id: str) -> None:
+    def add(self, key: str) -> None:
         """Remember it."""
         with self._lock, self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (source, event_id))
+            self._connection.execute("INSERT OR IGNORE INTO handled VALUES (?)", (key,))
 
     def close(self) -> None:
         """Close the file."""
@@ -213,14 +219,14 @@ class Receiver:
             return self._take(events)
 
     def _take(self, events: Sequence[Event]) -> Answer:
-        fresh = [event for event in events if not self._seen.has(event.source, event.id)]
+        fresh = [event for event in events if not self._seen.has(event.key)]
         for event in fresh:
             try:
                 if event.type not in TRIAL_TYPES:
                     self._handle(event)
             except Refuse as error:
                 return _answer(422, str(error))
-            self._seen.add(event.source, event.id)
+            self._seen.add(event.key)
         return Answer(204, {"hongyan-repeated": str(len(events) - len(fresh))})
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from schemas.codec import Decoded, to_json
-from schemas.envelope import AVRO_CONTENT_TYPE, header_attributes
+from schemas.envelope import AVRO_CONTENT_TYPE, header_attributes, message_id
 from services.runtime.kafka.port import HeaderList
 
 JSON_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -23,8 +23,9 @@ Format = Literal["json", "avro"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event as it is posted, the same bytes at every attempt."""
+    """One event as it is posted, the same bytes at every attempt; ``id`` is the webhook's (see message_id)."""
 
+    id: str
     event_id: str
     source: str
     type: str
@@ -66,11 +67,13 @@ def message_of(
     else:
         event = {**attributes, "datacontenttype": "application/json", "data": data}
         body, kind, context = to_json({"specversion": "1.0", **event}), JSON_TYPE, {}
+    source, event_id, subject = (attributes.get(name, "") for name in ("source", "id", "subject"))
     return Message(
-        event_id=attributes.get("id", ""),
-        source=attributes.get("source", ""),
+        id=message_id(source, event_id, subject),
+        event_id=event_id,
+        source=source,
         type=attributes.get("type", ""),
-        subject=attributes.get("subject", ""),
+        subject=subject,
         published_at=attributes.get("recordedtime"),
         body=body,
         content_type=kind,
@@ -79,12 +82,12 @@ def message_of(
 
 
 def single(message: Message, cursor: int) -> Post:
-    """Return the request of one event: its webhook id is the event's."""
-    return Post(message.event_id, cursor, message.content_type, message.headers, message.body)
+    """Return the request of one event: its webhook id stands for the event's identity."""
+    return Post(message.id, cursor, message.content_type, message.headers, message.body)
 
 
 def batch(messages: Sequence[Message], cursor: int) -> Post:
     """Return the request of several events as a CloudEvents JSON batch, oldest first; its id is made of theirs."""
-    ids = hashlib.sha256("\n".join(f"{m.source} {m.event_id}" for m in messages).encode()).hexdigest()
+    ids = hashlib.sha256("\n".join(message.id for message in messages).encode()).hexdigest()
     body = b"[" + b",".join(message.body for message in messages) + b"]"
     return Post(f"batch-{ids[:32]}", cursor, BATCH_TYPE, {}, body)

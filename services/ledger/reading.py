@@ -47,16 +47,16 @@ class LedgerReader:
         self._pool = pool
 
     def trace(self, event: str, source: str | None = None, agency: str | None = None) -> list[dict[str, Any]]:
-        """Return the events of this id (one for each source), each with what became of it.
+        """Return the events of this id (one for each source and business key), each with what became of it.
 
         With ``agency``, only its own part is in them, and events that it was never entitled to are left out.
         """
         with self._reading() as cursor:
             found = cursor.execute(_read("trace_events"), {"event": event, "source": source}).fetchall()
-            by_source: dict[str, list[DictRow]] = {}
+            events: dict[tuple[str, str], list[DictRow]] = {}
             for row in found:
-                by_source.setdefault(row["source"], []).append(row)
-            traced = [self._traced(cursor, event, rows, agency) for rows in by_source.values()]
+                events.setdefault((row["source"], row["subject"]), []).append(row)
+            traced = [self._traced(cursor, event, rows, agency) for rows in events.values()]
         return [one for one in traced if agency is None or one["agencies"]]
 
     def search(self, criteria: Criteria, limit: int) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ class LedgerReader:
     ) -> dict[str, Any]:
         # A repetition has a row of its own; the one that was routed tells the story.
         first = next((row for row in rows if row["verdict"] == "routed"), rows[0])
-        values = {"event": event, "source": first["source"], "agency": agency}
+        values = {"event": event, "source": first["source"], "subject": first["subject"], "agency": agency}
         entitled = cursor.execute(_read("trace_entitlements"), values).fetchall()
         receipts = cursor.execute(_read("trace_receipts"), values).fetchall()
         agencies = [_agency(row, [r for r in receipts if r["agency"] == row["agency"]]) for row in entitled]

@@ -20,9 +20,9 @@ COLUMNS: Mapping[str, str] = {
     "event": 'logged_at, topic, partition, "offset", source, event_id, type, subject, division, occurred_at, '
     "recorded_at, follows, identifiers",
     "route": 'logged_at, topic, partition, "offset", source, event_id, verdict, config, reason, entitled',
-    "entitlement": "logged_at, agency, source, event_id, why, subscriptions",
-    "receipt": "logged_at, agency, cursor, source, event_id, outcome, channel, attempts, first_at, last_at, status, "
-    "reason, digest, statement",
+    "entitlement": "logged_at, agency, source, event_id, subject, why, subscriptions",
+    "receipt": "logged_at, agency, cursor, source, event_id, subject, outcome, channel, attempts, first_at, "
+    "last_at, status, reason, digest, statement",
     "statement": 'logged_at, agency, id, "timestamp", signature, verified_by, body',
 }
 IDENTIFYING = frozenset({"uscc", "certificate-no", "registration-no"})
@@ -75,6 +75,8 @@ def route_rows(record: Record) -> list[Row]:
         return []
     matched, follow_up = dict(entry["agencies"]), list(entry["follow_up"])
     source, event_id = _text(entry["source"]), _text(entry["id"])
+    # The router takes in no event whose record key is not its business key.
+    subject = _text((record.key or b"").decode(errors="replace"))
     at = logged_at(record)
     place = (entry["topic"], int(entry["partition"]), int(entry["offset"]))
     verdict = (str(entry["verdict"]), entry.get("config"), _text(entry.get("reason")))
@@ -82,7 +84,7 @@ def route_rows(record: Record) -> list[Row]:
     entitled = [(agency, "match", found) for agency, found in matched.items()]
     entitled += [(agency, "follow-up", []) for agency in follow_up]
     for agency, why, subscriptions in entitled:
-        rows.append(Row("entitlement", at, (at, agency, source, event_id, why, Jsonb(subscriptions))))
+        rows.append(Row("entitlement", at, (at, agency, source, event_id, subject, why, Jsonb(subscriptions))))
     return rows
 
 
@@ -94,7 +96,8 @@ def receipt_rows(record: Record) -> list[Row]:
         named = ("agency", "id", "timestamp", "signature", "verified_by", "body")
         return [Row("statement", at, (at, *(_text(str(document[name])) for name in named)))]
     found = Receipt.from_json(document)
-    what = (found.agency, int(found.cursor), _text(found.source), _text(found.event_id), found.outcome, found.channel)
+    event = (_text(found.source), _text(found.event_id), _text(found.subject))
+    what = (found.agency, int(found.cursor), *event, found.outcome, found.channel)
     when = (int(found.attempts), _time(found.first_at), _time(found.last_at))
     return [Row("receipt", at, (at, *what, *when, found.status, _text(found.reason), found.digest, found.statement))]
 

@@ -12,7 +12,7 @@ import orjson
 
 from schemas.codec import Codec, UndecodableValue, to_jsonable
 from schemas.contracts import Contracts
-from schemas.envelope import header_attributes
+from schemas.envelope import header_attributes, identity_of
 from schemas.registry_client import RegistryAway
 from schemas.times import SHANGHAI, happened
 from schemas.topics import EVENT_PARTITIONS, Topics
@@ -71,6 +71,7 @@ class Explaining:
         routed = next((e for e in entries if e["verdict"] == "routed"), entries[0] if entries else None)
         if routed is None:
             raise NotFoundError(f"台账上没有事件 {event_id} (no such event on the ledger)")
+        entries = [one for one in entries if one["identity"] == routed["identity"]]
         known = self._agency(agency)
         record = self._record(routed)
         attributes = header_attributes(record.headers)
@@ -84,7 +85,7 @@ class Explaining:
             "verdict": routed["verdict"],
             "reason": routed.get("reason"),
             "got": [self._got(entry, agency, contract) for entry in entries if _concerns(entry, agency)],
-            "delivered": self._receipts(agency, event_id, routed["source"]),
+            "delivered": self._receipts(agency, event_id, attributes),
             "now": [explained(_subscription(row), known, contract, attributes, decode, now) for row in rows],
         }
 
@@ -139,8 +140,7 @@ class Explaining:
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
         found.failed += bool(failed)
-        identity = (attributes.get("source"), attributes.get("id"))
-        if matched and identity not in found.seen:
+        if matched and (identity := identity_of(attributes)) not in found.seen:
             found.seen.add(identity)
             found.add(record, kind, at, key)
 
@@ -195,14 +195,14 @@ class Explaining:
             "config": entry["config"],
         }
 
-    def _receipts(self, agency: str, event_id: str, source: str | None) -> list[dict[str, Any]]:
+    def _receipts(self, agency: str, event_id: str, attributes: Mapping[str, str]) -> list[dict[str, Any]]:
         partitions = [Partition(self._topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
         wanted = orjson.dumps({"event_id": event_id})[1:-1]
         found = []
         for record in scan(self._kafka, partitions, client_id="explain"):
             if record.key == agency.encode() and record.value is not None and wanted in record.value:
                 receipt = orjson.loads(record.value)
-                if (receipt.get("event_id"), receipt.get("source")) == (event_id, source):
+                if all(receipt.get(name) == attributes[name] for name in ("source", "subject")):
                     found.append({n: receipt.get(n) for n in ("cursor", "outcome", "attempts", "last_at", "reason")})
         return found
 
@@ -221,7 +221,7 @@ class _Findings:
         self.failed = 0
         self.complete = True
         self.ended: dict[tuple[bytes, str], int] = {}
-        self.seen: set[tuple[str | None, str | None]] = set()
+        self.seen: set[bytes] = set()
         self.samples: deque[Record] = deque(maxlen=samples)
         self._days: Counter[str] = Counter()
         self._types: Counter[str] = Counter()

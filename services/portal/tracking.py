@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from schemas.contracts import Contracts
+from schemas.envelope import identity
 from schemas.times import SHANGHAI, parse_time
 from schemas.topics import EVENT_PARTITIONS, Topics
 from schemas.working_days import CalendarEndsError, add_working_days
@@ -67,7 +68,7 @@ class Tracking:
         for entry in self._follow_up_entries():
             deadline = self._deadline(entry)
             for agency in (*entry["agencies"], *entry["follow_up"]):
-                state = said.get((agency, entry["source"], entry["id"]), "underway")
+                state = said.get((agency, entry["identity"]), "underway")
                 overdue = deadline is not None and now.astimezone(SHANGHAI).date() > deadline
                 if (open_only and state == "accepted") or (overdue_only and not overdue):
                     continue
@@ -88,26 +89,27 @@ class Tracking:
     def _follow_up_entries(self) -> list[dict[str, Any]]:
         types = self._contracts.follow_up_types()
         partitions = [Partition(self._topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
-        entries: dict[tuple[str, str], dict[str, Any]] = {}
+        entries: dict[str, dict[str, Any]] = {}
         for record in scan(self._kafka, partitions, client_id="follow-ups"):
             entry = orjson.loads(record.value or b"{}")
             if entry.get("verdict") not in {"routed", "backfilled"}:
                 continue
             if entry["type"] in types or "follows" in entry:
-                held = entries.setdefault((entry["source"], entry["id"]), entry)
+                held = entries.setdefault(entry["identity"], entry)
                 held["follow_up"] = [
                     *{*held["follow_up"], *entry["follow_up"], *entry["agencies"]} - {*held["agencies"]}
                 ]
         return list(entries.values())
 
-    def _said(self) -> dict[tuple[str, str, str], str]:
+    def _said(self) -> dict[tuple[str, str], str]:
         partitions = [Partition(self._topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
-        said: dict[tuple[str, str, str], str] = {}
+        said: dict[tuple[str, str], str] = {}
         for record in scan(self._kafka, partitions, client_id="follow-ups"):
             receipt = orjson.loads(record.value or b"{}")
             outcome = receipt.get("outcome")
             if outcome in ORDER:
-                key = receipt["agency"], receipt["source"], receipt["event_id"]
+                about = identity(receipt["source"], receipt["event_id"], receipt["subject"] or "")
+                key = receipt["agency"], about.hex()
                 said[key] = max(said.get(key, outcome), outcome, key=ORDER.index)
         return said
 

@@ -214,7 +214,7 @@ def test_the_digest_is_what_an_agency_works_out_with_sort_and_sha256sum(events: 
     """Count and digest over a stretch agree with the shell's; an event twice in the feed counts once."""
     cursors = certificates(events, *numbered(0, 30), "e-3")
     pulled = puller.get(after=-1, limit=1000).json[5:]
-    lines = "".join(f"{event['source']} {event['id']}\n" for event in pulled)
+    lines = "".join(f"{event['source']} {event['id']} {event['subject']}\n" for event in pulled)
     script = ["sh", "-c", "LC_ALL=C sort -u | sha256sum"]
     expected = subprocess.run(script, input=lines, capture_output=True, text=True, check=True).stdout.split()[0]
     found = puller.get("digest", from_=cursors[5], to=cursors[-1]).json

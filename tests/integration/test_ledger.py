@@ -168,6 +168,18 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
         check=True,
     ).stdout
     assert "delivered 5/5" in shown
+
+    events.publish(events.certificate("twin", 8), events.certificate("twin", 9))
+    eventually(lambda: all(receivers[name].accepted.count("twin") == 2 for name in PUSHED), 20, "both were delivered")
+
+    def twins() -> list[dict[str, Any]]:
+        status, answer = desk.ask("/v1/events/twin", ADMIN)
+        found: list[dict[str, Any]] = answer["events"] if status == 200 else []
+        return found if [one["completeness"]["delivered"] for one in found] == [4, 4] else []
+
+    for twin in eventually(twins, 20, "the same id under another business key is another event"):
+        assert (twin["completeness"]["entitled"], twin["repeats"]) == (5, 0)
+        assert [len(agency["receipts"]) for agency in twin["agencies"]] == [1, 1, 1, 1, 0]
     for receiver in receivers.values():
         receiver.close()
 

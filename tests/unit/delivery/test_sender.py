@@ -19,6 +19,7 @@ from aiohttp.abc import ResolveResult
 
 from schemas.codec import Codec, Decoded
 from schemas.content import ContentDigester
+from schemas.envelope import message_id
 from services.delivery.message import Message, Post, batch, message_of, single
 from services.delivery.network import parse_networks
 from services.delivery.outcome import Delivered, Gone, Later, Outcome, Refused
@@ -35,7 +36,7 @@ from tests.faults import Behaviour, Reader, Writer, answering, port_of, raw, req
 
 NETWORKS = parse_networks(["127.0.0.1/32"])
 PROFILE = Profile(64, 16, 1.0, 0.5, RetryPolicy(1.0, 60.0), 3)
-MESSAGE = Message("e1", "urn:a", "t", "k", None, b'{"id":"e1"}')
+MESSAGE = Message("evt_1", "e1", "urn:a", "t", "k", None, b'{"id":"e1"}')
 POST = single(MESSAGE, 7)
 QUICK_S = 0.3
 
@@ -396,7 +397,7 @@ def test_two_live_keys_sign_side_by_side_and_one_that_has_ended_does_not() -> No
     kinds = [one.split(",")[0] for one in headers["webhook-signature"].split()]
     assert kinds == ["v1", "v1", "v1a"]
     for key in (SECRET, other, public_key(private)):
-        assert verify(key, headers, body, now.timestamp()) == "e1"
+        assert verify(key, headers, body, now.timestamp()) == "evt_1"
 
 
 def test_a_fixed_token_is_shown() -> None:
@@ -407,7 +408,7 @@ def test_a_fixed_token_is_shown() -> None:
 
 def test_a_batch_is_a_cloudevents_batch_under_one_stable_id() -> None:
     """Its id is made of the events' ids, so that the same batch again has the same one."""
-    other = replace(MESSAGE, event_id="e2", body=b'{"id":"e2"}')
+    other = replace(MESSAGE, id="evt_2", event_id="e2", body=b'{"id":"e2"}')
     headers, body = requests_of(batch([MESSAGE, other], 9))
     assert [event["id"] for event in orjson.loads(body)] == ["e1", "e2"]
     assert headers["content-type"].startswith("application/cloudevents-batch+json")
@@ -420,6 +421,7 @@ def test_binary_avro_is_the_records_own_bytes_with_percent_encoded_attributes() 
     """Any Confluent client can read the body; the attributes are in ce- headers."""
     headers = [("ce_id", b"e1"), ("ce_subject", "（川）1 %".encode()), ("content-type", b"x"), ("hongyan-reason", b"m")]
     message = message_of(headers, b"\x00\x00\x00\x00\x01z", lambda _: Decoded(1, "t", {}, ContentDigester({})), "avro")
+    assert single(message, 9).webhook_id == message_id("", "e1", "（川）1 %")
     came, body = requests_of(single(message, 1))
     assert body == b"\x00\x00\x00\x00\x01z"
     assert came["content-type"] == "application/vnd.confluent.avro"

@@ -69,7 +69,7 @@ class ScriptedOffice:
         """Build a message that only names its event."""
         if delivery.record.offset in self.undecodable:
             return Refused("undecodable")
-        return Message(str(delivery.record.offset), "urn:test", "test", "", None, b"{}")
+        return Message("evt_0", str(delivery.record.offset), "urn:test", "test", "", None, b"{}")
 
     async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
         """Take the scripted time and give the scripted answer; a batch is answered as its worst event is."""

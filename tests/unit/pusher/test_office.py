@@ -35,7 +35,7 @@ def test_a_receipt_is_written_whatever_the_time_of_publication_is(published: str
     metrics = PusherMetrics(CollectorRegistry())
     office = PushOffice(Codec.__new__(Codec), Sender.__new__(Sender), outbox, TOPICS, VirtualClock(), metrics)
     record = FakeRecord(TOPICS.feed("a"), 0, 7, 0, b"k", b"", [])
-    delivery = Delivery(record, message=Message("e", "urn:a", "t", "k", published, b"{}"))
+    delivery = Delivery(record, message=Message("evt_0", "e", "urn:a", "t", "k", published, b"{}"))
     office.record(Ended("a", delivery, Delivered(204), datetime(2026, 1, 1, tzinfo=UTC)), lambda: done.append(True))
     kafka = FakeKafka()
     kafka.admin().ensure_topics(TOPICS.base_specs([]))

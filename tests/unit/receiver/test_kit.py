@@ -17,8 +17,19 @@ from fastapi import FastAPI, Request, Response
 
 from consumers.receiver import kit
 from consumers.receiver.checking import CHECKS, check
-from consumers.receiver.kit import Event, MemorySeen, Receiver, Refuse, SqliteSeen, Untrusted, WsgiApp, verify
+from consumers.receiver.kit import (
+    Event,
+    MemorySeen,
+    Receiver,
+    Refuse,
+    SqliteSeen,
+    Untrusted,
+    WsgiApp,
+    events_of,
+    verify,
+)
 from consumers.receiver.probing import Probe
+from schemas.envelope import message_id
 from services.delivery.signing import new_private_key, public_key, signed_headers
 from tests.configuration import SECRET
 from tests.webservers import serving_asgi, serving_wsgi
@@ -92,13 +103,20 @@ def post(receiver: Receiver, body: object, webhook_id: str = "w", secrets: Seque
 
 
 def test_an_event_is_handled_once_whatever_request_it_comes_in() -> None:
-    """Singly, again, and inside a batch; two departments may use one id."""
-    handled: list[tuple[str, str]] = []
-    receiver = Receiver([SECRET], lambda e: handled.append((e.source, e.id)))
+    """Singly, again, and inside a batch; two departments may use one id, and one department under two keys."""
+    handled: list[tuple[str, str, str]] = []
+    receiver = Receiver([SECRET], lambda e: handled.append((e.source, e.id, e.subject)))
     assert post(receiver, event("1")) == 204
     assert post(receiver, event("1")) == 204
-    assert post(receiver, [event("1"), event("2"), event("1", "urn:b")], "batch-x") == 204
-    assert handled == [("urn:a", "1"), ("urn:a", "2"), ("urn:b", "1")]
+    batch = [event("1"), event("2"), event("1", "urn:b"), event("1", subject="k2")]
+    assert post(receiver, batch, "batch-x") == 204
+    assert handled == [("urn:a", "1", "k"), ("urn:a", "2", "k"), ("urn:b", "1", "k"), ("urn:a", "1", "k2")]
+
+
+def test_an_event_is_told_by_what_its_delivery_is_named_after() -> None:
+    """So a receiver may go by the header alone, or work the key out from a batch."""
+    (found,) = events_of({}, orjson.dumps(event("证1", subject="川 1")))
+    assert found.key == message_id("urn:a", "证1", "川 1")
 
 
 def test_an_event_whose_handling_fails_comes_again() -> None:
@@ -169,7 +187,7 @@ def test_what_was_handled_is_remembered_over_a_restart(tmp_path: Path) -> None:
         assert post(Receiver([SECRET], lambda e, into=handled: into.append(e.id), seen), event("1")) == 204  # type: ignore[misc]
         seen.close()
     assert handled == []
-    assert not MemorySeen().has("urn:a", "1")
+    assert not MemorySeen().has("evt_1")
 
 
 def test_verification_names_what_is_wrong() -> None:
