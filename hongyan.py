@@ -107,7 +107,7 @@ ATTACHED = {
 }
 """Processes that go with a department's or an agency's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal", "feeds")
-STANDS_BACK = {"statistics": 5, "ledger": 10}
+STANDS_BACK = {"statistics": 5, "ledger": 19}
 """What is read by people later stands back, where processors are short, for what delivers now."""
 
 serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)

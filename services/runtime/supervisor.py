@@ -29,6 +29,7 @@ WATCH_S = 0.1
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Least time between two starts of one program, by its number of restarts."""
 STEADY_S = 30.0
+_AUTOGROUP = Path("/proc/self/autogroup")
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -196,6 +197,9 @@ def _kill_group(leader: int) -> None:
 def _begin(parent: int, niceness: int) -> None:
     die_with_parent(parent)
     os.nice(niceness)
+    # Linux shares processors between sessions first, and niceness counts within one only (sched(7), autogroup).
+    with contextlib.suppress(OSError):
+        _AUTOGROUP.write_text(str(niceness))
 
 
 def die_with_parent(parent: int) -> None:
