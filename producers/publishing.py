@@ -15,7 +15,7 @@ from schemas.codec import Codec, SchemaSource, UndecodableValue
 from schemas.contracts import Contracts, EventContract
 from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Headers, binary_headers, is_receivers
 from schemas.formats import check_division
-from schemas.reading import MAX_TEXT_BYTES, too_long
+from schemas.reading import MAX_TEXT_BYTES, control_character, is_time, too_long
 from schemas.registry_client import RegistryAway
 from schemas.times import SHANGHAI, parse_time
 from schemas.topics import EVENT_MAX_BYTES, Topics, record_bytes
@@ -29,6 +29,7 @@ _OURS = {"recordedtime", "dataschema", "quality"}
 _USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
 TOO_LONG = f"业务主键超过 {MAX_TEXT_BYTES} 字节 (the business key takes more than {MAX_TEXT_BYTES} bytes)"
+CONTROL = "含有控制字符 (holds a control character)"
 TOO_LARGE = (
     f"整个事件编码后超过 {EVENT_MAX_BYTES} 字节，此项最大 (the whole event is larger than {EVENT_MAX_BYTES} bytes; "
     "this field is the largest)"
@@ -91,7 +92,7 @@ class Publishing:
         """Return the data of an Avro value, without the fields that the platform derives; raises InvalidError."""
         contract = self._contracts.types.get(event_type)
         if contract is None:
-            raise _unknown_type(event_type)
+            raise InvalidError([_unknown_type(event_type)])
         try:
             data = self._codec.decode(value).data
         except UndecodableValue as error:
@@ -108,30 +109,28 @@ class Publishing:
         ``time`` may be left out: the catalogue names the field it is taken from. ``subject`` likewise; one that is
         given must be the business key, since the order of a certificate's events hangs on it.
         """
+        problems = _attribute_problems(attributes)
         contract = self._contracts.types.get(str(attributes.get("type")))
         if contract is None:
-            raise _unknown_type(attributes.get("type"))
+            raise InvalidError([*problems, *([_unknown_type(attributes["type"])] if attributes.get("type") else [])])
         now = self._clock.now()
-        problems = _attribute_problems(attributes)
         if not isinstance(data, Mapping):
             raise InvalidError([*problems, FieldProblem("/data", "应为对象 (an object is needed)")])
         happened, marks = self._time(attributes, data, contract, now, problems)
+        valid: Mapping[str, Any]
         try:
-            valid = self._validator(contract).validate(data, now, marks)
+            valid = self._validator(contract).validate(data, now, marks).data
         except InvalidData as error:
             problems += [FieldProblem(f"/data{p.pointer}", p.detail) for p in error.problems]
-            raise InvalidError(problems) from error
-        key = contract.business_key(valid.data)
-        division = self._division(attributes, contract, valid.data, problems)
-        receivers = _receivers(attributes, contract, valid.data, problems)
-        if attributes.get("subject", key) != key:
-            problems.append(FieldProblem("/subject", f"应为业务主键 {key}，或不填 (the business key, or left out)"))
-        if too_long(key):
-            problems.append(FieldProblem("/subject", TOO_LONG))
+            valid = error.sound
+        key = _subject(attributes, contract, valid, problems)
+        derived = {
+            "division": self._division(attributes, contract, valid, problems),
+            "receivers": _receivers(attributes, contract, valid, problems),
+        }
         if problems:
             raise InvalidError(problems)
-        derived = {"division": division, "receivers": receivers}
-        return self._encode(contract, attributes, valid.data, key, happened, derived, now)
+        return self._encode(contract, attributes, valid, key, happened, derived, now)
 
     def _validator(self, contract: EventContract) -> Validator:
         """Return a type's validator, made when the first of its events comes: an import needs one of dozens."""
@@ -190,6 +189,10 @@ class Publishing:
             if given is not None:
                 problems.append(FieldProblem("/time", str(error)))
             return now, []  # a bad or missing data field is named by the data's own validation
+        if not is_time(happened.isoformat()):
+            # A zone of other than whole minutes (Shanghai's before 1901), or a day that UTC does not have.
+            field = "/time" if given is not None else f"/data/{contract.catalogue.time_field}"
+            problems.append(FieldProblem(field, f"不是 RFC 3339 时间 (not a time of RFC 3339): {text}"))
         if happened > now + self._skew:
             problems.append(FieldProblem("/time", f"时间在未来：{text} (in the future)"))
         return happened.astimezone(SHANGHAI) if assumed else happened, ["time:offset-assumed"] if assumed else []
@@ -204,12 +207,28 @@ class Publishing:
         given = attributes.get("division")
         if given is None:
             named = self._division_fields[contract.type]
-            return str(data[named]) if named else None
+            return str(data[named]) if named and named in data else None
         try:
             return check_division(str(given))[0]
         except ValueError as error:
             problems.append(FieldProblem("/division", str(error)))
             return None
+
+
+def _subject(
+    attributes: Mapping[str, Any], contract: EventContract, data: Mapping[str, Any], problems: list[FieldProblem]
+) -> str:
+    """Return the business key, empty while a field of it is bad."""
+    if not all(name in data for name in contract.catalogue.business_key):
+        return ""
+    key = contract.business_key(data)
+    if attributes.get("subject", key) != key:
+        problems.append(FieldProblem("/subject", f"应为业务主键 {key}，或不填 (the business key, or left out)"))
+    if too_long(key):
+        problems.append(FieldProblem("/subject", TOO_LONG))
+    if control_character(key):
+        problems.append(FieldProblem("/subject", f"业务主键{CONTROL}"))
+    return key
 
 
 def _receivers(
@@ -218,6 +237,8 @@ def _receivers(
     """Return the attribute that keeps an event to the agencies that it names; the router goes by it undecoded."""
     named = contract.catalogue.named_receivers
     given = attributes.get("receivers")
+    if named and named not in data:
+        return None
     receivers = RECEIVERS_SEPARATOR.join(sorted(set(data[named]))) if named else given
     if receivers is not None and not is_receivers(str(receivers)):
         detail = "应为单位标识，用逗号分隔 (ids of agencies, parted by commas)"
@@ -231,16 +252,18 @@ def _division_field(contract: EventContract) -> str | None:
     return next((f["name"] for f in contract.fields() if f.get("format") == "division"), None)
 
 
-def _unknown_type(event_type: object) -> InvalidError:
-    return InvalidError([FieldProblem("/type", f"没有这个事件类型 (unknown event type): {event_type}")])
+def _unknown_type(event_type: object) -> FieldProblem:
+    return FieldProblem("/type", f"没有这个事件类型 (unknown event type): {event_type}")
 
 
 def _attribute_problems(attributes: Mapping[str, Any]) -> list[FieldProblem]:
     problems = [
-        FieldProblem(f"/{name}", "缺少必填属性 (missing)") for name in ("id", "source") if not attributes.get(name)
+        FieldProblem(f"/{name}", "缺少必填属性 (missing)")
+        for name in ("id", "source", "type")
+        if not attributes.get(name)
     ]
     for name, value in attributes.items():
-        if name in _USUAL and type(value) is str and len(value) <= _MAX_TEXT:
+        if name in _USUAL and type(value) is str and len(value) <= _MAX_TEXT and not control_character(value):
             continue
         if name in _OURS:
             problems.append(FieldProblem(f"/{name}", "由平台填写，不能给出 (written by the platform)"))
@@ -248,6 +271,8 @@ def _attribute_problems(attributes: Mapping[str, Any]) -> list[FieldProblem]:
             problems.append(FieldProblem(f"/{name}", "不是 CloudEvents 属性名 (no CloudEvents attribute name)"))
         elif not isinstance(value, str | int | bool) or len(str(value)) > _MAX_TEXT:
             problems.append(FieldProblem(f"/{name}", f"应为不超过 {_MAX_TEXT} 字的文字 (short text is needed)"))
+        elif control_character(str(value)):
+            problems.append(FieldProblem(f"/{name}", CONTROL))
     problems += [
         FieldProblem(f"/{name}", f"超过 {MAX_TEXT_BYTES} 字节 (takes more than {MAX_TEXT_BYTES} bytes)")
         for name in ("id", "source", "follows")

@@ -17,6 +17,8 @@ _REPEATED = (*REQUIRED, "follows")
 _TIMES = ("time", "recordedtime")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -56,6 +58,11 @@ def _problem(attributes: Mapping[str, str]) -> str | None:
 def too_long(text: str) -> bool:
     """Tell whether text is longer than an attribute may be that is said again elsewhere."""
     return len(text) > MAX_TEXT_BYTES // 4 and len(text.encode()) > MAX_TEXT_BYTES
+
+
+def control_character(text: str) -> bool:
+    """Tell whether text holds what no attribute may (CloudEvents 1.0.2 §2.1, String): a control or half a pair."""
+    return _CONTROL.search(text) is not None
 
 
 def is_time(text: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,13 +35,17 @@ class Problem:
 
 
 class InvalidData(Exception):  # noqa: N818  (it carries problems, it is not one)
-    """The data breaks its contract; ``problems`` names every bad field."""
+    """The data breaks its contract; ``problems`` names every bad field.
+
+    ``sound`` is what is left, as the codec takes it, so that whatever hangs on it can be judged in the same answer.
+    """
 
     retriable = False
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], sound: Mapping[str, Any]) -> None:
         super().__init__("; ".join(f"{p.pointer}: {p.detail}" for p in problems))
         self.problems = tuple(problems)
+        self.sound = sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,14 @@ class _Check:
     program: Any
     pointer: str
     message: str
+    words: frozenset[str]
 
 
 def _compiled(check: Mapping[str, str]) -> _Check:
     import cel  # brings a terminal library with it, and many types have no check
 
-    return _Check(cel.compile(check["cel"]), f"/{check['field']}", check["message"])
+    words = frozenset(re.findall(r"\w+", check["cel"]))
+    return _Check(cel.compile(check["cel"]), f"/{check['field']}", check["message"], words)
 
 
 def _plain(value: object) -> object:
@@ -118,25 +125,48 @@ class Validator:
         try:
             model = self._model.model_validate(data, context=context)
         except ValidationError as error:
-            raise InvalidData([_problem(e) for e in error.errors(include_url=False)]) from error
-        valid = (
-            {name: _plain(value) for name, value in model.__dict__.items()} if self._nested else dict(model.__dict__)
-        )
+            raise self._invalid(data, error.errors(include_url=False), now) from error
+        valid = self._valid(model)
         problems = [*self._failed_checks(valid), *self._future_times(valid, now)]
+        completed = self._complete(valid, context["marks"])  # type: ignore[arg-type]
         if problems:
-            raise InvalidData(problems)
-        return self._complete(valid, context["marks"])  # type: ignore[arg-type]
+            raise InvalidData(problems, completed.data)
+        return completed
+
+    def _valid(self, model: BaseModel) -> dict[str, Any]:
+        if self._nested:
+            return {name: _plain(value) for name, value in model.__dict__.items()}
+        return dict(model.__dict__)
+
+    def _invalid(self, data: Mapping[str, Any], errors: Sequence[ErrorDetails], now: datetime) -> InvalidData:
+        """Judge the fields that are sound as well: the others are the sample's meanwhile, which is sound."""
+        problems = [_problem(error) for error in errors]
+        bad = {str(error["loc"][0]) for error in errors if error["loc"]}
+        mended = {name: value for name, value in data.items() if name not in bad}
+        mended |= {name: value for name, value in self._contract.sample.items() if name in bad}
+        try:
+            model = self._model.model_validate(mended, context={"marks": [], "refused_marks": self._refused})
+        except ValidationError:
+            return InvalidData(problems, {})
+        valid = self._valid(model)
+        problems += self._failed_checks(valid, bad)
+        problems += [one for one in self._future_times(valid, now) if one.pointer[1:] not in bad]
+        sound = self._complete(valid, []).data
+        unsound = bad | {name for name, source in self._derived if source in bad}
+        return InvalidData(problems, {name: value for name, value in sound.items() if name not in unsound})
 
     def _complete(self, valid: dict[str, Any], marks: list[str]) -> ValidData:
         for name, source in self._derived:
             valid[name] = marks if source == "quality" else normalise_certificate_no(valid[source])
         return ValidData(valid, marks)
 
-    def _failed_checks(self, valid: Mapping[str, Any]) -> list[Problem]:
+    def _failed_checks(self, valid: Mapping[str, Any], unsound: Collection[str] = ()) -> list[Problem]:
+        """Return what the checks say that are about sound fields only."""
         if not self._checks:
             return []
         plain = to_jsonable(valid)
-        return [Problem(c.pointer, c.message) for c in self._checks if not _holds(c.program, plain)]
+        asked = [check for check in self._checks if check.words.isdisjoint(unsound)]
+        return [Problem(check.pointer, check.message) for check in asked if not _holds(check.program, plain)]
 
     def _future_times(self, valid: Mapping[str, Any], now: datetime) -> list[Problem]:
         latest = now + self._rules.future_skew

@@ -117,6 +117,7 @@ def test_every_bad_field_of_every_event_is_named_and_nothing_is_accepted(
         "/1/data/valid_to",
         "/1/data/surplus",
         "/2/data/media_types/0",
+        "/2/subject",
     }
     assert published(kafka, own) == []
 
