@@ -6,6 +6,7 @@ Commands are imported when they are called: the help of one does not pay for the
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
@@ -178,11 +179,22 @@ for _name in (*PROCESSES, *ATTACHED):
 
 def main() -> None:
     """Run the command line. Processes configure their own logging; of a command only warnings are shown."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
     from services.runtime.logging import configure
-    from services.runtime.settings import LogSettings
+    from services.runtime.settings import LogSettings, problems_of
 
     configure(LogSettings(level="ERROR", json_lines=False), process="command")
-    app()
+    try:
+        app()
+    except (ValidationError, SettingsError) as error:
+        problems = problems_of(error)
+        if problems is None:
+            raise
+        for problem in problems:
+            typer.secho(f"设置有误 (a bad setting): {problem}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
@@ -11,13 +11,13 @@ import orjson
 
 from consumers.monitor.snapshot import AgencyLag, GroupLag, Snapshot, Undelivered, agency_lag, group_lag
 from consumers.monitor.tally import Tally, published_at
+from consumers.monitor.window import Window
 from schemas.topics import EVENT_PARTITIONS, Topics
 from services.runtime.clock import Clock
 from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition
 
 WINDOW_S = 15 * 60
-SAMPLE_LIMIT = 5000
 POLL_RECORDS = 2000
 IDLE_POLLS = 20
 RECEIPT_PARTITIONS = 6
@@ -33,11 +33,16 @@ class LagMeter:
         self._clock = clock
         events = [Partition(topics.events(domain), n) for domain in domains for n in range(EVENT_PARTITIONS)]
         receipts = [Partition(topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
-        self._followed = {"router": events, "statistics": [*events, *receipts]}
+        routed = [Partition(topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
+        self._followed = {
+            "router": events,
+            "statistics": [*events, *receipts],
+            "ledger": [*events, *routed, *receipts],
+        }
         self._admin: Admin = kafka.admin()
         self._feeds: Consumer = kafka.consumer(None, client_id="lag-feeds")
         self._receipts: Consumer = kafka.consumer(None, client_id="lag-receipts")
-        self._latencies: defaultdict[str, deque[tuple[float, float]]] = defaultdict(lambda: deque(maxlen=SAMPLE_LIMIT))
+        self._windows: defaultdict[str, Window] = defaultdict(Window)
         self._tallies: dict[str, Tally] = {}
         self._unreadable = 0
         self._begin_receipts(receipts)
@@ -48,7 +53,7 @@ class LagMeter:
         # Committed positions before the ends: the other way round lag would be hidden.
         committed = {name: self._admin.group_offsets(self._topics.group(name)) for name in (*self._followed, "pusher")}
         cursors = self._cursors(agencies, committed["pusher"], pulled)
-        starts, ends = self._bounds([*self._followed["statistics"], *cursors])
+        starts, ends = self._bounds([*self._followed["ledger"], *cursors])
         now = self._clock.now()
         found = [
             self._agency(agency, feed, cursors[feed], starts, ends, now)
@@ -106,9 +111,8 @@ class LagMeter:
             except (ValueError, TypeError, KeyError, AttributeError):
                 self._unreadable += 1
         horizon = self._clock.now().timestamp() - WINDOW_S
-        for samples in self._latencies.values():
-            while samples and samples[0][0] < horizon:
-                samples.popleft()
+        for window in self._windows.values():
+            window.forget_before(horizon)
 
     def _take_receipt(self, value: bytes) -> None:
         """Note how long a delivery took; raises ValueError or the like for what tells no such thing."""
@@ -117,14 +121,13 @@ class LagMeter:
             return
         done, published = map(datetime.fromisoformat, (document["last_at"], document["published_at"]))
         latency_ms = max(0.0, (done - published).total_seconds() * 1000)
-        self._latencies[document["agency"]].append((done.timestamp(), latency_ms))
+        self._windows[document["agency"]].add(done.timestamp(), latency_ms)
 
     def _agency(
         self, agency: str, feed: Partition, cursor: Committed, starts: Offsets, ends: Offsets, now: datetime
     ) -> AgencyLag:
         undelivered = self._undelivered(agency, feed, max(cursor.offset, starts[feed]), ends[feed])
-        latencies = [latency for _, latency in self._latencies[agency]]
-        return agency_lag(agency, now, undelivered, latencies, _note(cursor.note))
+        return agency_lag(agency, now, undelivered, self._windows[agency], _note(cursor.note))
 
     def _undelivered(self, agency: str, feed: Partition, cursor: int, end: int) -> Undelivered:
         """Count the events beyond the cursor: only what came since the last time is read, and of the oldest its age."""
@@ -153,11 +156,16 @@ class LagMeter:
 
 
 def _read_to(reader: Consumer, ends: Offsets) -> Iterator[tuple[int, bytes]]:
-    """Give offset and value of what stands between the reader's positions and these ends."""
+    """Give offset and value of what stands between the reader's positions and these ends.
+
+    Raises KafkaUnavailableError when nothing comes: what was not read must not count as read.
+    """
     idle = 0
-    while idle < IDLE_POLLS and any(reader.position(p) < end for p, end in ends.items()):
+    while any(reader.position(p) < end for p, end in ends.items()):
         found = reader.poll(0.1, POLL_RECORDS)
         idle = 0 if found else idle + 1
+        if idle > IDLE_POLLS:
+            raise KafkaUnavailableError("Kafka 没有应答 (no answer)")
         for records in found.values():
             for record in records:
                 yield record.offset, record.value or b""

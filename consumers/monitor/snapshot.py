@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from consumers.monitor.window import Window
 from services.subscriptions.control import ControlView
 
 
@@ -14,6 +15,7 @@ from services.subscriptions.control import ControlView
 class AgencyLag:
     """One agency's delivery lag.
 
+    ``delivered`` counts the deliveries of the window, the percentiles are those of its newest (see Window).
     ``oldest_age_s`` counts from the publication of the oldest undelivered event (None when there is none);
     ``backlog`` counts undelivered events, a lower bound when ``backlog_exact`` is false; the percentiles are
     milliseconds from publication to 2xx over the window, None when nothing was delivered in it.
@@ -75,18 +77,18 @@ def agency_lag(
     agency: str,
     now: datetime,
     undelivered: Undelivered,
-    latencies_ms: Sequence[float],
+    window: Window,
     note: Mapping[str, str | None],
 ) -> AgencyLag:
     """Put one agency's figures together."""
-    ordered = sorted(latencies_ms)
+    ordered = window.latencies_ms()
     oldest = undelivered.oldest_published
     return AgencyLag(
         agency=agency,
         oldest_age_s=max(0.0, (now - oldest).total_seconds()) if oldest else None,
         backlog=undelivered.count,
         backlog_exact=undelivered.exact,
-        delivered=len(ordered),
+        delivered=window.delivered,
         p50_ms=percentile(ordered, 0.50),
         p95_ms=percentile(ordered, 0.95),
         p99_ms=percentile(ordered, 0.99),

@@ -8,16 +8,30 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 STACK_FILE = "stack.json"
+NO_SETTING = "没有这个设置 (no such setting); hongyan settings 列出全部 (lists them all)"
 
 
-class KafkaSettings(BaseModel):
+class _Group(BaseModel):
+    """Settings that belong together. A name that is none is refused: mistyped, it would be lost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class KafkaSettings(_Group):
     """Where Kafka is and how it is used."""
 
     bootstrap_servers: str | None = Field(None, description="host:port[,host:port…]; unset: `hongyan up` starts one")
@@ -34,14 +48,14 @@ class KafkaSettings(BaseModel):
     replication_factor: int | None = Field(None, description="unset: 3 where the cluster has three brokers, else 1")
 
 
-class DatabaseSettings(BaseModel):
+class DatabaseSettings(_Group):
     """Where PostgreSQL is."""
 
     dsn: SecretStr | None = Field(None, description="postgresql://…; unset: `hongyan up` starts one")
     pool_size: int = Field(4, ge=1, description="connections a process holds at most")
 
 
-class RegistrySettings(BaseModel):
+class RegistrySettings(_Group):
     """Where the schema registry (Confluent REST API) is."""
 
     url: str = Field(
@@ -50,13 +64,13 @@ class RegistrySettings(BaseModel):
     timeout_s: float = Field(5.0, gt=0, description="seconds to wait for its answer")
 
 
-class HttpSettings(BaseModel):
+class HttpSettings(_Group):
     """Where a process listens."""
 
     host: str = Field("127.0.0.1", description="address on which every process listens")
 
 
-class GatewaySettings(BaseModel):
+class GatewaySettings(_Group):
     """Limits of the HTTP gateway."""
 
     url: str = Field("http://127.0.0.1:8080", description="its address, as other processes and commands see it")
@@ -76,7 +90,7 @@ class GatewaySettings(BaseModel):
     future_skew_s: float = Field(300.0, ge=0, description="an event time further ahead than this is refused")
 
 
-class OAuthSettings(BaseModel):
+class OAuthSettings(_Group):
     """OAuth2 client credentials (JWT) at the gateway, beside its own keys; without an issuer only keys are taken."""
 
     issuer: str | None = Field(None, description="the `iss` that a token must have; unset: no tokens are taken")
@@ -89,7 +103,7 @@ class OAuthSettings(BaseModel):
     refresh_s: float = Field(300.0, gt=0, description="seconds after which the public keys are read again")
 
 
-class RouterSettings(BaseModel):
+class RouterSettings(_Group):
     """The router's batch."""
 
     batch: int = Field(500, ge=1, description="records a transaction at most")
@@ -98,7 +112,7 @@ class RouterSettings(BaseModel):
     slot: str = Field("0", description="name of this router among its siblings; names its transactional id and state")
 
 
-class RelaySettings(BaseModel):
+class RelaySettings(_Group):
     """The outbox relay of one department's database."""
 
     dsn: SecretStr | None = Field(None, description="postgresql://…, mysql://… or another SQLAlchemy URL")
@@ -113,7 +127,7 @@ class RelaySettings(BaseModel):
     lock_idle_s: float = Field(60.0, ge=1, description="the database ends a relay that hangs for so many seconds")
 
 
-class DropSettings(BaseModel):
+class DropSettings(_Group):
     """The watched drop folder of one department."""
 
     folder: Path | None = Field(None, description="holds in/, done/ and rejected/; they are made where missing")
@@ -123,7 +137,7 @@ class DropSettings(BaseModel):
     poll_s: float = Field(1.0, gt=0, description="seconds between two looks into in/")
 
 
-class PollerSettings(BaseModel):
+class PollerSettings(_Group):
     """The table poller of one department's table or view."""
 
     mapping: Path | None = Field(None, description="the mapping file (YAML), see docs/poller.md")
@@ -131,13 +145,21 @@ class PollerSettings(BaseModel):
     lock_idle_s: float = Field(60.0, ge=1, description="the database ends a poller that hangs for so many seconds")
 
 
-class DeliverySettings(BaseModel):
+class DeliverySettings(_Group):
     """How the pusher delivers."""
 
     allowed_networks: list[str] = Field(
         ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"],
         description="networks that a webhook may go to, checked after name resolution",
     )
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, networks: list[str]) -> list[str]:
+        for network in networks:
+            ip_network(network)
+        return networks
+
     window: int = Field(64, ge=1, description="events of one agency between its cursor and the newest in flight")
     concurrency: int = Field(16, ge=1, description="requests of one agency at once")
     timeout_s: float = Field(10.0, gt=0, description="seconds for one delivery")
@@ -150,7 +172,7 @@ class DeliverySettings(BaseModel):
     hold_after: int = Field(3, ge=1, description="failures in a row after which the line is held and only probed")
 
 
-class StatisticsSettings(BaseModel):
+class StatisticsSettings(_Group):
     """The statistics."""
 
     metrics: Path | None = Field(
@@ -158,7 +180,7 @@ class StatisticsSettings(BaseModel):
     )
 
 
-class FeedsSettings(BaseModel):
+class FeedsSettings(_Group):
     """The feeds API, from which agencies pull."""
 
     url: str = Field("http://127.0.0.1:8083", description="its address, as agencies and commands see it")
@@ -175,7 +197,7 @@ class FeedsSettings(BaseModel):
     max_digest: int = Field(100_000, ge=1, description="events that one digest covers at most")
 
 
-class TableSinkSettings(BaseModel):
+class TableSinkSettings(_Group):
     """The table sink of one agency."""
 
     config: Path | None = Field(None, description="a YAML file with agency, dsn, prefix, instead of those below")
@@ -184,21 +206,21 @@ class TableSinkSettings(BaseModel):
     prefix: str = Field("", pattern=r"^\w{0,20}$", description="put before the names of its tables")
 
 
-class SecuritySettings(BaseModel):
+class SecuritySettings(_Group):
     """Keys."""
 
     master_key: SecretStr | None = Field(None, description="Fernet key that seals webhook secrets; `up` makes one")
     admin_key: SecretStr | None = Field(None, description="bearer key of the administration API; `up` makes one")
 
 
-class LogSettings(BaseModel):
+class LogSettings(_Group):
     """How processes log."""
 
     level: str = Field("INFO", description="lowest level written")
     json_lines: bool = Field(True, description="one JSON object a line; else coloured text")
 
 
-class PortalSettings(BaseModel):
+class PortalSettings(_Group):
     """The administration API."""
 
     url: str = Field("http://127.0.0.1:8082", description="its address, as commands see it")
@@ -231,6 +253,17 @@ class Settings(BaseSettings):
     statistics: StatisticsSettings = StatisticsSettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
+
+
+def problems_of(error: ValidationError | SettingsError) -> list[str] | None:
+    """Return what is wrong with the environment, a line for each variable; None for what is no error of settings."""
+    if isinstance(error, SettingsError):
+        return [f"{error}: {error.__cause__}; 列表写成 JSON (a list is written as JSON): '[\"10.0.0.0/8\"]'"]
+    if error.title not in {Settings.__name__, _CommandSettings.__name__}:
+        return None
+    names = ("HONGYAN_" + "__".join(map(str, one["loc"])).upper() for one in error.errors())
+    said = (NO_SETTING if one["type"] == "extra_forbidden" else one["msg"] for one in error.errors())
+    return [f"{name}: {detail}" for name, detail in zip(names, said, strict=True)]
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

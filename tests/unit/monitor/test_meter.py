@@ -12,7 +12,9 @@ from consumers.monitor.meter import LagMeter
 from consumers.monitor.process import LagCollector
 from consumers.monitor.snapshot import AgencyLag, group_lag, percentile
 from consumers.monitor.tally import COUNT_LIMIT
+from consumers.monitor.window import SAMPLE_LIMIT, Window
 from schemas.topics import Topics
+from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.fakes.kafka import FakeAdmin, FakeConsumer, FakeKafka, FakeRecord
 
@@ -71,6 +73,29 @@ class CountedReads(FakeKafka):
             return ask(group)
 
         made.group_offsets = noted  # type: ignore[method-assign]
+        return made
+
+
+class StalledReads(FakeKafka):
+    """The same cluster, which gives no records for now."""
+
+    def __init__(self, cluster: FakeKafka) -> None:
+        vars(self).update(vars(cluster))
+        self.stalled = True
+
+    def consumer(
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
+    ) -> FakeConsumer:
+        """Make a consumer that waits in vain."""
+        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        poll = made.poll
+        made.poll = lambda timeout_s, most: {} if self.stalled else poll(timeout_s, most)  # type: ignore[method-assign]
         return made
 
 
@@ -171,7 +196,9 @@ def test_group_lag_is_counted_from_the_commit_and_never_negative(cluster: FakeKa
         cluster.producer().send(TOPICS.events("window"), key=b"k", value=b"v", partition=4)
     snapshot = meter_of(cluster).measure([])
     lags = {(group.group, group.topic): group.lag for group in snapshot.groups}
-    assert lags["router", TOPICS.events("window")] == lags["statistics", TOPICS.events("window")] == 3
+    for group in ("router", "statistics", "ledger"):
+        assert lags[group, TOPICS.events("window")] == 3
+    assert {("ledger", TOPICS.ledger_routed), ("ledger", TOPICS.receipts)} <= lags.keys()
     assert lags["router", TOPICS.events("health")] == 0
     assert group_lag("g", "t", [10, 2], [5, 7]).lag == 5
 
@@ -267,6 +294,30 @@ def test_an_agency_that_pulls_is_measured_by_its_own_cursor(cluster: FakeKafka) 
     assert meter_of(cluster).measure(["market"], ["market"]).agencies[0].backlog == 1
 
 
+def test_what_could_not_be_read_does_not_count_as_read(cluster: FakeKafka) -> None:
+    """A broker that stalls between telling the end and giving the records hides no backlog, then or later."""
+    publish(cluster, 5, 30)
+    stalled = StalledReads(cluster)
+    meter = LagMeter(stalled, TOPICS, ["health", "window"], FixedClock())
+    with pytest.raises(KafkaUnavailableError):
+        meter.measure(["market"])
+    stalled.stalled = False
+    lag = meter.measure(["market"]).agencies[0]
+    assert (lag.backlog, lag.oldest_age_s) == (5, 30.0)
+
+
+def test_deliveries_are_all_counted_though_not_all_are_kept() -> None:
+    """Many a second in a quarter of an hour are more than the percentiles need; what has passed counts no longer."""
+    window = Window()
+    for n in range(3 * SAMPLE_LIMIT):
+        window.add(1000.0 + n / 100, float(n))
+    assert (window.delivered, len(window.latencies_ms())) == (3 * SAMPLE_LIMIT, SAMPLE_LIMIT)
+    window.forget_before(1100.0)
+    assert (window.delivered, window.latencies_ms()[0]) == (SAMPLE_LIMIT, 2.0 * SAMPLE_LIMIT)
+    window.forget_before(1500.0)
+    assert (window.delivered, window.latencies_ms()) == (0, [])
+
+
 def test_what_has_no_topics_is_not_measured(cluster: FakeKafka) -> None:
     """An agency whose feed is not there, or is there no more, is left out; the others are measured."""
     publish(cluster, 1, 30)
@@ -277,4 +328,4 @@ def test_each_group_is_asked_once_for_its_offsets(cluster: FakeKafka) -> None:
     """However many topics it follows."""
     reads = CountedReads(cluster)
     LagMeter(reads, TOPICS, ["health", "window"], FixedClock()).measure(["market"])
-    assert sorted(reads.asked) == ["pusher", "router", "statistics"]
+    assert sorted(reads.asked) == ["ledger", "pusher", "router", "statistics"]
