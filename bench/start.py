@@ -11,6 +11,7 @@ from bench.results import Result
 from bench.stack import Answering, subscribe, wait_for
 from producers.demonstration.installation import Installation
 from schemas.contracts import load_contracts
+from services.runtime.errors import HongyanError
 
 BAR_S = 15
 TYPE = "cn.gov.sc.health.medical-ad-certificate.issued"
@@ -41,6 +42,6 @@ def _delivered(installation: Installation, key: str, event: dict[str, object], r
     """Publish one more event, and tell whether any has arrived."""
     try:
         installation.publish(key, {**event, "id": secrets.token_hex(4)})
-    except OSError:
+    except HongyanError:
         return False
     return bool(receiver.ids)

@@ -37,6 +37,7 @@ class Outbox:
         self._waiting: deque[tuple[Outgoing, Callable[[], None]]] = deque()
         self._call_in_loop = call_in_loop
         self._producer: Producer | None = None
+        self._troubled: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -56,6 +57,8 @@ class Outbox:
             self._send(producer, item)
         except UnavailableError:
             self._waiting.append(item)
+        except RecordTooLargeError as error:
+            self._shorten(item, error)
 
     def flush(self) -> None:
         """Send what waits; raises UnavailableError, with everything unsent still waiting."""
@@ -75,10 +78,12 @@ class Outbox:
 
         def done(placed: Placed | None, error: Exception | None) -> None:
             if placed is not None:
+                self._troubled.discard(placed.topic)
                 self._call_in_loop(on_acknowledged)
             elif isinstance(error, RecordTooLargeError):
                 self._shorten(item, error)
             else:
+                self._tell(outgoing.topic, error)
                 self._waiting.append(item)
 
         sent = producer.send(outgoing.topic, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
@@ -86,5 +91,11 @@ class Outbox:
 
     def _shorten(self, item: tuple[Outgoing, Callable[[], None]], error: RecordTooLargeError) -> None:
         outgoing, on_acknowledged = item
-        log.error("record_refused", topic=outgoing.topic, error=str(error))
+        self._tell(outgoing.topic, error)
         self._waiting.append((outgoing.short or outgoing, on_acknowledged))
+
+    def _tell(self, topic: str, error: Exception | None) -> None:
+        """Log what keeps a topic's records from being written, once until one is."""
+        if topic not in self._troubled:
+            self._troubled.add(topic)
+            log.error("record_not_written", topic=topic, error=str(error))

@@ -42,6 +42,7 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     metrics_registry = CollectorRegistry()
     metrics = PusherMetrics(metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "pusher")
+    metrics_registry.register(follower)
     sender = Sender(parse_networks(settings.delivery.allowed_networks))
     outbox = Outbox(loop.call_soon_threadsafe)
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))

@@ -42,6 +42,7 @@ def run(settings: Settings, *, port: int) -> None:
     metrics_registry = CollectorRegistry()
     metrics = RouterMetrics(metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "router")
+    metrics_registry.register(follower)
     state, clock = _Working(), SystemClock()
     with ProbeServer(settings.http.host, port, state.health, metrics_registry):
         follower.start(stop)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from services.runtime.embedded.ports import answers, free_port
 from services.runtime.errors import HongyanError
 from services.runtime.supervisor import die_with_parent
 
 NETWORKS = {"HONGYAN_DELIVERY__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
+STRUCTURED = "application/cloudevents+json"
 WAIT_S = 20.0
 STOP_S = 60.0
 
@@ -93,18 +97,38 @@ class Installation:
             return found
 
     def publish(self, key: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Publish one event through the gateway, in CloudEvents structured mode."""
-        url = self.stack["addresses"]["gateway"] + "/v1/events"
-        return self._post(url, key, event, "application/cloudevents+json")
+        """Publish one event through the gateway, in CloudEvents structured mode; raises HongyanError."""
+        return self._post(self._events, key, event, STRUCTURED)
+
+    def preview(self, key: str, event: Mapping[str, Any]) -> list[str]:
+        """Return the agencies that the gateway says would get an event."""
+        answer = self._post(f"{self._events}?dry_run=true", key, event, STRUCTURED)
+        return [receiver["agency"] for receiver in answer["events"][0]["receivers"]]
+
+    @property
+    def _events(self) -> str:
+        url: str = self.stack["addresses"]["gateway"]
+        return f"{url}/v1/events"
 
     @staticmethod
     def _post(url: str, key: str, body: Mapping[str, Any], kind: str) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  (an address of our own installation)
             url, json.dumps(body).encode(), {"Authorization": f"Bearer {key}", "Content-Type": kind}
         )
-        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
-            found: dict[str, Any] = json.load(answer)
-            return found
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except OSError as error:
+            said = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else ""
+            raise HongyanError(f"{url}: {error} {said}".strip()) from error
+
+    def metric(self, process: str, name: str, label: str = "") -> dict[str, float]:
+        """Return the values of a metric of one process, by one of its labels."""
+        with urllib.request.urlopen(f"{self.stack['addresses'][process]}/metrics", timeout=WAIT_S) as answer:  # noqa: S310
+            families = text_string_to_metric_families(answer.read().decode())
+            samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return {sample.labels.get(label, ""): sample.value for sample in samples}
 
     def command(self, *arguments: str) -> str:
         """Run a ``hongyan`` command and return what it prints; raises HongyanError with what it says when it fails."""

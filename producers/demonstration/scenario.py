@@ -20,6 +20,7 @@ from producers.simulation.commands import write_month
 from producers.simulation.targets import published
 from schemas.contracts import load_contracts
 from services.runtime.errors import HongyanError
+from services.subscriptions.follower import OFFSET_METRIC
 
 MONTH = "2025-12"
 CERTIFICATES = 24
@@ -110,24 +111,31 @@ class Scenario:
         chengdu = len(range(0, CERTIFICATES, 3))
         # The province gets all; the city its certificates, the correction of its first and the revocation of that one.
         self.findings.expected = len(events) + chengdu + 2
-        self._warm_up()
+        self._await_effect(events[0].body)
         for event in events:
             self._installation.publish(self._key, event.body)
             on_change(self._read())
-        pause = threading.Event()
-        deadline = time.monotonic() + LIMIT_S
-        while len(self._read()) < self.findings.expected:
-            if time.monotonic() > deadline:
-                raise HongyanError(f"只到达 {len(self._read())} / {self.findings.expected} (not all arrived)")
-            pause.wait(0.05)
+
+        def arrived() -> bool:
             on_change(self._read())
+            return len(self._read()) >= self.findings.expected
+
+        _wait_for(arrived, f"{self.findings.expected} 次送达 (deliveries)")
         self.findings.deliveries = self._read()
         on_change(self.findings.deliveries)
 
-    def _warm_up(self) -> None:
-        """Wait until router and pusher know both agencies: the control topic is followed, not polled."""
-        pause = threading.Event()
-        pause.wait(1.0)
+    def _await_effect(self, event: Mapping[str, Any]) -> None:
+        """Wait until every process knows both agencies: what comes before an entitlement is nobody's."""
+        told, installation = {receiver.agency for receiver in self._receivers}, self._installation
+        _wait_for(lambda: told <= set(installation.preview(self._key, event)), "网关 (gateway)")
+        known = installation.metric("gateway", OFFSET_METRIC, "topic")
+
+        def routes() -> bool:
+            offsets = installation.metric("router", OFFSET_METRIC, "topic")
+            return bool(offsets) and all(offset >= known[topic] for topic, offset in offsets.items())
+
+        _wait_for(routes, "路由 (router)")
+        _wait_for(lambda: installation.metric("pusher", "hongyan_lines")[""] >= len(told), "推送 (pusher)")
 
     def _read(self) -> list[Delivery]:
         found = []
@@ -151,14 +159,11 @@ class Scenario:
             self._await_count()
 
     def _await_count(self) -> None:
-        deadline = time.monotonic() + LIMIT_S
-        while True:
+        def counted() -> bool:
             lag = json.loads(self._installation.command("lag", "--json"))
-            behind = sum(group["lag"] for group in lag["groups"] if group["group"] == "statistics")
-            if behind == 0:
-                return
-            if time.monotonic() > deadline:
-                raise HongyanError(f"统计仍落后 {behind} 条 (the statistics are still behind)")
+            return not any(group["lag"] for group in lag["groups"] if group["group"] == "statistics")
+
+        _wait_for(counted, "统计 (statistics)")
 
     def report(self) -> None:
         """Take the bulletin from the product and put the published figures beside it."""
@@ -171,3 +176,12 @@ class Scenario:
             self.findings.figures.append(
                 {**figure, "published": known["shown"], "agrees": within and figure["shown"] == known["shown"]}
             )
+
+
+def _wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds; raises HongyanError that names what is late."""
+    deadline, pause = time.monotonic() + LIMIT_S, threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            raise HongyanError(f"{LIMIT_S:.0f} 秒内没有等到：{what} (not in time)")
+        pause.wait(0.05)

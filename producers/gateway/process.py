@@ -63,7 +63,9 @@ def run(settings: Settings, *, port: int) -> None:
 
     threading.Thread(target=prepare, name="connect", daemon=True).start()
     health = lambda: Health(ready.is_set(), {"departments": len(follower.view.departments)})  # noqa: E731
-    app = create_app(gateway, health, CollectorRegistry())
+    metrics_registry = CollectorRegistry()
+    metrics_registry.register(follower)
+    app = create_app(gateway, health, metrics_registry)
     app.include_router(catalogue_routes(contracts))
     serve(app, settings.http.host, port, stop)
     if acceptance.producer is not None:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from services.runtime.errors import KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Consumer, Kafka, Partition
 from services.runtime.lifecycle import outlast
 from services.subscriptions.control import ControlView
 
+OFFSET_METRIC = "hongyan_control_offset"
 POLL_S = 0.5
 BATCH = 500
 
 log = structlog.get_logger()
 
 
-class ControlFollower:
-    """Keeps a :class:`ControlView` current from a thread of its own.
+class ControlFollower(Collector):
+    """Keeps a :class:`ControlView` current from a thread of its own, and tells as a metric how far it is.
 
     The thread alone writes the view; readers look at its dictionaries, which change by whole entries, and compare
     ``view.version`` to learn of a change. ``view.position`` tells how far the first of the topics was read.
@@ -46,6 +49,13 @@ class ControlFollower:
         """Follow until ``stop``; an absent Kafka is waited for, and what is known stays in force meanwhile."""
         outlast("control", lambda: self._follow(stop), stop)
         self._drop()
+
+    def collect(self) -> Iterable[Metric]:
+        """Return how far each control topic is taken in."""
+        found = GaugeMetricFamily(OFFSET_METRIC, "Next offset of a control topic that is taken in", labels=["topic"])
+        for partition, offset in list(self._positions.items()):
+            found.add_metric([partition.topic], offset)
+        yield found
 
     def _follow(self, stop: threading.Event) -> None:
         consumer = self._connect()
