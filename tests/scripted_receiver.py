@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,7 +19,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Return the event's id, or the webhook's for a batch of events."""
         if "ce-id" in self.headers:
@@ -57,6 +59,7 @@ class ScriptedReceiver:
         self.requests: list[Request] = []
         self.accepted: list[str] = []
         self.script = script
+        self._came: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self.port = 0
@@ -84,7 +87,8 @@ class ScriptedReceiver:
     def take(self, request: Request) -> Answer:
         """Note a request and return the answer."""
         with self._lock:
-            earlier = sum(1 for one in self.requests if one.id == request.id)
+            earlier = self._came[request.id]
+            self._came[request.id] += 1
             self.requests.append(request)
             answer = self.script(request, earlier)
             if 200 <= answer.status < 300:

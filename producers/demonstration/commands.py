@@ -95,9 +95,9 @@ def _deliveries(deliveries: Sequence[Delivery]) -> Table:
 
 def _figures(findings: Findings) -> Table:
     table = Table(title=f"{MONTH} 月报 {len(findings.figures)} 项数字")
-    table.add_column("指标")
+    table.add_column("指标", overflow="fold")
     for column in ("精确值", "显示值", "已公布"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     table.add_column("单位")
     table.add_column("一致")
     for one in findings.figures:

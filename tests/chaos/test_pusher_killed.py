@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from standardwebhooks import Webhook
 
 from schemas.topics import Topics
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings
 from tests.conditions import eventually
-from tests.configuration import Configuration
+from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics
 from tests.events import ISSUED, TestEvents, document, read_all
 from tests.processes import Processes
@@ -56,6 +57,7 @@ def test_a_killed_pusher_loses_nothing_and_repeats_at_most_its_window(
     for share in (0.25, 0.6):
         eventually(lambda share=share: len(receivers["one"].accepted) >= share * EVENTS, 30)  # type: ignore[misc]
         pusher.kill()
+        assert len(set(receivers["one"].accepted)) < EVENTS
         pusher = processes.start("pusher", installation, wait=False)
     for receiver in receivers.values():
         eventually(lambda receiver=receiver: len(set(receiver.accepted)) == EVENTS, 40)  # type: ignore[misc]
@@ -64,6 +66,10 @@ def test_a_killed_pusher_loses_nothing_and_repeats_at_most_its_window(
         for key in range(KEYS):
             arrived = first_arrivals(receiver, key)
             assert arrived == sorted(arrived, key=int)
+        # A receiver that goes by the header alone tells repetitions too, by any implementation of the standard.
+        assert len({(request.id, request.headers["webhook-id"]) for request in receiver.requests}) == EVENTS
+        for request in receiver.requests:
+            Webhook(SECRET).verify(request.body, request.headers)
     receipts = {(d["agency"], d["event_id"]) for d in map(document, read_all(kafka, topics.receipts, 6))}
     assert len(receipts) == EVENTS * len(AGENCIES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 
 import pytest
@@ -18,9 +19,9 @@ from tests.processes import Processes, Running
 pytestmark = pytest.mark.servers
 
 KEYS = 60
-ROUNDS = 5
-PER_ROUND = 1200
-KILLS = ((0, "a"), (1, "b"), (2, "a"), (3, "b"))
+TOTAL = 6000
+CHUNK = 40
+KILLS = ("a", "b", "a", "b")
 
 
 def test_events_are_routed_exactly_once_whatever_is_killed(
@@ -32,25 +33,30 @@ def test_events_are_routed_exactly_once_whatever_is_killed(
     installation: Settings,
     processes: Processes,
 ) -> None:
-    """Two routers share the partitions; one is killed in each of four rounds while events come in."""
+    """Two routers share the partitions; one is killed in each of four rounds while events come in and are routed."""
     own.ensure_agency("centre")
     configuration.agency("centre", "http://127.0.0.1:9/never")
     configuration.subscription("all", "centre", [ACCEPTED])
     routers: dict[str, Running] = {
         slot: processes.start("router", installation.model_copy(deep=True), slot=slot) for slot in ("a", "b")
     }
+    batch = [events.case(f"e{n}", n % KEYS) for n in range(TOTAL)]
     published: list[str] = []
-    for number in range(ROUNDS):
-        batch = [events.case(f"e{number}-{n}", n % KEYS) for n in range(PER_ROUND)]
-        half = len(batch) // 2
-        events.publish(*batch[:half])
-        victim = dict(KILLS).get(number)
-        if victim is not None:
-            routers[victim].kill()
-        events.publish(*batch[half:])
-        published += [event.envelope.id for event in batch]
-        if victim is not None:
-            routers[victim] = processes.start("router", installation.model_copy(deep=True), slot=victim, wait=False)
+
+    def publish() -> None:
+        for start in range(0, TOTAL, CHUNK):
+            events.publish(*batch[start : start + CHUNK])
+            published.extend(event.envelope.id for event in batch[start : start + CHUNK])
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    for number, victim in enumerate(KILLS):
+        eventually(lambda number=number: len(published) >= (number + 0.5) / len(KILLS) * TOTAL, 60)  # type: ignore[misc]
+        routers[victim].kill()
+        assert len(published) < TOTAL, "events come in while it dies"
+        routers[victim] = processes.start("router", installation.model_copy(deep=True), slot=victim, wait=False)
+    publishing.join(120)
+    assert len(published) == TOTAL
 
     def all_routed() -> bool:
         return len(read_all(kafka, topics.ledger_routed, EVENT_PARTITIONS)) >= len(published)

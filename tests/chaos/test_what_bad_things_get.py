@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -39,11 +40,30 @@ KEYS = 40
 AGENCY = "market"
 
 
+class Database:
+    """A PostgreSQL that can be stopped and started again, at the same address."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self._folder = folder
+        self._settings = settings.model_copy(deep=True)
+        self._supervisor = Supervisor()
+
+    def start(self) -> str:
+        """Start it, and return its DSN."""
+        self._supervisor = Supervisor()
+        return start_servers(self._folder, self._supervisor, self._settings, durable=False).dsn
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._supervisor.stop()
+
+
 @dataclass
 class World:
     """Router and pusher on a broker of their own, and one agency that gets every certificate."""
 
     broker: Broker
+    database: Database
     settings: Settings
     processes: Processes
     kafka: Kafka
@@ -68,9 +88,12 @@ def world(registry_url: str) -> Iterator[World]:
     with open_folder() as folder:
         broker, processes = Broker(folder), Processes(folder)
         settings = own_settings(folder, broker, registry_url)
+        database = Database(folder, settings)
         kafka, topics = connect(settings.kafka), Topics()
         try:
             broker.start()
+            settings.database.dsn = SecretStr(database.start())
+            migrate(settings.database.dsn.get_secret_value())
             with closing(kafka.admin()) as admin:
                 admin.ensure_topics([*topics.base_specs(load_contracts().domains()), *topics.agency_specs(AGENCY)])
             receiver = ScriptedReceiver()
@@ -80,10 +103,11 @@ def world(registry_url: str) -> Iterator[World]:
             processes.start("router", settings)
             processes.start("pusher", settings)
             with closing(TestEvents(kafka, topics, settings)) as events:
-                yield World(broker, settings, processes, kafka, topics, events, receiver)
+                yield World(broker, database, settings, processes, kafka, topics, events, receiver)
             receiver.close()
         finally:
             processes.end()
+            database.stop()
             broker.kill()
 
 
@@ -142,20 +166,23 @@ def test_the_same_id_from_two_sources_is_two_events(world: World) -> None:
     assert world.verdicts()["same", "routed"] == 2
 
 
-def test_with_postgresql_away_pushing_goes_on_and_the_portal_says_so(world: World) -> None:
-    """The database is stopped under a whole installation: events still arrive; the portal is well once it is back."""
-    with open_folder() as folder:
-        own = world.settings.model_copy(deep=True)
-        with Supervisor() as database:
-            dsn = start_servers(folder, database, own, durable=False).dsn
-            migrate(dsn)
-            own.database.dsn = SecretStr(dsn)
-            portal = world.processes.start("portal", own)
-        eventually(lambda: not portal.healthy(), 20, "the portal says that the database is away")
-        world.events.publish(*(world.events.certificate(f"away{n}", n) for n in range(20)))
-        eventually(lambda: {f"away{n}" for n in range(20)} <= set(world.receiver.accepted), 20)
-        own.database.dsn = None
-        with Supervisor() as database:
-            assert start_servers(folder, database, own, durable=False).dsn == dsn
-            eventually(portal.healthy, 30, "the portal is well again")
-            assert portal.terminate() == 0
+def test_with_postgresql_away_pushing_goes_on_and_statistics_wait(world: World) -> None:
+    """The database is stopped under a whole installation: events still arrive; once it is back all is counted."""
+    portal, statistics = (world.processes.start(name, world.settings) for name in ("portal", "statistics"))
+    world.database.stop()
+    eventually(lambda: not portal.healthy() and not statistics.healthy(), 20, "they say that the database is away")
+    ids = {f"away{n}" for n in range(20)}
+    world.events.publish(*(world.events.certificate(one, n) for n, one in enumerate(ids)))
+    eventually(lambda: ids <= set(world.receiver.accepted), 20, "all were pushed meanwhile")
+    assert not statistics.healthy()
+    dsn = world.database.start()
+    assert world.settings.database.dsn == SecretStr(dsn)
+    eventually(lambda: portal.healthy() and statistics.healthy(), 30, "both are well again")
+
+    def counted() -> set[str]:
+        with psycopg.connect(dsn) as connection:
+            found = connection.execute("SELECT event_id FROM statistics.fact WHERE event_id LIKE 'away%'")
+            return {row[0] for row in found}
+
+    eventually(lambda: counted() == ids, 30, "and what came meanwhile is counted")
+    assert (portal.terminate(), statistics.terminate()) == (0, 0)

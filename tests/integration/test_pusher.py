@@ -84,12 +84,15 @@ def test_a_delivery_is_the_event_signed_and_leaves_a_receipt(
 def test_an_overloaded_receiver_is_tried_again_under_the_same_id(
     kafka: Kafka, topics: Topics, events: TestEvents, receiver: MakeReceiver, start: Callable[[], Running]
 ) -> None:
-    """503 twice, then 204: three attempts, one id, and the receipt counts them."""
+    """503 twice, then 204: three attempts, one id, each signed anew, and the receipt counts them."""
     market = receiver("market", lambda _request, earlier: Answer(503 if earlier < 2 else 204))
     start()
     events.feed("market", events.certificate("e1", 1))
     eventually(lambda: market.accepted == ["e1"])
     assert [request.id for request in market.requests] == ["e1"] * 3
+    assert len({request.headers["webhook-id"] for request in market.requests}) == 1
+    for request in market.requests:
+        Webhook(SECRET).verify(request.body, request.headers)
     assert eventually(lambda: receipts(kafka, topics))[0]["attempts"] == 3
 
 
