@@ -6,9 +6,7 @@ Run as ``python -m bench.bare_hops router ADDRESS SOURCE FEED`` or ``pusher ADDR
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import time
 
 import aiohttp
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -44,7 +42,7 @@ def route(address: str, source: str, feed: str) -> None:
 
 
 async def push(address: str, feeds: str, url: str) -> None:
-    """Post every record of the feeds, and print its id with the time of the answer."""
+    """Post every record of the feeds."""
     consumer = KafkaConsumer(bootstrap_servers=address, isolation_level="read_committed", auto_offset_reset="earliest")
     consumer.assign([TopicPartition(feed, 0) for feed in feeds.split(",")])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16)) as session:
@@ -52,7 +50,6 @@ async def push(address: str, feeds: str, url: str) -> None:
         async def post(event_id: str, value: bytes) -> None:
             async with session.post(url, data=value, headers={"webhook-id": event_id}) as answer:
                 await answer.read()
-            print(json.dumps([event_id, time.time()]), flush=True)
 
         while True:
             found = await asyncio.to_thread(consumer.poll, 200)

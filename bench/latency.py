@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 import subprocess
@@ -75,15 +74,7 @@ def _bare(installation: Installation) -> list[float]:
     admin.close()
     command = [sys.executable, "-m", "bench.bare_hops"]
     router = subprocess.Popen([*command, "router", address, source, feed])
-    pusher = subprocess.Popen([*command, "pusher", address, feed, receiver.url], stdout=subprocess.PIPE, text=True)
-    ended: dict[str, float] = {}
-
-    def read() -> None:
-        for line in pusher.stdout or ():
-            name, at = json.loads(line)
-            ended[name] = at
-
-    threading.Thread(target=read, daemon=True).start()
+    pusher = subprocess.Popen([*command, "pusher", address, feed, receiver.url])
     threading.Event().wait(4.0)
     producer = KafkaProducer(bootstrap_servers=address, linger_ms=0)
     value = b"x" * 450
@@ -93,12 +84,12 @@ def _bare(installation: Installation) -> list[float]:
 
     try:
         sent = _paced(publish)
-        wait_for(lambda: len(ended) >= len(sent), 60)
+        wait_for(lambda: len(receiver.ids) >= len(sent), 60)
     finally:
         router.kill()
         pusher.kill()
         producer.close()
-    return [(ended[name] - at) * 1000 for name, at in list(sent.items())[WARM_UP:]]
+    return [(receiver.ids[name] - at) * 1000 for name, at in list(sent.items())[WARM_UP:]]
 
 
 def _paced(publish: Callable[[str], None]) -> dict[str, float]:

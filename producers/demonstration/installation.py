@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.runtime.embedded.ports import answers, free_port
 from services.runtime.errors import HongyanError
+from services.runtime.settings import with_environment
 from services.runtime.supervisor import die_with_parent
 
 NETWORKS = {"HONGYAN_DELIVERY__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
@@ -48,7 +49,7 @@ class Installation:
     def __init__(self, data: Path) -> None:
         """Start and wait until all answers; raises HongyanError. Whatever interrupts it, nothing is left running."""
         self.data = data
-        self._environment = {**os.environ, **NETWORKS, "HONGYAN_DATA_DIR": str(data)}
+        self._environment = with_environment(NETWORKS | {"HONGYAN_DATA_DIR": str(data)})
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             up = self._start(["up", "--json", "--data", str(data)], self._environment, subprocess.PIPE)
@@ -154,6 +155,11 @@ class Installation:
         _wait_for_port(port)
         self.administer(f"/v1/agencies/{agency}/verify", {})
         return ReceiverProcess(agency, process, log)
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of ``hongyan up``."""
+        return self._processes[0].pid
 
     def wait(self) -> None:
         """Wait until the installation is stopped."""

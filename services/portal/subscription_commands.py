@@ -20,6 +20,7 @@ By = Annotated[str | None, typer.Option(help="由谁，人员编号；用本人�
 Version = Annotated[int | None, typer.Option(help="所看到的版本；已变则拒绝 (refuse if it has changed since)")]
 
 
+@subscription.command("add", help="加订阅：起草；给出 --approve-by 时同时提交并批准 (draft, or all in one step)")
 @subscription.command("draft")
 def subscription_draft(
     agency: Annotated[str, typer.Option(help="接收单位编号 (agency)")],

@@ -184,7 +184,7 @@ def test_an_event_too_large_for_its_topic_names_its_largest_field(
     assert published(kafka, own) == []
 
 
-def test_a_new_key_works_within_a_second(configuration: Configuration, post: Post) -> None:
+def test_a_new_key_works_without_a_restart(configuration: Configuration, post: Post) -> None:
     """The gateway follows the control topic: a department that is added may publish at once."""
     assert post(event(), key="hyk_new")[0] == 401
     configuration.department("new", "urn:new", "hyk_new", [ISSUED])

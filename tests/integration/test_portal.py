@@ -97,10 +97,10 @@ def test_what_is_added_reaches_whoever_follows(call: Call, follower: ControlFoll
     assert set(shown["keys"][0]) == {"id", "kind", "public", "created_at", "expires_at"}
 
 
-def test_a_suspension_works_within_a_second(
+def test_a_suspension_reaches_who_follows_the_control_topic(
     call: Call, follower: ControlFollower, record_property: Callable[[str, object], None]
 ) -> None:
-    """From the decision to the followers' view: measured, and far below the second that is promised."""
+    """From the decision to the followers' view: how long it takes is noted (and measured by the bench ``approval``)."""
     prepare(call)
     name = call("/v1/subscriptions", GRANT)[1]["id"]
     eventually(lambda: name in follower.view.subscriptions)

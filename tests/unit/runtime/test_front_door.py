@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 
 import pytest
 from typer.testing import CliRunner
@@ -41,3 +41,10 @@ def test_a_bad_setting_is_one_line_that_names_it(variables: dict[str, str], said
     assert len(ended.stderr.splitlines()) == len(said)
     for words in said:
         assert words in ended.stderr
+
+
+def test_nobody_else_installs_a_package_of_one_of_our_names() -> None:
+    """The four folders and the front door are import packages: another distribution's would hide them, or be hidden."""
+    shipped = packages_distributions()
+    for name in ("services", "schemas", "producers", "consumers", "hongyan"):
+        assert set(shipped.get(name, [])) <= {"hongyan"}
