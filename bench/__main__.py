@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench import table
 from bench.results import Result, keep
+from services.runtime.embedded.servers import start_servers
 from services.runtime.settings import Settings
-from services.runtime.stack import start_servers
 from services.runtime.supervisor import Supervisor
 
 NAMES = (

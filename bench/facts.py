@@ -18,8 +18,8 @@ from producers.simulation.month import MonthMaker
 from schemas.contracts import load_contracts
 from schemas.times import SHANGHAI
 from services.runtime.database import migrate
+from services.runtime.embedded.servers import start_servers
 from services.runtime.settings import Settings
-from services.runtime.stack import start_servers
 from services.runtime.supervisor import Supervisor
 from services.statistics.facts import Fact, FactMaker, Origin, case_of
 from services.statistics.lineage import explain

@@ -57,7 +57,7 @@ def measure(address: str) -> list[Result]:
 
 def _pair(kafka: Kafka, dsn: str) -> tuple[float, float]:
     topics, contracts = Topics(f"b-{secrets.token_hex(3)}."), load_contracts()
-    codec = Codec(KnownSchema(contracts.types[TYPE].schema))
+    codec = Codec(KnownSchema(TYPE))
     rows = _publish(kafka, topics, contracts, codec)
     store = LedgerStore(dsn, topics.group("ledger"))
     stop, registry = threading.Event(), CollectorRegistry()
@@ -83,8 +83,8 @@ def _publish(kafka: Kafka, topics: Topics, contracts: Contracts, codec: Codec) -
     value = codec.encode(contract.subject, contract.schema, {**contract.sample, "occurred_at": datetime.now(UTC)})
     for n in range(EVENTS):
         event = Envelope(f"e-{n}", "urn:bench", TYPE, f"case-{n}", "2025-12-02T10:00:00+08:00", division="510000")
-        place = {"topic": topics.events("window"), "partition": n % 12}
-        producer.send(place["topic"], key=b"k", value=value, headers=event.to_headers(), partition=n % 12)
+        place: dict[str, object] = {"topic": topics.events("window"), "partition": n % 12}
+        producer.send(topics.events("window"), key=b"k", value=value, headers=event.to_headers(), partition=n % 12)
         routed = {**place, "offset": n // 12, "source": event.source, "id": event.id, "verdict": "routed", "config": 1}
         routed |= {"agencies": {"a": ["s-1"], "b": ["s-2"]}, "follow_up": []}
         producer.send(topics.ledger_routed, key=b"k", value=orjson.dumps(routed), partition=n % 12)

@@ -27,10 +27,10 @@ from schemas.registry_client import RegistryClient
 from schemas.times import SHANGHAI
 from schemas.topics import Topics
 from services.runtime.embedded.ports import answers, free_port
+from services.runtime.embedded.servers import start_servers
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import HeaderList, Kafka
 from services.runtime.settings import Settings, as_environment, with_environment
-from services.runtime.stack import start_servers
 from services.runtime.supervisor import Program, Supervisor
 
 LIMIT_S = 600.0

@@ -7,7 +7,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -41,15 +42,18 @@ BAR = 0.7
 
 
 class KnownSchema:
-    """One schema, as a registry would give it."""
+    """One type's schema, as a registry would give it."""
+
+    def __init__(self, kind: str = TYPE) -> None:
+        self._kind = kind
 
     def type_of(self, schema_id: int) -> str | None:
         """Return the type of the one schema."""
-        return TYPE if schema_id == 1 else None
+        return self._kind if schema_id == 1 else None
 
     def schema_by_id(self, schema_id: int) -> dict[str, object]:
         """Return the one schema."""
-        return load_contracts().types[TYPE].schema
+        return load_contracts().types[self._kind].schema
 
     def id_of(self, subject: str, schema: dict[str, object]) -> int:
         """Return its id."""
@@ -128,7 +132,7 @@ def ours(kafka: Kafka, topics: Topics, count: int) -> float:
 class StopAfter(RouterMetrics):
     """Notes when the first batch begins and when the last one has committed."""
 
-    def __init__(self, count: int, stop: object) -> None:
+    def __init__(self, count: int, stop: threading.Event) -> None:
         super().__init__(CollectorRegistry())
         self._left = count
         self._stop = stop
@@ -139,7 +143,7 @@ class StopAfter(RouterMetrics):
         """Note the first."""
         self.began = self.began or time.perf_counter()
 
-    def batch_committed(self, verdicts: dict[str, int]) -> None:
+    def batch_committed(self, verdicts: Mapping[str, int]) -> None:
         """Note the last."""
         super().batch_committed(verdicts)
         self._left -= sum(verdicts.values())
@@ -160,11 +164,10 @@ def measure(address: str) -> list[Result]:
         admin.ensure_topics([*topics.base_specs(["window"]), *feeds, *bare_feeds])
         fill(kafka, topics, EVENTS)
         names = [spec.name for spec in bare_feeds]
-        sides = {
-            "ours": lambda topics=topics: ours(kafka, topics, EVENTS),
-            "bare": lambda topics=topics, names=names: bare.route(
-                address, f"{topics.prefix}bare", topics.events("window"), EVENTS, _bare_match(names), names, BATCH
-            ),
+        group, source = f"{topics.prefix}bare", topics.events("window")
+        sides: dict[str, Callable[[], float]] = {
+            "ours": partial(ours, kafka, topics, EVENTS),
+            "bare": partial(bare.route, address, group, source, EVENTS, _bare_match(names), names, BATCH),
         }
         rates = {side: EVENTS / sides[side]() for side in sorted(sides, reverse=number % 2 == 1)}
         pairs.append((rates["ours"], rates["bare"]))

@@ -28,7 +28,7 @@ def measure(_address: str) -> list[Result]:
             body = {"id": "bench", "name": "bench", "source": "urn:bench", "types": [TYPE]}
             key = installation.administer("/v1/departments", body)["key"]
             subscribe(installation, "bench", receiver.url, [TYPE])
-            event = {"specversion": "1.0", "source": "urn:bench", "type": TYPE}
+            event: dict[str, object] = {"specversion": "1.0", "source": "urn:bench", "type": TYPE}
             event["data"] = dict(load_contracts().types[TYPE].sample)
             # Until gateway and router have heard of both: an event from before an entitlement is nobody's.
             wait_for(lambda: _delivered(installation, key, event, receiver))
