@@ -11,7 +11,10 @@ from hashlib import blake2b
 from typing import Any
 
 import psycopg
-from sqlalchemy import create_engine, text
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
@@ -23,6 +26,12 @@ READ_TIMEOUT_S = 30
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _NAMED_POSTGRESQL_LOCK = "SELECT pg_try_advisory_lock(:number)"
 _NAMED_MYSQL_LOCK = "SELECT GET_LOCK(SHA1(:name), 0)"
+
+
+class OutOfRange(str):
+    """A time that Python has none for, as the database writes it: ``infinity``, or one behind the year 9999."""
+
+    __slots__ = ()
 
 
 class DatabaseSettingError(HongyanError):
@@ -38,6 +47,8 @@ class DepartmentDatabase:
         self._engine = create_engine(
             self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_connect_arguments(self._url)
         )
+        if self._url.drivername.endswith("+psycopg"):
+            event.listen(self._engine, "connect", _read_any_time)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -88,5 +99,40 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
         return {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": READ_TIMEOUT_S * 1000}
     if url.drivername.endswith("+pymysql"):
         timeouts = {"read_timeout": READ_TIMEOUT_S, "write_timeout": READ_TIMEOUT_S}
-        return {"connect_timeout": CONNECT_TIMEOUT_S, **timeouts}
+        return {"connect_timeout": CONNECT_TIMEOUT_S, **timeouts, "conv": _mysql_readers()}
     return {}
+
+
+class _AnyTime(Loader):
+    """Reads times as psycopg does, and those that it refuses as :class:`OutOfRange`: none hides the other rows."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        usual = psycopg.adapters.get_loader(oid, Format.TEXT)
+        if usual is None:
+            raise LookupError(f"psycopg reads no type {oid}")
+        self._usual = usual(oid, context)
+
+    def load(self, data: Buffer) -> Any:  # noqa: ANN401  (a time, or text)
+        """Return a value of a row."""
+        try:
+            return self._usual.load(data)
+        except psycopg.DataError:
+            return OutOfRange(bytes(data).decode())
+
+
+def _read_any_time(connection: Any, _record: object) -> None:  # noqa: ANN401  (SQLAlchemy wraps the driver's)
+    adapters: psycopg.adapt.AdaptersMap = connection.adapters
+    for name in ("date", "timestamp", "timestamptz"):
+        adapters.register_loader(name, _AnyTime)
+
+
+def _mysql_readers() -> dict[Any, Any]:
+    from pymysql.constants import FIELD_TYPE
+    from pymysql.converters import conversions
+
+    def lenient(kind: int) -> Any:  # noqa: ANN401
+        return lambda given: OutOfRange(found) if isinstance(found := conversions[kind](given), str) else found
+
+    times = (FIELD_TYPE.DATE, FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP)
+    return {**conversions, **{kind: lenient(kind) for kind in times}}

@@ -14,13 +14,14 @@ from producers.poller.journal import Changes, Json
 from producers.poller.mapper import Mapped, Mapper, event_id
 from producers.poller.mapping import FollowUp, TableMapping
 from producers.poller.table import Row, TableMismatchError
-from producers.poller.values import pack, plain, shortened
+from producers.poller.values import pack, plain, shortened, usable
 from producers.publishing import Prepared
 from schemas.topics import EVENT_MAX_BYTES
 from services.runtime.errors import FieldProblem, InvalidError
 
 UNMAPPED = "此行在发布之后又有改动，映射里没有 changed (changed after its event, and the mapping has no `changed`)"
 NO_CURSOR = "游标列为空，水位找不到它；请补上，或在 query 里用 COALESCE (the cursor is null)"
+BAD_CURSOR = "游标列不是可用的时间，请更正 (the cursor can't be read as a time)"
 
 NO_DATA = "此行在映射写上 deleted 之前就不在了，没有记下数据 (it was gone before the mapping had `deleted`)"
 
@@ -85,8 +86,9 @@ class Decider:
         return decided
 
     def _row(self, key: str, row: Row, state: Json | None, now: datetime, decided: Decided) -> str:
-        if row.cursor is None:
-            raise InvalidError([FieldProblem(f"/{self._mapping.cursor.column}", NO_CURSOR)])
+        if not usable(row.cursor, self._mapping.cursor.format):
+            detail = NO_CURSOR if row.cursor is None else f"{BAD_CURSOR}: {row.cursor}"
+            raise InvalidError([FieldProblem(f"/{self._mapping.cursor.column}", detail)])
         mapped = self._mapper.row(row.columns)
         digest = mapped.digest()
         if state is None or state.get("gone"):

@@ -24,7 +24,7 @@ from producers.poller.mapping import TableMapping
 from producers.poller.memory import Memory
 from producers.poller.metrics import PollerMetrics
 from producers.poller.table import KEYS_AT_ONCE, DepartmentTable, Row, Span, TableMismatchError, TableSession
-from producers.poller.values import earlier, not_after, pack, unpack
+from producers.poller.values import earlier, not_after, pack, unpack, usable
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import TransactionalProducer
 
@@ -190,10 +190,11 @@ class Look:
 
     def _progress(self, page: Sequence[Row]) -> Json | None:
         """Return how far the poller has come with a page, None when that is no further than before."""
-        if not page:
-            return None
         cursor = self._mapping.cursor
-        newest = not_after(page[-1].cursor, self._clock.now(), self._mapping.zone, cursor.format)
+        last = next((row.cursor for row in reversed(page) if usable(row.cursor, cursor.format)), None)
+        if last is None:
+            return None
+        newest = not_after(last, self._clock.now(), self._mapping.zone, cursor.format)
         before = self._newest()
         if before is not None and type(before) is not type(newest):
             raise TableMismatchError(f"游标列 {cursor.column} 换了类型，请把映射的 name 换新 (its type has changed)")

@@ -29,8 +29,11 @@ class Mapped:
     attributes: Mapping[str, str]
 
     def digest(self) -> str:
-        """Return what stands for this state of the row."""
-        content = orjson.dumps([self.data, self.attributes], option=orjson.OPT_SORT_KEYS)
+        """Return what stands for this state of the row; raises InvalidError for what JSON can't hold."""
+        try:
+            content = orjson.dumps([self.data, self.attributes], option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError as error:
+            raise InvalidError([FieldProblem("/data", f"不能写成 JSON (can't be written as JSON): {error}")]) from error
         return blake2b(content, digest_size=16).hexdigest()
 
 
@@ -109,7 +112,7 @@ class Mapper:
         found = read(value)
         try:
             return self._converted(found, value, kind)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             named = f"列 {value.column} 的值 {found!r}：" if value.column is not None else ""
             problems.append(FieldProblem(place, f"{named}{error}"))
             return None

@@ -236,6 +236,25 @@ def test_a_bad_row_is_rejected_field_by_field_and_told_of_once_mended(
     assert told(kafka, own) == {str(number): ["issued"] for number in range(1, 5)}
 
 
+def test_a_time_that_no_calendar_has_holds_up_its_own_row_alone(
+    kafka: Kafka, own: OwnTopics, department: Department, poll: Poll
+) -> None:
+    """As a value and as the cursor: PostgreSQL has an infinity, MariaDB a day that is all noughts."""
+    odd = "infinity" if department.kind == "postgresql" else "0000-00-00 00:00:00"
+    commit(department, 1, issued_at=odd)
+    commit(department, 2, changed_at=odd)
+    commit(department, 3)
+    poll()
+    eventually(lambda: told(kafka, own) == {"3": ["issued"]}, LONG_S)
+    eventually(lambda: set(rejected(kafka, own)) == {"1", "2"}, LONG_S)
+    assert [p["field"] for p in rejected(kafka, own)["2"]["problems"]] == ["/changed_at"]
+    change(department, 1, issued_at="2025-12-02 10:15:00")
+    change(department, 2)
+    commit(department, 4)
+    eventually(lambda: set(told(kafka, own)) == {"1", "2", "3", "4"}, LONG_S)
+    eventually(lambda: rejected(kafka, own) == {}, LONG_S)
+
+
 @on_one_database
 def test_a_mended_mapping_brings_the_rejected_rows(
     kafka: Kafka, own: OwnTopics, department: Department, poll: Poll

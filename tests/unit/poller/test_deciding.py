@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import pytest
 
+from producers.department.database import OutOfRange
 from producers.poller.deciding import Decided, Decider, Known, key_text
 from producers.poller.mapper import Mapper
 from producers.poller.table import Row, TableMismatchError
+from producers.poller.values import UnusableTypeError, plain
 from producers.publishing import Publishing
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
@@ -17,11 +21,12 @@ from services.runtime.clock import SystemClock
 from services.runtime.settings import GatewaySettings
 from tests.events import ISSUED, REVOKED
 from tests.fakes.schemas import MemorySchemas
-from tests.poller import DELETED
-from tests.unit.poller.test_mapping import ROW, made
+from tests.poller import DELETED, mapping
+from tests.unit.poller.test_mapping import NOWHERE, ROW, made
 
 NOW = datetime(2025, 12, 31, tzinfo=UTC)
 NOTHING = Known({}, {})
+NESTED: list[Any] = reduce(lambda inner, _: [inner], range(300), [])
 
 
 def decider(**changes: Any) -> Decider:
@@ -63,6 +68,62 @@ def test_a_row_too_large_for_kafka_is_rejected_and_kept_short() -> None:
     assert "larger than" in record["problems"][0]["problem"]
     assert len(record["row"]["hospital"]) < 1100
     assert huge.events == []
+
+
+@pytest.mark.parametrize(
+    ("odd", "pointer"),
+    [
+        ({"beds": plain(Decimal("1E+25"))}, "/data/beds"),
+        ({"beds": plain(Decimal("Infinity"))}, "/data/beds"),
+        ({"beds": float("nan")}, "/data/beds"),
+        ({"hospital": plain(Decimal("1E+25")), "class_code": "Z9"}, "/data/institution_class"),
+        ({"issued_at": "9999-12-31T23:59:59+00:00"}, "/data/issued_on"),
+        ({"issued_at": "infinity"}, "/data/issued_on"),
+    ],
+)
+def test_an_odd_row_is_rejected_and_the_next_one_is_told_of(odd: dict[str, Any], pointer: str) -> None:
+    """Whatever a department's table holds: a number beyond 64 bits, or a time that no other zone has."""
+    decided = decider().page([row(1, **odd), row(2)], NOTHING, NOW)
+    record = decided.changes.rejects["1"]
+    assert record is not None
+    assert pointer in {problem["field"] for problem in record["problems"]}
+    assert types(decided) == [ISSUED]
+
+
+def test_lists_without_end_are_rejected() -> None:
+    """A database holds JSON that is nested deeper than JSON is written here."""
+    fields = {**mapping(NOWHERE)["fields"], "media_types": "media"}
+    decided = decider(fields=fields).page([row(1, media=[NESTED])], NOTHING, NOW)
+    record = decided.changes.rejects["1"]
+    assert record is not None
+    assert [problem["field"] for problem in record["problems"]] == ["/data"]
+
+
+def test_a_number_of_many_digits_is_the_text_that_it_stands_for() -> None:
+    """In a field that is text; only what counts must fit into 64 bits."""
+    (event,) = decider().page([row(1, hospital=plain(Decimal(10**24)))], NOTHING, NOW).events
+    assert str(10**24).encode() in event.value
+
+
+@pytest.mark.parametrize(
+    ("cursor", "cursor_format"),
+    [(OutOfRange("infinity"), None), ("未知", "%Y%m%d%H%M%S"), ("2025-12-02", "%Y%m%d%H%M%S")],
+)
+def test_a_row_whose_cursor_is_no_time_is_rejected(cursor: str, cursor_format: str | None) -> None:
+    """Were it taken as how far the table has come, no later row would be found."""
+    asked = decider(cursor={"column": "changed_at", "format": cursor_format})
+    decided = asked.page([Row((1,), cursor, ROW)], NOTHING, NOW)
+    record = decided.changes.rejects["1"]
+    assert record is not None
+    (problem,) = record["problems"]
+    assert problem["field"] == "/changed_at"
+    assert cursor in problem["problem"]
+
+
+def test_a_key_that_can_not_be_kept_is_told_as_what_the_mapping_must_mend() -> None:
+    """And is tried again, rather than end the process."""
+    with pytest.raises(UnusableTypeError, match="timedelta"):
+        decider().page([Row((timedelta(1),), NOW, {**ROW, "class_code": "Z9"})], NOTHING, NOW)
 
 
 def test_the_same_rejection_is_written_once() -> None:

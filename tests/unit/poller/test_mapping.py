@@ -180,6 +180,13 @@ def test_a_file_that_is_no_yaml_or_not_there_is_refused(tmp_path: Path) -> None:
     [
         (Decimal("5.00"), 5),
         (Decimal("5.50"), "5.50"),
+        (Decimal(2**64 - 1), 2**64 - 1),
+        (Decimal("1E+20"), "100000000000000000000"),
+        (Decimal("99999999999999999999.00"), "99999999999999999999"),
+        (Decimal("Infinity"), "Infinity"),
+        (Decimal("NaN"), "NaN"),
+        (float("-inf"), "-inf"),
+        (-(2**70), str(-(2**70))),
         (b"\x01", 1),
         ("合".encode(), "合"),
         (bytes(range(200, 212)), bytes(range(200, 212)).hex()),
@@ -218,6 +225,8 @@ def test_keys_and_cursors_come_back_as_they_were(value: Any) -> None:
         ("v17", 600, None, "v17"),
         (b"\x01\x05", 10, None, b"\x00\xfb"),
         (b"\x00\x05", 10, None, b"\x00\x00"),
+        (datetime(1, 1, 1, 0, 5), 600, None, datetime(1, 1, 1, 0, 5)),
+        (date(1, 1, 1), 600, None, date(1, 1, 1)),
     ],
 )
 def test_the_overlap_is_in_the_cursors_own_units(cursor: Any, overlap: float, text_format: Any, wanted: Any) -> None:
