@@ -106,7 +106,7 @@ def _record(contract: EventContract, row: Mapping[str, str], codec: Codec) -> tu
     numbers = {name: int(row[name]) for name in shape.numbers if row.get(name)}
     data: dict[str, Any] = {**row, **numbers, shape.time_field: at, "quality": []}
     key = contract.business_key(data)
-    event_id = derived_id(contract.type, SOURCE, key, row[shape.time_field])
+    event_id = derived_id(contract.type, SOURCE, key, at)
     envelope = Envelope(event_id, SOURCE, contract.type, key, at.isoformat())
     return key.encode(), envelope.to_headers(), codec.encode(contract.subject, contract.schema, data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from producers.publishing import Prepared, Publishing
+from producers.publishing import Identify, Prepared, Publishing
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
@@ -28,6 +29,11 @@ from services.runtime.settings import Settings
 
 MAX_BUFFERED = 10_000
 MAX_BLOCK_S = 30.0
+
+
+def _random_id(_key: str, _happened: datetime) -> str:
+    """Return an id that no other event has."""
+    return str(uuid.uuid4())
 
 
 class Publisher:
@@ -65,9 +71,13 @@ class Publisher:
 
     def prepare(self, event_type: str, data: Mapping[str, Any], **attributes: str) -> Prepared:
         """Check and encode an event without sending it; raises InvalidError that names every bad field."""
-        if "id" not in attributes:
-            attributes["id"] = str(uuid.uuid4())
-        return self._publishing.prepare({"type": event_type, "source": self.source, **attributes}, data)
+        return self.prepare_as(_random_id, event_type, data, attributes)
+
+    def prepare_as(
+        self, identify: Identify, event_type: str, data: Mapping[str, Any], attributes: Mapping[str, str]
+    ) -> Prepared:
+        """Do the same; an event without an ``id`` gets it from its business key and time."""
+        return self._publishing.prepare({"type": event_type, "source": self.source, **attributes}, data, identify)
 
     def publish(self, event_type: str, data: Mapping[str, Any], **attributes: str) -> Sent:
         """Send an event; it is on the log when ``.result(timeout_s)`` returns. Raises InvalidError, BufferFullError."""

@@ -6,7 +6,7 @@ The gateway, the Python client and the file import all publish through here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -28,6 +28,9 @@ _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
 _OURS = {"recordedtime", "dataschema", "quality"}
 _USUAL = frozenset({"specversion", "id", "source", "type", "subject", "time", "division", "follows"})
 _MAX_TEXT = 1024
+REQUIRED = frozenset({"id", "source", "type"})
+Identify = Callable[[str, datetime], str]
+"""Gives an event's id, from its business key and the time that it happened."""
 TOO_LONG = f"业务主键超过 {MAX_TEXT_BYTES} 字节 (the business key takes more than {MAX_TEXT_BYTES} bytes)"
 CONTROL = "含有控制字符 (holds a control character)"
 TOO_LARGE = (
@@ -102,14 +105,15 @@ class Publishing:
         derived = {field["name"] for field in contract.fields() if "derived" in field}
         return {name: value for name, value in data.items() if name not in derived}
 
-    def prepare(self, attributes: Mapping[str, Any], data: object) -> Prepared:
+    def prepare(self, attributes: Mapping[str, Any], data: object, identify: Identify | None = None) -> Prepared:
         """Return the event ready to send; raises InvalidError that names every bad field of envelope and data, or
         TooLargeError, which is one too.
 
         ``time`` may be left out: the catalogue names the field it is taken from. ``subject`` likewise; one that is
-        given must be the business key, since the order of a certificate's events hangs on it.
+        given must be the business key, since the order of a certificate's events hangs on it. ``identify`` gives the
+        ``id`` of an event that has none.
         """
-        problems = _attribute_problems(attributes)
+        problems = _attribute_problems(attributes, REQUIRED if identify is None else REQUIRED - {"id"})
         contract = self._contracts.types.get(str(attributes.get("type")))
         if contract is None:
             raise InvalidError([*problems, *([_unknown_type(attributes["type"])] if attributes.get("type") else [])])
@@ -130,6 +134,8 @@ class Publishing:
         }
         if problems:
             raise InvalidError(problems)
+        if identify is not None and not attributes.get("id"):
+            attributes = {**attributes, "id": identify(key, happened)}
         return self._encode(contract, attributes, valid, key, happened, derived, now)
 
     def _validator(self, contract: EventContract) -> Validator:
@@ -256,11 +262,9 @@ def _unknown_type(event_type: object) -> FieldProblem:
     return FieldProblem("/type", f"没有这个事件类型 (unknown event type): {event_type}")
 
 
-def _attribute_problems(attributes: Mapping[str, Any]) -> list[FieldProblem]:
+def _attribute_problems(attributes: Mapping[str, Any], required: Collection[str]) -> list[FieldProblem]:
     problems = [
-        FieldProblem(f"/{name}", "缺少必填属性 (missing)")
-        for name in ("id", "source", "type")
-        if not attributes.get(name)
+        FieldProblem(f"/{name}", "缺少必填属性 (missing)") for name in sorted(required) if not attributes.get(name)
     ]
     for name, value in attributes.items():
         if name in _USUAL and type(value) is str and len(value) <= _MAX_TEXT and not control_character(value):

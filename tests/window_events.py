@@ -60,7 +60,8 @@ class WindowEvents:
         contract = self._contracts.types[kind]
         key = "/".join(row[name] for name in contract.catalogue.business_key)
         _, data = Columns(contract, list(row)).split(list(row.values()))
-        return self._made(kind, data, derived_id(kind, SOURCE, key, row[contract.catalogue.time_field]), SOURCE)
+        happened, _ = parse_time(row[contract.catalogue.time_field])
+        return self._made(kind, data, derived_id(kind, SOURCE, key, happened), SOURCE)
 
     def _made(self, kind: str, data: Mapping[str, object], event_id: str | None, source: str) -> Made:
         contract = self._contracts.types[kind]

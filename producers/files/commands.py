@@ -135,10 +135,10 @@ def _count_conflicts(settings: Settings, source: str, wanted: Sequence[_Import],
     if found is None:
         typer.echo(CONFLICTS_UNKNOWN, err=True)
         return
-    for one, count in zip(wanted, found, strict=True):
-        one.conflicts = count
-        if count:
-            typer.secho(f"{one.file.name}: 冲突 {count}：{CONFLICT}", fg=typer.colors.YELLOW, err=True)
+    for one, of_file in zip(wanted, found, strict=True):
+        one.conflicts = of_file.count
+        if of_file.count:
+            typer.secho(f"{one.file.name}: 冲突 {of_file.count}：{CONFLICT}", fg=typer.colors.YELLOW, err=True)
 
 
 def _contract(file: Path, named: str | None) -> EventContract:

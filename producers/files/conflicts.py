@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from producers.files.importing import Span
 from schemas.topics import Topics
@@ -16,43 +17,65 @@ POLL_S = 0.2
 EARLIER_MS = 60_000
 """How far the clocks of this machine and of the log may be apart."""
 
+MAX_NAMED = 10_000
+
 Placed = Mapping[Partition, Span]
 
 
+@dataclass(slots=True)
+class Conflicts:
+    """How many events of one import are in conflict, and the first :data:`MAX_NAMED` of them as (id, subject)."""
+
+    count: int = 0
+    named: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, letter: Letter) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.named) < MAX_NAMED:
+            self.named.add((letter.attributes.get("id", ""), letter.attributes.get("subject", "")))
+
+
 def conflicts(
-    kafka: Kafka, topics: Topics, source: str, imports: Sequence[Placed], began_ms: int, wait_s: float = WAIT_S
-) -> list[int] | None:
-    """Return how many events of each import are in conflict, None when the router does not get so far in time.
+    kafka: Kafka,
+    topics: Topics,
+    source: str,
+    imports: Sequence[Placed],
+    began_ms: int,
+    wait_s: float = WAIT_S,
+    stop: threading.Event | None = None,
+) -> list[Conflicts] | None:
+    """Return the conflicts of each import, None when the router does not get so far in time or ``stop`` comes first.
 
     Raises UnavailableError.
     """
     admin = kafka.admin()
     try:
-        if not _routed(admin, topics.group("router"), imports, wait_s):
+        if not _routed(admin, topics.group("router"), imports, wait_s, stop or threading.Event()):
             return None
     finally:
         admin.close()
-    counts = [0] * len(imports)
+    found = [Conflicts() for _ in imports]
     for letter in DeadLetters(kafka, topics).since("router", began_ms - EARLIER_MS):
         if letter.verdict == "conflict" and letter.attributes.get("source") == source:
-            for number, placed in enumerate(imports):
-                counts[number] += _stems_from(letter, placed)
-    return counts
+            for of_import, placed in zip(found, imports, strict=True):
+                if _stems_from(letter, placed):
+                    of_import.add(letter)
+    return found
 
 
-def _routed(admin: Admin, group: str, imports: Sequence[Placed], wait_s: float) -> bool:
+def _routed(admin: Admin, group: str, imports: Sequence[Placed], wait_s: float, stop: threading.Event) -> bool:
     """Wait for the router to have worked on all that was imported; not where none is at work."""
     reached: dict[Partition, int] = {}
     for placed in imports:
         reached |= {partition: last for partition, (_, last) in placed.items() if last > reached.get(partition, -1)}
-    deadline, pause = time.monotonic() + wait_s, threading.Event()
+    deadline = time.monotonic() + wait_s
     while True:
         committed = admin.group_offsets(group)
         if all(partition in committed and committed[partition].offset > last for partition, last in reached.items()):
             return True
-        if time.monotonic() > deadline or not admin.group_assignment(group):
+        if time.monotonic() > deadline or not admin.group_assignment(group) or stop.wait(POLL_S):
             return False
-        pause.wait(POLL_S)
 
 
 def _stems_from(letter: Letter, placed: Placed) -> bool:

@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from producers.client import Publisher
+from producers.files.conflicts import WAIT_S, Conflicts, Placed
 from producers.files.folder import DONE, REJECTED, DropFolder, Stamp, Waiting, being_written
 from producers.files.importing import Importer, Rejects, Tally, type_in_name
 from schemas.contracts import EventContract
@@ -22,6 +23,11 @@ from services.runtime.lifecycle import outlast
 log = structlog.get_logger()
 State = Literal["starting", "working", "standby", "waiting"]
 UNTYPED = "文件名不以事件类型开头，也没有设 HONGYAN_DROP__TYPE (no type in the file's name, and none is set)"
+
+
+FindConflicts = Callable[[Placed, int, float, threading.Event], Conflicts | None]
+"""Finds the conflicts of what was placed since a time (ms), waiting so many seconds for the router, or until stopped;
+None while that is not known. Raises UnavailableError."""
 
 
 class StoppedError(UnavailableError):
@@ -36,9 +42,10 @@ class DropMetrics:
         self._rows = Counter("hongyan_drop_rows", "Rows by outcome", ["outcome"], registry=registry)
         self.waiting = Gauge("hongyan_drop_waiting_files", "Files in in/", registry=registry)
 
-    def file_ended(self, outcome: str, tally: Tally) -> None:
-        """Count one file and its rows."""
+    def file_ended(self, outcome: str, tally: Tally, conflicting: int) -> None:
+        """Count one file and its rows; the conflicting ones are among those accepted."""
         self._files.labels(outcome).inc()
+        self._rows.labels("conflicting").inc(conflicting)
         self._rows.labels("accepted").inc(tally.accepted)
         self._rows.labels("rejected").inc(tally.rejected)
 
@@ -77,6 +84,7 @@ class Drop:
         folder: DropFolder,
         contracts: Mapping[str, EventContract],
         publisher: Callable[[], Publisher],
+        conflicts: FindConflicts,
         rules: DropRules,
         metrics: DropMetrics,
         clock: Clock,
@@ -84,9 +92,11 @@ class Drop:
         self._folder = folder
         self._contracts = contracts
         self._publisher = publisher
+        self._conflicts = conflicts
         self._rules = rules
         self._metrics = metrics
         self._clock = clock
+        self._router_behind = False
         self._state: State = "starting"
         self._detail: dict[str, object] = {}
 
@@ -131,43 +141,70 @@ class Drop:
         """
         if being_written(waiting.path):
             return
-        progress = Tally()
+        contract = self._contract_of(waiting.path.name)
+        if isinstance(contract, FieldProblem):
+            with Rejects(self._folder.draft(waiting.path.name)) as rejects:
+                rejects.write(0, (), [contract])
+            if self._folder.unchanged(waiting):
+                self._end(waiting, Tally(), 0, str(InvalidError([contract])))
+            return
+        importer, began_ms = Importer(publisher, contract), int(self._clock.now().timestamp() * 1000)
+        tally, reason = self._import(importer, waiting, stop)
+        conflicting = self._conflicting(importer, waiting, began_ms, stop)
+        if self._folder.unchanged(waiting):
+            self._end(waiting, tally, conflicting, reason)
+
+    def _import(self, importer: Importer, waiting: Waiting, stop: threading.Event) -> tuple[Tally, str]:
+        """Import a file, and return what it came to and why it was refused, empty when it could be read."""
+        progress, path = Tally(), waiting.path
 
         def show(tally: Tally) -> None:
             nonlocal progress
             progress = tally
-            self._detail = {"file": waiting.path.name, "rows": tally.rows}
+            self._detail = {"file": path.name, "rows": tally.rows}
             if stop.is_set():
                 raise StoppedError
 
-        reason = ""
         try:
-            self._import(publisher, waiting.path, show)
+            importer.run(path, self._folder.draft(path.name), show)
         except InvalidError as error:
-            reason = str(error)
+            return progress, str(error)
         finally:
             self._detail = {}
-        if self._folder.unchanged(waiting):
-            self._end(waiting, progress, reason)
+        return progress, ""
 
-    def _import(self, publisher: Publisher, path: Path, show: Callable[[Tally], None]) -> None:
-        named = type_in_name(path.name, self._contracts) or self._rules.default_type
-        draft = self._folder.draft(path.name)
-        contract = self._contracts.get(named or "")
-        if contract is not None:
-            Importer(publisher, contract).run(path, draft, show)
-            return
-        problem = FieldProblem("/file", UNTYPED if named is None else f"没有这个事件类型 (unknown type): {named}")
-        with Rejects(draft) as rejects:
-            rejects.write(0, (), [problem])
-        raise InvalidError([problem])
+    def _conflicting(self, importer: Importer, waiting: Waiting, began_ms: int, stop: threading.Event) -> int:
+        """Put the rows that stand on the log with other content beside the rejected ones, and return how many.
 
-    def _end(self, waiting: Waiting, tally: Tally, reason: str) -> None:
-        name, outcome = waiting.path.name, REJECTED if tally.rejected or reason else DONE
+        A router that is away or behind is waited for once; while it stays so, files are not held up by it.
+        """
+        if not importer.placed:
+            return 0
+        found = self._conflicts(importer.placed, began_ms, 0.0 if self._router_behind else WAIT_S, stop)
+        if stop.is_set():
+            raise StoppedError
+        self._router_behind = found is None
+        if found is None:
+            log.warning("conflicts_unknown", file=waiting.path.name)
+            return 0
+        if found.count:
+            importer.reject_conflicts(waiting.path, self._folder.draft(waiting.path.name), found.named)
+        return found.count
+
+    def _contract_of(self, name: str) -> EventContract | FieldProblem:
+        named = type_in_name(name, self._contracts) or self._rules.default_type
+        found = self._contracts.get(named or "")
+        if found is not None:
+            return found
+        return FieldProblem("/file", UNTYPED if named is None else f"没有这个事件类型 (unknown type): {named}")
+
+    def _end(self, waiting: Waiting, tally: Tally, conflicting: int, reason: str) -> None:
+        name, outcome = waiting.path.name, REJECTED if tally.rejected or conflicting or reason else DONE
         self._folder.move(waiting, self._folder.place(outcome, name, self._clock.now()))
-        self._metrics.file_ended(outcome, tally)
+        self._metrics.file_ended(outcome, tally, conflicting)
         tell = log.info if outcome == DONE else log.warning
-        tell("file_taken", file=name, to=outcome, accepted=tally.accepted, rejected=tally.rejected, reason=reason)
+        counts = {"accepted": tally.accepted, "rejected": tally.rejected, "conflicting": conflicting}
+        tell("file_taken", file=name, to=outcome, reason=reason, **counts)
 
     def _enter(self, state: State, **detail: object) -> None:
         if state != self._state:

@@ -1,14 +1,17 @@
 """Imports a file of events: each row through the same checks as the gateway, over Kafka, safely again and again.
 
-An event's id is derived from type, source, business key and time, so a second run sends the same identities with the
-same content, which the router and the statistics recognise.
+An event's id is derived from type, source, business key and time as they are after validation, so a second run sends
+the same identities with the same content, which the router and the statistics recognise, however a row spells them.
 """
 
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +26,9 @@ from services.runtime.kafka.port import Partition, Sent
 
 CHUNK = 4000
 ACKNOWLEDGE_S = 30.0
+CONFLICT = (
+    "同一业务主键与时间已有另一内容，先到的有效，此行没有生效 (accepted before with other content; the first stands)"
+)
 Span = tuple[int, int]
 
 
@@ -36,9 +42,10 @@ class Tally:
     marked: int = 0
 
 
-def derived_id(event_type: str, source: str, subject: str, time: str) -> str:
+def derived_id(event_type: str, source: str, subject: str, happened: datetime) -> str:
     """Return the id of a row's event: the same for the same row, in every run."""
-    return blake2b("\n".join((event_type, source, subject, time)).encode(), digest_size=16).hexdigest()
+    moment = happened.astimezone(UTC).isoformat()
+    return blake2b("\n".join((event_type, source, subject, moment)).encode(), digest_size=16).hexdigest()
 
 
 def type_in_name(name: str, types: Collection[str]) -> str | None:
@@ -79,6 +86,20 @@ class Importer:
                 self._await(under_way)
         return tally
 
+    def reject_conflicts(self, path: Path, rejects: Path, conflicting: Collection[tuple[str, str]]) -> None:
+        """Read the file again and add the rows whose (id, subject) the router set aside to those rejected before."""
+        with Rejects(rejects, anew=False) as rejected, suppress(InvalidError):  # a file that breaks off has been told
+            for number, values in self._rows(path, rejected):
+                prepared = self._prepared(values)
+                if prepared is not None and (prepared.envelope.id, prepared.envelope.subject) in conflicting:
+                    rejected.write(number, values, [FieldProblem("/id", CONFLICT)])
+
+    def _prepared(self, values: Sequence[str]) -> Prepared | None:
+        try:
+            return self.prepare(*self._columns.split(values))
+        except InvalidError:
+            return None  # it was rejected before
+
     def _await(self, sent: Sequence[Sent]) -> None:
         """Wait for the acknowledgements; raises UnavailableError."""
         for one in sent:
@@ -108,19 +129,25 @@ class Importer:
 
     def prepare(self, attributes: dict[str, Any], data: dict[str, Any]) -> Prepared:
         """Return a row's event; raises InvalidError."""
-        time = attributes.get("time") or data.get(self._contract.catalogue.time_field, "")
-        key = "/".join(str(data.get(name, "")) for name in self._contract.catalogue.business_key)
-        attributes.setdefault("id", derived_id(self._contract.type, self._publisher.source, key, str(time)))
-        return self._publisher.prepare(self._contract.type, data, **attributes)
+        return self._publisher.prepare_as(self._identify, self._contract.type, data, attributes)
+
+    def _identify(self, key: str, happened: datetime) -> str:
+        return derived_id(self._contract.type, self._publisher.source, key, happened)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Give the rows by thousands, those before an error as well; raises what they raise."""
     chunk: list[Row] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) >= CHUNK:
+    try:
+        for row in rows:
+            chunk.append(row)
+            if len(chunk) >= CHUNK:
+                yield chunk
+                chunk = []
+    except InvalidError:
+        if chunk:
             yield chunk
-            chunk = []
+        raise
     if chunk:
         yield chunk
 
@@ -131,10 +158,14 @@ def draft_of(rejects: Path) -> Path:
 
 
 class Rejects:
-    """The rejects file: what is wrong, row by row and field by field, with the row itself. Made only when needed."""
+    """The rejects file: what is wrong, row by row and field by field, with the row itself. Made only when needed.
 
-    def __init__(self, path: Path) -> None:
+    With ``anew`` false it goes on with what an earlier one has.
+    """
+
+    def __init__(self, path: Path, *, anew: bool = True) -> None:
         self._path = path
+        self._anew = anew
         self._draft = draft_of(path)
         self.header: Sequence[str] = ()
         self._file: IO[str] | None = None
@@ -146,17 +177,24 @@ class Rejects:
         if self._file is not None:
             self._file.close()
             self._draft.replace(self._path)
-        elif kind is None:
+        elif kind is None and self._anew:
             self._path.unlink(missing_ok=True)  # an earlier run's: nothing is rejected any more
 
     def write(self, number: int, values: Sequence[str], problems: Sequence[FieldProblem]) -> None:
         """Write one line for each thing that is wrong with a row."""
         kept = [number for number, name in enumerate(self.header) if name not in REASON_COLUMNS]
         if self._file is None:
-            self._file = self._draft.open("w", encoding="utf-8-sig", newline="")
-            csv.writer(self._file).writerow([*REASON_COLUMNS, *(self.header[n] for n in kept)])
+            self._file = self._begun([self.header[n] for n in kept])
         writer = csv.writer(self._file)
         row = [values[n] if n < len(values) else "" for n in kept]
         for problem in problems:
             field = problem.pointer.removeprefix("/data").removeprefix("/")
             writer.writerow([number, field, problem.detail, *row])
+
+    def _begun(self, header: Sequence[str]) -> IO[str]:
+        if not self._anew and self._path.exists():
+            shutil.copyfile(self._path, self._draft)
+            return self._draft.open("a", encoding="utf-8", newline="")
+        file = self._draft.open("w", encoding="utf-8-sig", newline="")
+        csv.writer(file).writerow([*REASON_COLUMNS, *header])
+        return file

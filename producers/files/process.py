@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 from prometheus_client import CollectorRegistry
 
 from producers.client import Publisher
+from producers.files.conflicts import Conflicts, Placed, conflicts
 from producers.files.drop import Drop, DropMetrics, DropRules
 from producers.files.folder import DropFolder
 from schemas.contracts import load_contracts
+from schemas.topics import Topics
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
+from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
@@ -34,10 +38,17 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see `being_written`
     counted = CollectorRegistry()
+    kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
+
+    def find(placed: Placed, began_ms: int, wait_s: float, stopped: threading.Event) -> Conflicts | None:
+        found = conflicts(kafka, topics, source, [placed], began_ms, wait_s, stopped)
+        return None if found is None else found[0]
+
     drop = Drop(
         DropFolder(ours.folder),
         contracts,
         lambda: Publisher(settings, source, bulk=True),
+        find,
         DropRules(ours.type, ours.settle_s, ours.poll_s),
         DropMetrics(counted),
         SystemClock(),

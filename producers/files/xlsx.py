@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from xml.etree.ElementTree import Element, ParseError
-from zipfile import BadZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
 from openpyxl.cell.text import Text
 from openpyxl.reader.excel import ExcelReader
@@ -28,12 +28,24 @@ from openpyxl.utils.exceptions import InvalidFileException
 from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
 from openpyxl.xml.functions import iterparse
 
-BROKEN = (ParseError, BadZipFile, zlib.error, EOFError, InvalidFileException, KeyError, IndexError, AttributeError)
+BROKEN = (
+    ParseError,
+    BadZipFile,
+    zlib.error,
+    EOFError,
+    InvalidFileException,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+)
 """What a file that is no workbook, or a broken one, may raise."""
 MAX_UNPACKED_BYTES = 16 * 1024**3
 # A spreadsheet's numbers have 15 digits; what was longer has lost the others.
 MAX_EXACT = 10**15
 _CACHED = 8192
+_ENCRYPTED = 0x1
+_USUAL_PACKING = {ZIP_STORED, ZIP_DEFLATED}
 _NAMESPACE = f"{{{SHEET_MAIN_NS}}}"
 _ROW, _DATA, _STRING, _TABLE = (_NAMESPACE + name for name in ("row", "sheetData", "si", "sst"))
 _VALUE, _INLINE = _NAMESPACE + "v", _NAMESPACE + "is"
@@ -70,7 +82,11 @@ def xlsx_count(path: Path) -> int | None:
 
 def _workbook(path: Path) -> Any:  # noqa: ANN401  (openpyxl's reader; its parts are not in the stubs)
     reader: Any = ExcelReader(path, read_only=True, data_only=True)
-    if sum(entry.file_size for entry in reader.archive.infolist()) > MAX_UNPACKED_BYTES:
+    entries = reader.archive.infolist()
+    if any(entry.flag_bits & _ENCRYPTED or entry.compress_type not in _USUAL_PACKING for entry in entries):
+        reader.archive.close()
+        raise ValueError("文件加了密，或用了别的压缩方式，请另存 (encrypted, or packed in another way: save it anew)")
+    if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
         reader.archive.close()
         raise ValueError(f"解压后超过 {MAX_UNPACKED_BYTES >> 30} GiB (too large when unpacked)")
     reader.read_manifest()
@@ -164,11 +180,18 @@ class _Cells:
     def _number(self, value: str, style: int, place: str) -> str:
         number = float(value)
         if style in self._dates:
-            return _time_text(from_excel(number, self._epoch))
+            return self._time(number, place)
         if abs(number) >= MAX_EXACT:
             detail = "数字超过 15 位，表格软件已丢失其余各位，请把这一列设为文本"
             raise ValueError(f"{place}: {detail} (a number this long has lost digits; format the column as text)")
         return str(int(number)) if number.is_integer() else repr(number)
+
+    def _time(self, number: float, place: str) -> str:
+        try:
+            return _time_text(from_excel(number, self._epoch))
+        except (ValueError, OverflowError) as error:
+            detail = "设为日期的数字不是表格里有的日期，请更正或改为文本"
+            raise ValueError(f"{place}: {detail} (no date of a spreadsheet: {number:g})") from error
 
 
 def _content(element: Any) -> str:  # noqa: ANN401  (openpyxl's stubs know no tree of the standard library)

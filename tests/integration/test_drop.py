@@ -114,6 +114,24 @@ def test_each_file_is_moved_to_where_it_belongs_with_the_reasons_beside_it(
     assert "SYN-000005" in set(keys(kafka, own))
 
 
+def test_rows_that_stand_on_the_log_with_other_content_are_put_beside_the_rejected_ones(
+    dropping: Settings, department: Department, processes: Processes
+) -> None:
+    """Nobody watches a folder's dead letters: the file goes to rejected/ with those rows, after what else is wrong."""
+    processes.start("router", dropping)
+    processes.start("drop", dropping)
+    first, second = f"{ACCEPTED}-first.csv", f"{ACCEPTED}-second.csv"
+    department.put(first, cases(range(3)))
+    eventually(lambda: department.files().get(first) == "done", 30, "the first file taken")
+    changed = cases(range(1, 2), department_name="合成改名局")
+    department.put(second, [*cases(range(1)), *changed, *cases(range(9, 10), division="990000")])
+    eventually(lambda: department.files().get(second) == "rejected", 30, "the second file taken")
+    assert [reason[:2] for reason in department.reasons(second)] == [["4", "division"], ["3", "id"]]
+    assert "先到的有效" in department.reasons(second)[1][2]
+    department.put(f"{ACCEPTED}-third.csv", cases(range(3)))
+    eventually(lambda: department.files().get(f"{ACCEPTED}-third.csv") == "done", 30, "the same rows again are none")
+
+
 def test_a_file_that_is_still_written_is_not_taken(
     kafka: Kafka, own: OwnTopics, dropping: Settings, department: Department, processes: Processes
 ) -> None:

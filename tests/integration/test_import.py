@@ -24,7 +24,8 @@ from services.runtime.errors import InvalidError
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings, as_environment
 from tests.conditions import eventually
-from tests.events import ACCEPTED, attribute, read_all
+from tests.conftest import OwnTopics
+from tests.events import ACCEPTED, ISSUED, attribute, read_all
 from tests.processes import Processes
 
 pytestmark = pytest.mark.servers
@@ -83,6 +84,25 @@ def test_csv_in_both_encodings_and_xlsx_give_the_same_events(
     assert imported(tmp_path / "c.xlsx").accepted == 20
     assert len(first) == 20
     assert ids(kafka, topics) == Counter(dict.fromkeys(first, 3))
+
+
+def test_the_same_row_spelt_in_another_way_is_the_same_event(
+    kafka: Kafka, own: OwnTopics, installation: Settings, tmp_path: Path
+) -> None:
+    """Another system's export: small letters in a code, another form of a number, a time without its seconds."""
+    row = {k: str(v) for k, v in load_contracts().types[ISSUED].sample.items() if not isinstance(v, list)}
+    row |= {"media_types": "网络", "time": "2025-12-02T09:30:00+08:00"}
+    row["departments"] = "内科"
+    number = row["certificate_no"]
+    other = row | {"reviewer_code": row["reviewer_code"].lower(), "time": "2025/12/2 9:30"}
+    other["certificate_no"] = number.replace("〔", "[").replace("〕", "]")
+    with Publisher(installation, "urn:test:import") as publisher:
+        importer = Importer(publisher, load_contracts().types[ISSUED])
+        for one in (row, other):
+            tally = importer.run(written(tmp_path / "a.csv", [one], "utf-8"), tmp_path / "rejects.csv", lambda _: None)
+            assert (tally.accepted, tally.rejected) == (1, 0)
+    (found,) = Counter(attribute(r, "ce_id") for r in read_all(kafka, own.events("health"), 12)).values()
+    assert found == 2
 
 
 def test_rejected_rows_are_written_with_row_field_and_reason(
@@ -165,7 +185,7 @@ def test_the_file_itself_is_never_its_rejects_file(command: Callable[..., Result
 
 
 def test_rejects_take_the_place_of_earlier_ones_when_they_are_whole(
-    command: Callable[..., Result], tmp_path: Path
+    kafka: Kafka, own: OwnTopics, command: Callable[..., Result], tmp_path: Path
 ) -> None:
     """A mended file leaves none; a file that breaks off says so in words that fit, and as row 0."""
     kept = tmp_path / "a.csv.rejects.csv"
@@ -175,10 +195,12 @@ def test_rejects_take_the_place_of_earlier_ones_when_they_are_whole(
     written(file, rows(1), "utf-8")
     assert command(file, "--type", ACCEPTED).exit_code == 0
     assert not kept.exists()
+    written(file, rows(7), "utf-8")
     file.write_text(file.read_text("utf-8") + '"never closed\n', "utf-8")
     broken = command(file, "--type", ACCEPTED)
     assert broken.exit_code == 1
-    assert "从第 3 行起" in broken.stderr
+    assert "从第 9 行起" in broken.stderr
+    assert len(ids(kafka, own)) == 7  # what stood before it is on the log, as the page says
     assert "先改好文件" in broken.stderr
     assert "simply run it again" not in broken.stderr
     assert kept.read_text("utf-8-sig").splitlines()[1].startswith("0,file,")

@@ -7,7 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_BZIP2, ZipFile
 
 import pytest
 from openpyxl import Workbook
@@ -65,6 +65,29 @@ def test_a_number_that_a_spreadsheet_has_cut_is_refused(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(InvalidError, match=r"A2: 数字超过 15 位"):
         list(read_rows(tmp_path / "a.xlsx"))
+
+
+def test_a_number_in_a_column_of_dates_that_is_no_date_is_refused(tmp_path: Path) -> None:
+    """A code typed into a column that is formatted as dates: the cell is named, and nothing ends by it."""
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["code"])
+    sheet.append([3_000_000])
+    sheet["A2"].number_format = "yyyy-mm-dd"
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InvalidError, match=r"A2: 设为日期的数字"):
+        list(read_rows(tmp_path / "a.xlsx"))
+
+
+def test_an_encrypted_workbook_is_said_to_be_one(tmp_path: Path) -> None:
+    """By the mark of an archive's entry, or as packed in a way that no spreadsheet packs."""
+    path = tmp_path / "packed.xlsx"
+    with ZipFile(write_shared(tmp_path / "a.xlsx", [["a"], ["1"]])) as whole, ZipFile(path, "w", ZIP_BZIP2) as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry))
+    with pytest.raises(InvalidError, match="加了密"):
+        list(read_rows(path))
 
 
 @pytest.mark.parametrize("rows", ['1,"x\n2,y\n', '1,"x\n2,"y"\n', '1,"x"y\n'])
