@@ -1,9 +1,10 @@
 """Corrects a dead letter and puts it on the log again, with the correction on record beside it.
 
 Event and record are written in one Kafka transaction: killed at any point, there are both or neither. Which id the
-event then has follows from the rule of identity (``source`` and ``id`` stand for one content, the first): a letter
-whose identity was never accepted keeps its id, so that its publisher's own repetition is recognised; one whose
-identity stands already (a conflict, or put aside after routing) gets a new one, made of the old one and its content.
+event then has follows from the rule of identity (``source``, ``id`` and business key stand for one content, the
+first): a letter whose identity was never accepted keeps its id, so that its publisher's own repetition is recognised;
+one whose identity stands already (a conflict, or put aside after routing) gets a new one, made of the old one and its
+content.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 What is asserted, and why just that. An answer that was lost on the way can't be told from an event that was, so the
 sender must repeat, and Kafka may then hold an event twice: no gateway can prevent it. The contract is the identity
-``(source, id, subject)``. So: every event that was answered with 202 stands on the log where the answer says; all copies of one
-id are the same event; the router routes each case exactly once and calls every other copy a duplicate; the agency's
-feed has each case exactly once. The run of 20,000 cases with 50 kills: ``HONGYAN_TESTS_GATEWAY_CASES=20000
-HONGYAN_TESTS_GATEWAY_KILLS=50``.
+``(source, id, subject)``. So: every event that was answered with 202 stands on the log where the answer says; all
+copies of one id are the same event; the router routes each case exactly once and calls every other copy a duplicate;
+the agency's feed has each case exactly once. The run of 20,000 cases with 50 kills:
+``HONGYAN_TESTS_GATEWAY_CASES=20000 HONGYAN_TESTS_GATEWAY_KILLS=50``.
 """
 
 from __future__ import annotations
