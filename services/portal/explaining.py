@@ -72,7 +72,7 @@ class Explaining:
         if routed is None:
             raise NotFoundError(f"台账上没有事件 {event_id} (no such event on the ledger)")
         entries = [one for one in entries if one["identity"] == routed["identity"]]
-        known = self._agency(agency)
+        known = self._known(agency)
         record = self._record(routed)
         attributes = header_attributes(record.headers)
         decode = self._once(record)
@@ -86,7 +86,7 @@ class Explaining:
             "reason": routed.get("reason"),
             "got": [self._got(entry, agency, contract) for entry in entries if _concerns(entry, agency)],
             "delivered": self._receipts(agency, event_id, attributes),
-            "now": [explained(_subscription(row), known, contract, attributes, decode, now) for row in rows],
+            "now": [explained(_subscription(row), agency, known, contract, attributes, decode, now) for row in rows],
         }
 
     def dry_run(self, row: Mapping[str, Any], period: Period, samples: int) -> dict[str, Any]:
@@ -206,11 +206,12 @@ class Explaining:
                     found.append({n: receipt.get(n) for n in ("cursor", "outcome", "attempts", "last_at", "reason")})
         return found
 
-    def _agency(self, agency: str) -> Agency:
-        found = next((row for row in self._agencies.list() if row["id"] == agency), None)
-        if found is None:
+    def _known(self, agency: str) -> dict[str, Agency]:
+        """Return all agencies by id; raises NotFoundError when this is none of them."""
+        found = {one.id: one for one in map(_agency, self._agencies.list())}
+        if agency not in found:
             raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
-        return _agency(found)
+        return found
 
 
 class _Findings:

@@ -19,6 +19,7 @@ from services.portal.actors import Callers, Calling
 from services.portal.api import NO_DIVISION
 from services.routing.fields import FieldPolicy, field_problems
 from services.routing.filters import cel_expressions, compile_filters
+from services.routing.matching import common
 from services.routing.redaction import Redactor
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, RegistryUnavailableError
@@ -179,6 +180,9 @@ class Grants:
             there = agencies.get(name)
             if there is None or name == grant.agency or not there.startswith(own):
                 detail = "应为本级或下级的另一接收单位 (another agency of the same division or below)"
+                problems.append(FieldProblem(f"/forward_to/{number}", f"{detail}: {name}"))
+            elif grant.divisions and not common(grant.divisions, there):
+                detail = "该单位的区划不在订阅的区划范围之内 (its division is outside of the grant's reach)"
                 problems.append(FieldProblem(f"/forward_to/{number}", f"{detail}: {name}"))
         return problems + self._replaced_problems(grant)
 

@@ -8,9 +8,8 @@ from typing import Any, cast
 
 from schemas.contracts import EventContract
 from schemas.envelope import RECEIVERS, RECEIVERS_SEPARATOR
-from schemas.formats import division_prefix
 from services.routing.filters import Attributes, Data, compile_filter
-from services.routing.matching import OPEN_STATES, Matcher
+from services.routing.matching import OPEN_STATES, Matcher, reach
 from services.runtime.errors import InvalidError
 from services.subscriptions.control import Agency, Subscription
 from services.subscriptions.lifecycle import State, shown_state
@@ -18,7 +17,8 @@ from services.subscriptions.lifecycle import State, shown_state
 
 def explained(
     subscription: Subscription,
-    agency: Agency,
+    agency: str,
+    agencies: Mapping[str, Agency],
     contract: EventContract | None,
     attributes: Attributes,
     data: Data,
@@ -26,35 +26,44 @@ def explained(
 ) -> dict[str, Any]:
     """Return whether a subscription would match an event now, with every right and every filter that it hangs on."""
     unshared = [contract.type] if contract is not None and contract.catalogue.sharing == "none" else []
-    matcher = Matcher([subscription], lambda: now, {agency.id: agency}, unshared)
+    matcher = Matcher([subscription], lambda: now, agencies, unshared)
     return {
         "subscription": subscription.id,
         "version": subscription.version,
-        "matches": agency.id in matcher.match(attributes, data),
-        "rights": rights(subscription, agency, contract, attributes, now),
+        "matches": agency in matcher.match(attributes, data),
+        "rights": rights(subscription, agency, agencies, contract, attributes, now),
         "filters": [verdict(one, attributes, data) for one in subscription.filters],
     }
 
 
 def rights(
-    subscription: Subscription, agency: Agency, contract: EventContract | None, attributes: Attributes, now: datetime
+    subscription: Subscription,
+    agency: str,
+    agencies: Mapping[str, Agency],
+    contract: EventContract | None,
+    attributes: Attributes,
+    now: datetime,
 ) -> list[dict[str, Any]]:
     """Return every right that is looked at, whether it holds, and what it was held against."""
     kept = cast(State, subscription.state)
     state = shown_state(kept, subscription.begins_at(), subscription.expires_at(), now)
     named = attributes.get(RECEIVERS)
-    own = agency.id == subscription.agency
-    scope = subscription.divisions if own and subscription.divisions else [division_prefix(agency.division)]
+    own, known = agency == subscription.agency, agencies[agency]
+    scope = reach(subscription, agency, agencies)
     division = attributes.get("division")
     sharing = contract.catalogue.sharing if contract is not None else "unknown"
     found = [
         ("type", attributes["type"] in subscription.types, ", ".join(subscription.types)),
         ("state", state == "active", state),
         ("sharing", sharing != "none", sharing),
-        ("receivers", named is None or agency.id in named.split(RECEIVERS_SEPARATOR), named or "不限 (any)"),
-        ("division", division is None or division.startswith(tuple(scope)), f"{division} ∈ {', '.join(scope)}"),
-        ("agency", agency.state in OPEN_STATES, agency.state),
-        ("holder", own or agency.id in subscription.forward_to, subscription.agency),
+        ("receivers", named is None or agency in named.split(RECEIVERS_SEPARATOR), named or "不限 (any)"),
+        (
+            "division",
+            scope is not None and (division is None or division.startswith(scope)),
+            f"{division} ∈ {', '.join(scope or ['无 (nothing)'])}",
+        ),
+        ("agency", known.state in OPEN_STATES, known.state),
+        ("holder", own or agency in subscription.forward_to, subscription.agency),
     ]
     return [{"right": name, "holds": holds, "said": said} for name, holds, said in found]
 
@@ -63,7 +72,7 @@ def verdict(expression: Mapping[str, Any], attributes: Attributes, data: Data) -
     """Return what a filter says of an event, and what each filter inside it says."""
     failed: list[bool] = []
     try:
-        holds = compile_filter(expression, lambda: failed.append(True), "")(attributes, data)
+        holds = compile_filter(expression, lambda: failed.append(True), "")(attributes, data) is True
     except InvalidError as error:
         return {"filter": expression, "holds": False, "failed": str(error)}
     found: dict[str, Any] = {"filter": expression, "holds": holds}

@@ -2,6 +2,10 @@
 
 A filter is compiled once into a function. ``exact``, ``prefix`` and ``suffix`` hold when every attribute they name
 does; a missing attribute never does; values compare case-sensitively and may not be empty.
+
+An expression that can't be evaluated on an event says neither yes nor no (None), as CEL's own errors do: ``not`` leaves
+it so, ``any`` holds where another of its filters does, ``all`` fails where another does. What is left undecided has not
+matched, so a failing expression never lets an event through, in whatever order filters stand.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from services.runtime.errors import FieldProblem, InvalidError
 
 Attributes = Mapping[str, str]
 Data = Callable[[], Mapping[str, Any]]
-Predicate = Callable[[Attributes, Data], bool]
+Predicate = Callable[[Attributes, Data], bool | None]
+"""Tells whether a filter holds for an event; None when that can't be told."""
 OnError = Callable[[], None]
 
 _MENTIONS_DATA = re.compile(r"\bdata\b")
@@ -47,8 +52,7 @@ def compile_filter(expression: object, on_error: OnError, pointer: str) -> Predi
         case "any":
             return _any(_nested(operand, on_error, here))
         case "not":
-            inner = compile_filter(operand, on_error, here)
-            return lambda attributes, data: not inner(attributes, data)
+            return _not(compile_filter(operand, on_error, here))
         case "cel":
             return _cel(operand, on_error, here)
         case _:
@@ -78,7 +82,7 @@ def _attributes(operand: object, pointer: str, holds: Callable[[str, str], bool]
             raise _invalid(f"{pointer}/{name}", "取值应为非空文字 (a value is text, not empty)")
     pairs = tuple(operand.items())
 
-    def predicate(attributes: Attributes, _data: Data) -> bool:
+    def predicate(attributes: Attributes, _data: Data) -> bool | None:
         for name, wanted in pairs:
             value = attributes.get(name)
             if value is None or not holds(value, wanted):
@@ -94,14 +98,36 @@ def _nested(operand: object, on_error: OnError, pointer: str) -> list[Predicate]
     return [compile_filter(f, on_error, f"{pointer}/{n}") for n, f in enumerate(operand)]
 
 
+def _not(inner: Predicate) -> Predicate:
+    def predicate(attributes: Attributes, data: Data) -> bool | None:
+        holds = inner(attributes, data)
+        return None if holds is None else not holds
+
+    return predicate
+
+
 def _all(predicates: Sequence[Predicate]) -> Predicate:
-    if len(predicates) == 1:
-        return predicates[0]
-    return lambda attributes, data: all(p(attributes, data) for p in predicates)
+    return predicates[0] if len(predicates) == 1 else _decided_by(False, predicates)
 
 
 def _any(predicates: Sequence[Predicate]) -> Predicate:
-    return lambda attributes, data: any(p(attributes, data) for p in predicates)
+    return _decided_by(True, predicates)
+
+
+def _decided_by(deciding: bool, predicates: Sequence[Predicate]) -> Predicate:
+    """Return what the first filter to say this decides; where none does, undecided or the contrary."""
+
+    def predicate(attributes: Attributes, data: Data) -> bool | None:
+        found: bool | None = not deciding
+        for one in predicates:
+            holds = one(attributes, data)
+            if holds is deciding:
+                return deciding
+            if holds is None:
+                found = None
+        return found
+
+    return predicate
 
 
 def _cel(operand: object, on_error: OnError, pointer: str) -> Predicate:
@@ -113,16 +139,19 @@ def _cel(operand: object, on_error: OnError, pointer: str) -> Predicate:
         raise _invalid(pointer, f"CEL 表达式不能编译 (does not compile): {error}") from error
     needs_data = bool(_MENTIONS_DATA.search(operand))
 
-    def predicate(attributes: Attributes, data: Data) -> bool:
+    def predicate(attributes: Attributes, data: Data) -> bool | None:
         context: dict[str, Any] = dict(attributes)
         if needs_data:
             context["data"] = data()
         try:
-            return program.execute(context) is True
-        except (ValueError, TypeError, RuntimeError, KeyError, ArithmeticError):
-            # An expression that can't be evaluated on an event has not matched it; that is counted and shown.
-            on_error()
-            return False
+            found = program.execute(context)
+        except Exception:  # noqa: BLE001  (what CEL raises is listed nowhere, and none of it may stop a router)
+            found = None
+        if isinstance(found, bool):
+            return found
+        # It is counted and shown; what says neither true nor false is no answer either.
+        on_error()
+        return None
 
     return predicate
 

@@ -58,7 +58,28 @@ class Group:
         division = attributes.get("division")
         if self.scope and division is not None and not division.startswith(self.scope):
             return False
-        return self.predicate is None or self.predicate(attributes, data)
+        if self.predicate is None:
+            return True
+        # An event whose data could not be decoded may have left it set.
+        self.failed = False
+        return self.predicate(attributes, data) is True
+
+
+def reach(subscription: Subscription, agency: str, agencies: Mapping[str, Agency]) -> tuple[str, ...] | None:
+    """Return the prefixes of divisions that a grant reaches for an agency: the holder's are the grant's own.
+
+    Whoever it is forwarded to gets what is both in the grant's reach and of its own division; None when nothing is.
+    """
+    holder = agencies.get(subscription.agency)
+    granted = sorted(subscription.divisions) or [division_prefix(holder.division) if holder else ""]
+    if agency == subscription.agency:
+        return tuple(granted)
+    return common(granted, division_prefix(agencies[agency].division)) or None
+
+
+def common(granted: Iterable[str], own: str) -> tuple[str, ...]:
+    """Return the prefixes of the divisions that lie both in what is granted and in a division."""
+    return tuple(sorted({max(own, one, key=len) for one in granted if own.startswith(one) or one.startswith(own)}))
 
 
 class Matcher:
@@ -93,7 +114,10 @@ class Matcher:
             for agency in (subscription.agency, *subscription.forward_to):
                 if not self._is_open(agency):
                     continue
-                scope = self._scope(subscription, agency)
+                scope = () if self._agencies is None else reach(subscription, agency, self._agencies)
+                if scope is None:
+                    log.error("forwarding_reaches_nothing", subscription=subscription.id, agency=agency)
+                    continue
                 for kind in types:
                     group = self._group(kind, subscription.filters, scope)
                     group.recipients.append(Recipient(subscription.id, agency, *times))
@@ -104,13 +128,6 @@ class Matcher:
         if self._agencies is None:
             return True
         return agency in self._agencies and self._agencies[agency].state in OPEN_STATES
-
-    def _scope(self, subscription: Subscription, agency: str) -> tuple[str, ...]:
-        if self._agencies is None:
-            return ()
-        if agency == subscription.agency and subscription.divisions:
-            return tuple(sorted(subscription.divisions))
-        return (division_prefix(self._agencies[agency].division),)
 
     def _group(self, kind: str, filters: Sequence[Mapping[str, Any]], scope: tuple[str, ...]) -> Group:
         key = kind, orjson.dumps(filters), scope

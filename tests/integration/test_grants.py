@@ -185,6 +185,9 @@ def test_a_city_cannot_forward_to_its_province(portal: Portal) -> None:
     """省→市州 goes downwards alone."""
     upwards = {**GRANT, "agency": "chengdu", "by": "chengdu-zhang", "forward_to": ["market"]}
     assert portal.ask("/v1/subscriptions", upwards)[1]["errors"][0]["pointer"] == "/forward_to/0"
+    elsewhere = {**GRANT, "forward_to": ["chengdu"], "divisions": ["5107"]}
+    refused = portal.ask("/v1/subscriptions", elsewhere)[1]["errors"][0]
+    assert (refused["pointer"], "outside" in refused["detail"]) == ("/forward_to/0", True)
     portal.grant("market", "health", [ISSUED], forward_to=["chengdu"])
 
 

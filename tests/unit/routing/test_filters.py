@@ -20,7 +20,7 @@ EVENT = {"type": "cn.gov.a.issued", "source": "urn:x", "division": "510100", "id
 
 def holds(*filters: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> bool:
     """Tell whether filters match the event."""
-    return compile_filters(filters, lambda: None)(EVENT, lambda: data or {})
+    return compile_filters(filters, lambda: None)(EVENT, lambda: data or {}) is True
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,69 @@ def test_a_filter_that_does_not_compile_is_refused_by_its_place(expression: Mapp
     assert caught.value.problems[0].pointer.startswith("/filters/1")
 
 
-def test_an_expression_that_cannot_be_evaluated_has_not_matched_and_is_counted() -> None:
-    """A missing field is no crash."""
+FAILING = {"cel": "data.absent.deeper == 1"}
+BAD_ON_SOME_DATA = [
+    "data.absent.deeper == 1",
+    "data.quality[3] == 'x'",
+    "data.quality[-1] == 'x'",
+    "data.quality['a'] == 1",
+    "{'a': 1}['b'] == 1",
+    "data.beds / 0 == 1",
+    "data.big * data.big == 1",
+    "uint(-1) == 1u",
+    "int(data.name) == 1",
+    "timestamp(data.name) > timestamp('2020-01-01T00:00:00Z')",
+    "data.name.matches('(')",
+    "data.name + 1 == 2",
+    "data.nothing.size() > 0",
+    "nosuch(1) == 2",
+    "data.beds",
+]
+
+
+@pytest.mark.parametrize("expression", BAD_ON_SOME_DATA)
+def test_an_expression_that_cannot_be_evaluated_has_not_matched_and_is_counted(expression: str) -> None:
+    """Missing fields and places, numbers out of range, texts that are no numbers, what is no condition: no crash."""
     errors: list[int] = []
-    predicate = compile_filters([{"cel": "data.absent.deeper == 1"}], lambda: errors.append(1))
-    assert predicate(EVENT, lambda: {"beds": 1}) is False
+    data = {"beds": 1, "big": 2**62, "name": "甲", "quality": ["a"], "nothing": None}
+    assert compile_filters([{"cel": expression}], lambda: errors.append(1))(EVENT, lambda: data) is None
     assert errors == [1]
+
+
+SCALARS = st.sampled_from([None, True, 0, -1, 2**63 - 1, -(2**63), 0.0, 1.5, "", "x", "甲"])
+VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.fixed_dictionaries({"a": SCALARS})
+TERMS = st.sampled_from(["data.a", "data.b", "data.a[0]", "data.b[7]", "data.c.a", "data.b['a']", "3", "'x'", "0.5"])
+EXPRESSIONS = st.builds("{} {} {}".format, TERMS, st.sampled_from(["==", "<", "+", "*", "/", "%", "in"]), TERMS) | TERMS
+
+
+@given(EXPRESSIONS, st.fixed_dictionaries({}, optional={"a": VALUES, "b": VALUES, "c": VALUES}))
+def test_no_expression_stops_a_router_on_any_data(expression: str, data: dict[str, Any]) -> None:
+    """Whatever the data holds: yes, no, or counted as not to be told; never an exception."""
+    errors: list[int] = []
+    found = compile_filters([{"cel": expression}], lambda: errors.append(1))(EVENT, lambda: data)
+    assert found in {True, False, None}
+    assert (found is None) == (errors == [1])
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ([{"not": FAILING}], None),
+        ([{"not": {"not": FAILING}}], None),
+        ([{"not": {"all": [FAILING, {"exact": {"id": "1"}}]}}], None),
+        ([{"all": [FAILING, {"exact": {"id": "2"}}]}], False),
+        ([{"any": [FAILING, {"exact": {"id": "1"}}]}], True),
+        ([{"any": [{"exact": {"id": "1"}}, FAILING]}], True),
+        ([{"any": [FAILING, {"exact": {"id": "2"}}]}], None),
+        ([{"exact": {"id": "1"}}, {"not": FAILING}], None),
+    ],
+)
+def test_a_failing_expression_lets_nothing_through(filters: list[dict[str, Any]], expected: bool | None) -> None:
+    """Not under a negation either; what the others decide is decided, in whatever order they stand."""
+    assert compile_filters(filters, lambda: None)(EVENT, lambda: {"beds": 1}) is expected
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    got = Matcher([subscription("a", filters=filters)], lambda: now).match(EVENT, lambda: {"beds": 1})
+    assert bool(got) is (expected is True)
 
 
 LEAVES = st.tuples(

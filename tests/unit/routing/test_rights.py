@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.codec import UndecodableValue
+from services.routing.explain import explained
 from services.routing.index import access_of
 from services.routing.matching import Matcher
 from services.subscriptions.control import Agency, Subscription
@@ -47,6 +50,36 @@ def test_what_may_be_forwarded_reaches_the_cities_it_concerns() -> None:
     grant = Subscription("g", "province", [KIND], forward_to=["a", "b"])
     assert matched({**EVENT, "division": "510100"}, agencies, grant) == {"a": ["g"], "province": ["g"]}
     assert matched({**EVENT, "division": "510700"}, agencies, grant) == {"b": ["g"], "province": ["g"]}
+
+
+def test_forwarding_reaches_no_further_than_the_grant() -> None:
+    """A grant for 武侯区 gives 成都 what is of 武侯区 alone, one for 绵阳 nothing; the explanation says the same."""
+    agencies = [agency("province"), agency("a", "510100")]
+    known = {one.id: one for one in agencies}
+    for divisions, here, there in ((["510107"], True, False), (["51"], True, True), (["5107"], False, False)):
+        grant = Subscription("g", "province", [KIND], divisions=divisions, forward_to=["a"])
+        for code, reached in (("510107", here), ("510105", there)):
+            event = {**EVENT, "division": code}
+            assert ("a" in matched(event, agencies, grant)) is reached
+            said = explained(grant, "a", known, None, event, dict, NOW)
+            named = {right["right"]: right["holds"] for right in said["rights"]}
+            assert (said["matches"], named["division"]) == (reached, reached)
+        assert ("a" in matched(EVENT, agencies, grant)) is here
+
+
+def test_a_failure_on_one_event_says_nothing_of_the_next() -> None:
+    """Not when the event that it failed on could not be decoded either."""
+    grant = Subscription("g", "a", [KIND], [{"any": [{"cel": "int(id) == 1"}, {"cel": "data.beds == 1"}]}])
+    matcher = Matcher([grant], lambda: NOW)
+
+    def undecodable() -> dict[str, Any]:
+        raise UndecodableValue("cut short")
+
+    with pytest.raises(UndecodableValue):
+        matcher.match({**EVENT, "id": "x"}, undecodable)
+    failed: list[str] = []
+    assert matcher.match(EVENT, dict, failed) == {"a": ["g"]}
+    assert failed == []
 
 
 def test_what_is_not_shared_reaches_nobody() -> None:
