@@ -69,9 +69,10 @@ class TestEvents:
         listed = [(name, text.encode()) for name, text in (headers or {}).items()]
         return self._producer.send(topic, key=key, value=value, headers=listed).result(15)
 
-    def feed(self, agency: str, *events: Prepared) -> list[Placed]:
-        """Put events into a feed, as the router would."""
-        ours = [("hongyan-subscriptions", b"s"), ("hongyan-reason", b"match")]
+    def feed(self, agency: str, *events: Prepared, grants: str = "s") -> list[Placed]:
+        """Put events into a feed, as the router would; without grants they are follow-ups."""
+        reason = b"match" if grants else b"follow-up"
+        ours = [("hongyan-subscriptions", grants.encode()), ("hongyan-reason", reason)]
         topic = self.topics.feed(agency)
         sent = [
             self._producer.send(topic, key=e.key, value=e.value, headers=[*e.headers, *ours], partition=0)

@@ -11,10 +11,12 @@ import structlog
 
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
+from consumers.feeds.showing import Showing
 from consumers.runner.cursors import Cursors
-from schemas.receipts import Channel, Receipt, Statement
+from schemas.receipts import Channel, Outcome, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
+from services.quarantine.aside import aside
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, UnavailableError
 from services.runtime.kafka.port import Kafka, Producer
@@ -38,12 +40,20 @@ class Acknowledging:
     counts them knows the same ones by agency, cursor, event and outcome."""
 
     def __init__(
-        self, kafka: Kafka, topics: Topics, history: History, cursors: Cursors, most: int, clock: Clock
+        self,
+        kafka: Kafka,
+        topics: Topics,
+        history: History,
+        cursors: Cursors,
+        showing: Showing,
+        most: int,
+        clock: Clock,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._history = history
         self._cursors = cursors
+        self._showing = showing
         self._most = most
         self._clock = clock
         self._producer: Producer | None = None
@@ -59,6 +69,13 @@ class Acknowledging:
                 await asyncio.to_thread(self._cursors.check_handed_over, agency)
             cursor = await asyncio.to_thread(self._cursors.get, agency)
             entries = await self._entries(agency, channel, said, cursor)
+            stops = {each.cursor: self._showing.stopped(agency, each) for each, _ in entries.values()}
+            named = {one.cursor for one in said.receipts}
+            # What was stopped was not given out: a range does not cover it. The cursor passes it, with a reason.
+            aside = {at: why for at, why in stops.items() if why is not None and at not in named}
+            parked = [(entries.pop(at)[0], why) for at, why in aside.items()]
+            if channel == "pull":
+                await asyncio.to_thread(self._park, agency, parked)
             return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, entries)
 
     async def _entries(
@@ -123,7 +140,9 @@ class Acknowledging:
         entries: Mapping[int, tuple[Entry, One]],
     ) -> Taken:
         at = self._clock.now().isoformat()
-        receipts = [_receipt(agency, channel, entry, one, at, signed) for entry, one in entries.values()]
+        receipts = [
+            _receipt(agency, channel, entry, one.outcome, one.reason, at, signed) for entry, one in entries.values()
+        ]
         fresh = [receipt for receipt in receipts if _identity(receipt) not in self._known]
         values = [receipt.to_bytes() for receipt in fresh]
         if fresh and signed is not None:
@@ -135,12 +154,32 @@ class Acknowledging:
             self._cursors.move(agency, cursor)
         return Taken(cursor, len(fresh), len(receipts) - len(fresh))
 
+    def _park(self, agency: str, entries: Collection[tuple[Entry, str]]) -> None:
+        """Put what was stopped into the agency's parking place, from where it can be put back."""
+        at, receipts = self._clock.now().isoformat(), []
+        for entry, why in entries:
+            receipt = _receipt(agency, "pull", entry, "parked", why, at)
+            if _identity(receipt) in self._known:
+                continue
+            ours = [("hongyan-stage", b"feeds"), ("hongyan-parked-at", at.encode()), ("hongyan-refusal", why.encode())]
+            put = aside(entry.record, ours)
+            topic = self._topics.parked(agency)
+            self._sending().send(topic, key=put.key, value=put.value, headers=put.headers, partition=0).result(
+                ACKNOWLEDGE_S
+            )
+            receipts.append(receipt)
+        self._send(agency, [receipt.to_bytes() for receipt in receipts])
+        self._remember(receipts)
+
     def _send(self, agency: str, values: Sequence[bytes]) -> None:
-        if self._producer is None:
-            self._producer = self._kafka.producer(client_id="feeds", acknowledge_timeout_s=ACKNOWLEDGE_S)
-        sent = [self._producer.send(self._topics.receipts, key=agency.encode(), value=value) for value in values]
+        sent = [self._sending().send(self._topics.receipts, key=agency.encode(), value=value) for value in values]
         for one in sent:
             one.result(ACKNOWLEDGE_S)
+
+    def _sending(self) -> Producer:
+        if self._producer is None:
+            self._producer = self._kafka.producer(client_id="feeds", acknowledge_timeout_s=ACKNOWLEDGE_S)
+        return self._producer
 
     def _remember(self, receipts: Collection[Receipt]) -> None:
         for receipt in receipts:
@@ -161,7 +200,15 @@ def _identity(receipt: Receipt) -> tuple[str, int, str, str | None]:
     return receipt.agency, receipt.cursor, receipt.outcome, receipt.reason
 
 
-def _receipt(agency: str, channel: Channel, entry: Entry, one: One, at: str, signed: Signed | None) -> Receipt:
+def _receipt(
+    agency: str,
+    channel: Channel,
+    entry: Entry,
+    outcome: Outcome,
+    reason: str | None,
+    at: str,
+    signed: Signed | None = None,
+) -> Receipt:
     attributes = entry.attributes
     return Receipt(
         agency=agency,
@@ -170,10 +217,10 @@ def _receipt(agency: str, channel: Channel, entry: Entry, one: One, at: str, sig
         source=attributes.get("source", ""),
         type=attributes.get("type", ""),
         subject=attributes.get("subject"),
-        outcome=one.outcome,
+        outcome=outcome,
         last_at=at,
         published_at=attributes.get("recordedtime"),
-        reason=one.reason,
+        reason=reason,
         channel=channel,
         statement=signed.id if signed else None,
     )

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from consumers.feeds.credentials import AgencyCredentials
 from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
 from consumers.feeds.feeds import Feeds
+from consumers.feeds.showing import Showing
 from consumers.runner.cursors import Cursors
 from schemas.times import parse_time
 from services.delivery.acknowledgement import Acknowledgement, verified
@@ -66,6 +68,15 @@ class Openings:
                 del self.open[agency]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is shown of a stretch of a feed, the cursor up to which that is everything, and whether there is more."""
+
+    entries: Sequence[Entry]
+    cursor: int
+    more: bool
+
+
 class FeedsApi:
     """What the routes do."""
 
@@ -75,6 +86,7 @@ class FeedsApi:
         feeds: Feeds,
         cursors: Cursors,
         acknowledging: Acknowledging,
+        showing: Showing,
         sealer: Sealer,
         settings: FeedsSettings,
         clock: Clock,
@@ -86,6 +98,7 @@ class FeedsApi:
         self._feeds = feeds
         self._cursors = cursors
         self._acknowledging = acknowledging
+        self._showing = showing
         self._sealer = sealer
         self._settings = settings
         self._clock = clock
@@ -107,8 +120,13 @@ class FeedsApi:
             await asyncio.to_thread(self._cursors.check_handed_over, agency)
         return await asyncio.to_thread(self._cursors.get, agency) - 1
 
-    async def read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> list[Entry]:
+    async def read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> Page:
         """Read, and wait no longer than the caller or this process lives."""
+        entries = await self._read(agency, after, limit, wait_s, request)
+        cursor = entries[-1].cursor if entries else after
+        return Page(await self._showing.of(agency, entries), cursor, len(entries) >= limit)
+
+    async def _read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> list[Entry]:
         reading = asyncio.ensure_future(self._feeds.read(agency, after, limit, wait_s))
         others = [asyncio.ensure_future(_gone(request)), asyncio.ensure_future(self.closing.wait())]
         try:
@@ -138,7 +156,8 @@ class FeedsApi:
                         reading.cancel()
                         return
                     entries = reading.result()
-                    yield b"".join(_sse(entry, data) for entry in entries) or b": heartbeat\n\n"
+                    shown = await self._showing.of(agency, entries)
+                    yield b"".join(_sse(entry, data) for entry in shown) or b": heartbeat\n\n"
                     after = entries[-1].cursor if entries else after
             except (HongyanError, HTTPException) as error:
                 # The headers are long gone: the stream says why it ends, and the client comes again and is answered.
@@ -148,14 +167,18 @@ class FeedsApi:
                 closing.cancel()
 
     async def digest(self, agency: str, start: int, end: int) -> dict[str, object]:
-        """Return count and digest of the events between two cursors, both included."""
+        """Return count and digest of what is shown between two cursors, both included.
+
+        What another event has taken the place of is shown by name, and counts; what was stopped is not, and does not.
+        """
         most, events = self._settings.max_digest, []
         following = start
         while following <= end:
             entries = await self._feeds.history.read(agency, following, end + 1, 2000)
             if not entries:
                 break
-            events += [tuple(e.attributes.get(n, "") for n in ("source", "id", "subject")) for e in entries]
+            shown = self._showing.allowed(agency, entries)
+            events += [tuple(e.attributes.get(n, "") for n in ("source", "id", "subject")) for e in shown]
             following = entries[-1].cursor + 1
             if len(events) > most:
                 detail = f"一次至多 {most} 个事件，分段核对 (too many at once; ask for shorter stretches)"
@@ -172,6 +195,7 @@ class FeedsApi:
             fields = [FieldProblem("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
             raise InvalidError(fields) from error
         taken = await self._acknowledging.take(agency, self._view.channel(agency), said, body, signed)
+        self._showing.moved(agency)
         return {"after": taken.cursor - 1, "recorded": taken.recorded, "repeated": taken.repeated}
 
     def _ack_key(self, agency: str) -> str | None:
@@ -204,10 +228,10 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
         with api.openings.one(agency):
             start = await api.start(agency, after, _time(since))
             limit, wait = min(limit, settings.max_batch), min(wait, settings.max_wait_s)
-            entries = await api.read(agency, start, limit, wait, request)
+            page = await api.read(agency, start, limit, wait, request)
         # Rights may have ended while it waited.
         api.credentials.check(authorization, agency)
-        return _batch(entries, start, data, limit)
+        return _batch(page, data)
 
     @router.get("/stream")
     async def stream(
@@ -257,16 +281,14 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _batch(entries: Sequence[Entry], after: int, data: str, limit: int) -> Response:
-    bodies = (entry.body if data == "json" else entry.with_avro() for entry in entries)
-    headers = {CURSOR_HEADER: str(entries[-1].cursor if entries else after)}
-    headers[MORE_HEADER] = "true" if len(entries) >= limit else "false"
+def _batch(page: Page, data: str) -> Response:
+    bodies = (entry.shown(data) for entry in page.entries)
+    headers = {CURSOR_HEADER: str(page.cursor), MORE_HEADER: "true" if page.more else "false"}
     return Response(b"[" + b",".join(bodies) + b"]", media_type=BATCH_TYPE, headers=headers)
 
 
 def _sse(entry: Entry, data: str) -> bytes:
-    body = entry.body if data == "json" else entry.with_avro()
-    return b"id: %d\ndata: %b\n\n" % (entry.cursor, body)
+    return b"id: %d\ndata: %b\n\n" % (entry.cursor, entry.shown(data))
 
 
 def _time(text: str | None) -> datetime | None:

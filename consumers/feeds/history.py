@@ -59,6 +59,23 @@ class History:
         """
         return await self._run(self._read, self._feed(agency), start, stop, limit)
 
+    async def follow(self, agency: str, start: int, take: Callable[[Record], None], within_s: float) -> tuple[int, int]:
+        """Give a feed's records from ``start`` on to ``take``, for so long at most.
+
+        Returns from where on it was not read, and where the feed ended.
+        """
+        return await self._run(self._follow, self._feed(agency), start, take, within_s)
+
+    def _follow(
+        self, consumer: Consumer, feed: Partition, start: int, take: Callable[[Record], None], within_s: float
+    ) -> tuple[int, int]:
+        kept, deadline = _bounds(consumer, feed), time.monotonic() + within_s
+        consumer.seek(feed, max(start, kept.earliest))
+        while consumer.position(feed) < kept.end and time.monotonic() < deadline:
+            for record in consumer.poll(POLL_S, 2000).get(feed, ()):
+                take(record)
+        return consumer.position(feed), kept.end
+
     def _read(self, consumer: Consumer, feed: Partition, start: int, stop: int | None, limit: int) -> list[Entry]:
         kept = _bounds(consumer, feed)
         if start < kept.earliest:

@@ -15,8 +15,11 @@ from consumers.feeds.api import FeedsApi, feed_routes
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
 from consumers.feeds.handover import Handover
+from consumers.feeds.showing import Showing
+from consumers.feeds.superseding import Superseding
 from consumers.runner.cursors import Cursors
 from schemas.codec import Codec
+from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime import logging
@@ -28,6 +31,7 @@ from services.runtime.settings import Settings
 from services.runtime.web import new_app, serve
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
+from services.subscriptions.stopping import Stops
 
 SWEEP_S = 1.0
 
@@ -80,9 +84,20 @@ class _Parts:
         self._loop = loop
         self.feeds = Feeds(kafka, topics, lambda record: entry_of(record, codec.decode), limits, clock, loop)
         self._cursors = Cursors(kafka, topics)
-        self._acknowledging = Acknowledging(kafka, topics, self.feeds.history, self._cursors, limits.max_ack, clock)
+        superseding = Superseding(self.feeds.history, load_contracts())
+        showing = Showing(Stops(follower.view), superseding, self._cursors, clock)
+        self._acknowledging = Acknowledging(
+            kafka, topics, self.feeds.history, self._cursors, showing, limits.max_ack, clock
+        )
         self.api = FeedsApi(
-            follower.view, self.feeds, self._cursors, self._acknowledging, Sealer(settings.security), limits, clock
+            follower.view,
+            self.feeds,
+            self._cursors,
+            self._acknowledging,
+            showing,
+            Sealer(settings.security),
+            limits,
+            clock,
         )
         self._handover = Handover(follower.view, self._cursors)
         self._measure(registry)

@@ -22,6 +22,7 @@ from services.delivery.receiver import Receiver
 from services.delivery.window import Window
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Committed, Partition, Record
+from services.subscriptions.stopping import grants_of, stopped
 
 LEAVE_S = 15.0
 """How long a line that leaves waits for what is under way, before another channel takes the feed over."""
@@ -306,7 +307,12 @@ class Line:
                     self._end(delivery, outcome)
 
     def _built(self, delivery: Delivery) -> bool:
-        """Build the message if need be; what can't be built is retried or ends here, without the receiver."""
+        """Build the message if need be; what can't be built, or was stopped, is retried or ends here, unsent."""
+        if self.receiver.stops:
+            why = stopped(grants_of(delivery.record.headers), self.receiver.stops)
+            if why is not None:
+                self._end(delivery, Refused(why, decided=True))
+                return False
         delivery.first_at = delivery.first_at or self.clock.now()
         if delivery.message is None:
             built = self.office.build(delivery, self.receiver.profile.format)

@@ -62,12 +62,6 @@ class PushOffice:
         outgoing = [self._receipt(ended)]
         if isinstance(ended.outcome, Refused):
             outgoing = [*self._parked(ended, ended.outcome), *outgoing]
-            log.warning(
-                "event_parked",
-                agency=ended.agency,
-                cursor=ended.delivery.record.offset,
-                reason=ended.outcome.reason,
-            )
             self._tell_parked(ended, ended.outcome)
         left = len(outgoing)
 
@@ -107,6 +101,12 @@ class PushOffice:
         self._outbox.put(Outgoing(self._topics.alerts, found.key.encode(), found.to_bytes(), []), lambda: None)
 
     def _tell_parked(self, ended: Ended, refused: Refused) -> None:
+        """Alert somebody, unless it was somebody's decision."""
+        said = {"agency": ended.agency, "cursor": ended.delivery.record.offset, "reason": refused.reason}
+        if refused.decided:
+            log.info("event_stopped", **said)
+            return
+        log.warning("event_parked", **said)
         kind = AlertKind.EVENT_UNDECODABLE if refused.status is None else AlertKind.EVENT_PARKED
         event_id = dict(ended.delivery.record.headers).get("ce_id", b"").decode(errors="replace")
         self.alert(kind, ended.agency, refused.reason, cursor=str(ended.delivery.record.offset), event_id=event_id)
@@ -150,7 +150,7 @@ class PushOffice:
             ("hongyan-refusal", refused.reason.encode()),
         ]
         topics = [self._topics.parked(ended.agency)]
-        if refused.status is None:
+        if refused.status is None and not refused.decided:
             topics.append(self._topics.deadletter("pusher"))
         one, short = aside(record, ours), pointer(record, ours)
         return [

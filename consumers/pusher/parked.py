@@ -14,6 +14,7 @@ from services.quarantine.aside import whole
 from services.runtime.clock import Clock
 from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record
+from services.subscriptions.stopping import SUBSCRIPTIONS, grants_of
 
 WAIT_S = 10.0
 IDLE_POLLS = 30
@@ -99,7 +100,9 @@ class ParkingPlace:
         return {offset: gone[one] for offset, one in asked.items() if one in gone}
 
     def _put_back(self, producer: Producer, agency: str, record: Record) -> None:
-        headers = [*_original(record.headers), ("hongyan-reason", b"replay"), ("hongyan-subscriptions", b"")]
+        # It still came by the same grants: where these are stopped, it does not go out.
+        grants = ",".join(grants_of(record.headers)).encode()
+        headers = [*_original(record.headers), ("hongyan-reason", b"replay"), (SUBSCRIPTIONS, grants)]
         feed = self._topics.feed(agency)
         producer.send(feed, key=record.key, value=record.value, headers=headers, partition=0).result(WAIT_S)
 

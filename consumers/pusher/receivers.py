@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -13,6 +14,7 @@ from services.runtime.settings import DeliverySettings
 from services.subscriptions.control import Agency
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
+from services.subscriptions.stopping import Stops
 
 log = structlog.get_logger()
 
@@ -24,7 +26,8 @@ class Receivers:
         self._view = follower.view
         self._sealer = sealer
         self._defaults = defaults
-        self._opened: dict[str, tuple[Agency, str | None, Receiver]] = {}
+        self._stops = Stops(follower.view)
+        self._opened: dict[str, tuple[Agency, str | None, Mapping[str, str], Receiver]] = {}
 
     def version(self) -> int:
         """Return the configuration's version."""
@@ -43,11 +46,12 @@ class Receivers:
         found = self._view.agencies.get(agency)
         if found is None:
             return None
-        held = self._held(found)
+        held, stops = self._held(found), self._stops.of(agency)
         known = self._opened.get(agency)
-        if known is None or known[0] is not found or known[1] != held:
-            known = self._opened[agency] = (found, held, self._open(found, held))
-        return known[2]
+        if known is None or known[0] is not found or known[1:3] != (held, stops):
+            opened = replace(self._open(found, held), stops=stops)
+            known = self._opened[agency] = (found, held, stops, opened)
+        return known[3]
 
     def _open(self, agency: Agency, held: str | None) -> Receiver:
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import orjson
 
 from schemas.contracts import Contracts
 from schemas.topics import EVENT_PARTITIONS, Topics
+from services.delivery.standing import Later, superseded
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.kafka.scanning import scan
 
@@ -21,31 +22,6 @@ class Asked:
     event_id: str
     type: str
     key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """What was routed under the same business key after it: ``effect`` is what it does to what stands there."""
-
-    event_id: str
-    effect: str | None
-    follows_up: bool
-
-
-def superseded(effect: str | None, later: Sequence[Later]) -> str | None:
-    """Return the event that took the place of one with this effect, None while it tells the current state.
-
-    What was ended and restored since stands. An ending stays true until something restores.
-    """
-    by: str | None = None
-    for one in later:
-        if one.effect == "restores":
-            by = one.event_id if effect == "ends" else None
-        elif one.effect == "ends":
-            by = by if effect == "ends" else one.event_id
-        elif one.follows_up:
-            by = one.event_id
-    return by
 
 
 class Standing:

@@ -6,12 +6,12 @@ subscription in force; the router notes it on ``ledger.routed`` in the transacti
 configuration. The backfill then reads ``[start, seam)``; and up to where the live work is by then, for what follows up
 on the originals that it has just given. Events, what the ledger says of them and the progress commit together, under
 the group's membership: a router that has lost the partition can't commit. What an agency already has (the ledger
-tells) it does not get again, and what has ended since is withheld.
+tells) it does not get again; what has ended since, and what is older than a follow-up that it has, is withheld.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,8 @@ class Progress:
     until: int | None = None
     routed: int = 0
     withheld: int = 0
+    failed: int = 0
+    """Events on which an expression could not be evaluated: they have not matched."""
 
     @property
     def done(self) -> bool:
@@ -78,7 +80,7 @@ class Progress:
         if held is None:
             return None
         found = orjson.loads(held)
-        return cls(**{name: found[name] for name in cls.__slots__})
+        return cls(**{name: found[name] for name in cls.__slots__ if name in found})
 
 
 @dataclass(slots=True)
@@ -271,7 +273,9 @@ class Backfiller:
         held_at = task.scope.key(record.key or b"")
         remembered = known[held_at]
         held = Held.from_bytes(remembered) if remembered else NOTHING
-        matched = self._wanting(task, record, event, router) if record.offset < task.progress.seam else {}
+        failed: list[str] = []
+        matched = self._wanting(task, record, event, router, failed) if record.offset < task.progress.seam else {}
+        task.progress.failed += bool(failed)
         original = {
             agency: given
             for agency, given in held.given.items()
@@ -280,31 +284,53 @@ class Backfiller:
             and given.since < record.offset
             and not task.has(agency, record.offset)
         }
-        routing = routing_of(matched, original, plan, None)
+        told = {a for a in (*matched, *original) if a in held.given and held.given[a].followed > record.offset}
+        if told and held.ended <= record.offset:
+            self._withhold(task, record, event, router, plan, state, "它此后的更正已送达 (corrected since)", told)
+            matched = {agency: names for agency, names in matched.items() if agency not in told}
+            original = {agency: given for agency, given in original.items() if agency not in told}
+        routing = routing_of(matched, original, plan, None, failed)
         if not routing.given():
             return
-        named: dict[str, Any] = {"subscription": task.subscription.id}
         reason = "what it tells of has ended since (已终止，不再补送)" if held.ended > record.offset else None
         if reason is None:
             try:
+                named = {"subscription": task.subscription.id}
                 entry = router.ledger.entry(record, event, "backfilled", plan, routing, **named)
                 router.feeds.send(record, routing, plan, b"backfill")
             except (OutsizeError, UndecodableValue) as error:
                 reason = str(error)
         if reason is not None:
-            router.ledger.write(task.scope, record, event, "withheld", plan, state, reason=reason, **named)
-            task.progress.withheld += 1
+            self._withhold(task, record, event, router, plan, state, reason, routing.given())
             return
         router.ledger.put(task.scope, record, "backfilled", entry, state)
         task.progress.routed += 1
-        after = held.after(routing.given(), record.offset)
+        after = held.after(routing.given(), record.offset, follows=plan.is_follow_up(event.attributes))
         if after is not held:
             known[held_at] = state.changes[held_at] = after.to_bytes()
 
     @staticmethod
-    def _wanting(task: Task, record: Record, event: Incoming, router: BatchRouter) -> dict[str, Sequence[str]]:
+    def _withhold(
+        task: Task,
+        record: Record,
+        event: Incoming,
+        router: BatchRouter,
+        plan: Plan,
+        state: BatchState,
+        reason: str,
+        agencies: Iterable[str],
+    ) -> None:
+        """Put on record what is not given to these agencies, and why."""
+        named: dict[str, Any] = {"subscription": task.subscription.id, "withheld_from": sorted(agencies)}
+        router.ledger.write(task.scope, record, event, "withheld", plan, state, reason=reason, **named)
+        task.progress.withheld += 1
+
+    @staticmethod
+    def _wanting(
+        task: Task, record: Record, event: Incoming, router: BatchRouter, failed: list[str]
+    ) -> dict[str, Sequence[str]]:
         try:
-            matched = task.matcher.match(event.attributes, lambda: router.decode(record.value or b"").data)
+            matched = task.matcher.match(event.attributes, lambda: router.decode(record.value or b"").data, failed)
         except UndecodableValue:
             return {}  # it is a dead letter since it was live
         return {agency: names for agency, names in matched.items() if not task.has(agency, record.offset)}

@@ -109,7 +109,8 @@ class BatchRouter:
             raise RegistryUnavailableError(str(error)) from error
         self.ledger.put(scope, record, "routed", entry, state)
         known[seen_at] = state.changes[seen_at] = First(event.digest, record.offset).to_bytes()
-        after = held.after(routing.given(), record.offset, routing.effect)
+        follows = plan.is_follow_up(event.attributes)
+        after = held.after(routing.given(), record.offset, routing.effect, follows=follows)
         if after is not held:
             known[held_at] = state.changes[held_at] = after.to_bytes()
 

@@ -7,7 +7,7 @@ again from the ledger, and every write may be done twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from services.runtime.kafka.port import Partition, Record
 
 CACHE_BYTES = 8 * 1024 * 1024
 OFFSET_BYTES = 8
-FORM = 2
+FORM = 3
 """Which form the store has. One of an earlier form lies elsewhere, and this one is made anew of the ledger."""
 
 
@@ -70,10 +70,14 @@ class First:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What an agency got of a business key: the field policy (empty: whole), and the offset of the first event."""
+    """What an agency got of a business key: the field policy (empty: whole), and the offset of the first event.
+
+    ``followed`` is the offset of the newest follow-up that it got (-1: none): what is older no longer tells the state.
+    """
 
     policy: str
     since: int
+    followed: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,11 @@ class Held:
     ended: int = -1
 
     def to_bytes(self) -> bytes:
-        """Return it as the store holds it: ``!<ended>`` and ``agency=policy@since``, joined by commas."""
+        """Return it as the store holds it: ``!<ended>`` and ``agency=policy@since^followed``, joined by commas."""
         parts = [f"!{self.ended}"] if self.ended >= 0 else []
         for agency, one in sorted(self.given.items()):
-            parts.append(f"{agency}={one.policy}@{one.since}" if one.policy else f"{agency}@{one.since}")
+            name = f"{agency}={one.policy}" if one.policy else agency
+            parts.append(f"{name}@{one.since}^{one.followed}" if one.followed >= 0 else f"{name}@{one.since}")
         return ",".join(parts).encode()
 
     @classmethod
@@ -101,23 +106,28 @@ class Held:
                 ended = int(part[1:])
                 continue
             name, _, since = part.partition("@")
+            since, _, followed = since.partition("^")
             agency, _, policy = name.partition("=")
-            given[agency] = Given(policy, int(since or 0))
+            given[agency] = Given(policy, int(since or 0), int(followed or -1))
         return cls(given, ended)
 
-    def after(self, agencies: Mapping[str, str], offset: int, effect: str | None = None) -> Held:
+    def after(
+        self, agencies: Mapping[str, str], offset: int, effect: str | None = None, *, follows: bool = False
+    ) -> Held:
         """Return what is held once these agencies got the event at this offset, each under its policy.
 
-        What an agency got under several policies is held under their union.
+        ``follows``: it is a follow-up. What an agency got under several policies is held under their union.
         """
+        followed = offset if follows else -1
         ended = {"ends": max(self.ended, offset), "restores": -1}.get(effect or "", self.ended)
         given = dict(self.given)
         for agency, policy in agencies.items():
             old = given.get(agency)
             if old is None:
-                given[agency] = Given(policy, offset)
-            elif policy != old.policy or offset < old.since:
-                given[agency] = Given(union_id([old.policy, policy]), min(offset, old.since))
+                given[agency] = Given(policy, offset, followed)
+            elif policy != old.policy or offset < old.since or followed > old.followed:
+                both = union_id([old.policy, policy])
+                given[agency] = Given(both, min(offset, old.since), max(followed, old.followed))
         return self if given == self.given and ended == self.ended else Held(given, ended)
 
 
@@ -125,9 +135,13 @@ NOTHING = Held({})
 
 
 class Memory:
-    """The store of one router process. It may be opened by one process at a time."""
+    """The store of one router process. It may be opened by one process at a time.
 
-    def __init__(self, folder: Path) -> None:
+    ``follow_up_types`` tell which entries of the ledger are of follow-ups, beside those that say what they follow.
+    """
+
+    def __init__(self, folder: Path, follow_up_types: Collection[str] = ()) -> None:
+        self._follow_up_types = follow_up_types
         folder.mkdir(parents=True, exist_ok=True)
         self._store = Rdict(str(folder), _options())
 
@@ -190,7 +204,9 @@ class Memory:
         got = {agency: entry.get("fields", {}).get(agency, "") for agency in (*entry["agencies"], *entry["follow_up"])}
         held_at = scope.key(key)
         held = Held.from_bytes(changes[held_at] if held_at in changes else self.get([held_at])[0])
-        after = held.after(got, entry["offset"], entry.get("effect") if entry["verdict"] == "routed" else None)
+        effect = entry.get("effect") if entry["verdict"] == "routed" else None
+        follows = "follows" in entry or entry["type"] in self._follow_up_types
+        after = held.after(got, entry["offset"], effect, follows=follows)
         if after is not held:
             changes[held_at] = after.to_bytes()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,7 @@ class Planner:
         self._seen = -1
         self._plan: Plan | None = None
         self._policies: Mapping[str, Mapping[str, Any]] = {}
+        self._told: set[str] = set()
 
     def __call__(self) -> Plan:
         """Return the plan of the moment."""
@@ -91,24 +92,16 @@ class Planner:
 
     def single(self, subscription: Subscription) -> Matcher:
         """Return a matcher of one subscription, with the same rights."""
-        return self._matcher([subscription], self._follower.view.snapshot(), lambda _: None)
+        return self._matcher([subscription], self._follower.view.snapshot())
 
     def _made(self, snapshot: Snapshot) -> Plan:
         active = {name: s for name, s in snapshot.subscriptions.items() if s.state == "active"}
         granted = {s.policy(): s.fields for s in snapshot.subscriptions.values() if s.fields is not None}
         self._policies = {**snapshot.policies, **granted}
-        told: set[str] = set()
-
-        def failed(subscriptions: Sequence[str]) -> None:
-            for name in subscriptions:
-                self._metrics.filter_failed(name)
-                if name not in told:
-                    told.add(name)
-                    log.warning("filter_failed", subscription=name)
-
+        self._told.clear()
         return Plan(
             snapshot.position,
-            self._matcher(list(active.values()), snapshot, failed),
+            self._matcher(list(active.values()), snapshot),
             frozenset(snapshot.agencies),
             self._contracts.follow_up_types(),
             self._contracts.named_receiver_types(),
@@ -119,8 +112,14 @@ class Planner:
             any(s.forward_to for s in active.values()),
         )
 
-    def _matcher(
-        self, subscriptions: Sequence[Subscription], snapshot: Snapshot, failed: Callable[[Sequence[str]], None]
-    ) -> Matcher:
+    def _matcher(self, subscriptions: Sequence[Subscription], snapshot: Snapshot) -> Matcher:
         unshared = self._contracts.unshared_types()
-        return Matcher(subscriptions, self._clock.now, snapshot.agencies, unshared, failed)
+        return Matcher(subscriptions, self._clock.now, snapshot.agencies, unshared, self._failed)
+
+    def _failed(self, subscriptions: Sequence[str]) -> None:
+        """Count expressions that could not be evaluated; each subscription is told of once while a plan stands."""
+        for name in subscriptions:
+            self._metrics.filter_failed(name)
+            if name not in self._told:
+                self._told.add(name)
+                log.warning("filter_failed", subscription=name)

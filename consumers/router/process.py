@@ -51,7 +51,7 @@ def run(settings: Settings, *, port: int) -> None:
         folder = outlast("cluster_id", lambda: state_folder(kafka, settings), stop)
         if folder is None:
             return
-        memory = Memory(folder)
+        memory = Memory(folder, contracts.follow_up_types())
         planner = Planner(follower, contracts, metrics, clock)
         pace = settings.router
         backfiller = Backfiller(

@@ -19,6 +19,7 @@ from schemas.topics import STORED_MAX_BYTES, Topics, record_bytes
 from services.routing.redaction import Redactor, with_dataschema
 from services.runtime.errors import HongyanError, RegistryUnavailableError
 from services.runtime.kafka.port import Record, Sent, TransactionalProducer
+from services.subscriptions.stopping import SUBSCRIPTIONS
 
 Headers = list[tuple[str, bytes]]
 NAMED_BYTES = 64
@@ -123,7 +124,7 @@ class Feeds:
         for agency, subscriptions, why in drafts:
             policy = routing.fields.get(agency, "")
             value, headers = versions[policy]
-            named = [("hongyan-subscriptions", subscriptions.encode()), ("hongyan-reason", why)]
+            named = [(SUBSCRIPTIONS, subscriptions.encode()), ("hongyan-reason", why)]
             feed = self._feed(agency)
             self._limits.check(feed, sizes[policy] + NAMED_BYTES + len(named[0][1]) + len(why))
             ready.append((feed, value, headers + named))

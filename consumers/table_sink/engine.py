@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import structlog
 
 from consumers.runner.cursors import Cursors
-from consumers.table_sink.change import change_of
+from consumers.runner.rows import Never
+from consumers.table_sink.change import Change, change_of
 from consumers.table_sink.target import Refusal, Target
 from schemas.codec import Codec, SchemaSource
 from schemas.receipts import Receipt
@@ -18,6 +19,7 @@ from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Consumer, Kafka, Partition, Producer, Record
 from services.runtime.lifecycle import outlast
 from services.subscriptions.control import ControlView
+from services.subscriptions.stopping import Stops, grants_of, stopped
 
 POLL_S = 0.2
 BATCH = 500
@@ -48,6 +50,7 @@ class TableSink:
         self._kafka = kafka
         self._topics = topics
         self._view = view
+        self._stops = Stops(view)
         self._agency = agency
         self._feed = Partition(topics.feed(agency), 0)
         self._target = target
@@ -114,11 +117,15 @@ class TableSink:
             Refusal(record, "见停放表 (see the table of parked events)") for record in old if record.offset in parked
         ]
         if fresh:
-            changes = [(record, change_of(record, self._codec.decode, self._schemas)) for record in fresh]
+            changes = [(record, self._change(record)) for record in fresh]
             refusals += self._target.apply(changes, self._next, following)
             self._next = following
         self._settle(producer, records, refusals)
         self._cursors.move(self._agency, following)
+
+    def _change(self, record: Record) -> Change | Never:
+        why = stopped(grants_of(record.headers), self._stops.of(self._agency))
+        return change_of(record, self._codec.decode, self._schemas) if why is None else Never(why)
 
     def _settle(self, producer: Producer, records: Sequence[Record], refusals: Sequence[Refusal]) -> None:
         """Put receipts on the log, and what was refused into the agency's parking place."""

@@ -30,10 +30,11 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Never: the receiver refuses this event (another 4xx)."""
+    """Never: the receiver refuses this event (another 4xx), or it is no event; ``decided``: a person has stopped it."""
 
     reason: str
     status: int | None = None
+    decided: bool = False
 
 
 @dataclass(frozen=True, slots=True)

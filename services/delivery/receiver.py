@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.delivery.profile import Profile, profile_of
@@ -22,7 +22,10 @@ class LiveKey:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """An agency's receiver; ``held`` says why its events wait: a decision, no verification yet, settings unusable."""
+    """An agency's receiver; ``held`` says why its events wait: a decision, no verification yet, settings unusable.
+
+    ``stops`` are the grants that were stopped, whose events do not go out, each with what is said of it.
+    """
 
     agency: str
     sink: str
@@ -30,6 +33,7 @@ class Receiver:
     profile: Profile
     held: str | None = None
     unusable: bool = False
+    stops: Mapping[str, str] = field(default_factory=dict)
 
     def secrets(self, now: datetime) -> list[str]:
         """Return the keys that sign at this moment."""

@@ -109,7 +109,8 @@ def subscription_show(id: Id, as_json: AsJson = False) -> None:  # noqa: A002
     if found["backfill"] is not None:
         one = found["backfill"]
         typer.echo(
-            f"补送 (backfill): {one['percent']}%，已送 {one['routed']}，已终止不送 {one['withheld']}，"
+            f"补送 (backfill): {one['percent']}%，已送 {one['routed']}，已终止或更正不送 {one['withheld']}，"
+            f"表达式不能求值 {one['failed']}，"
             f"分区 {one['partitions_done']}/{one['partitions']}"
         )
 

@@ -53,6 +53,7 @@ class Tracking:
             "read": read,
             "routed": sum(row["routed"] for row in rows.values()),
             "withheld": sum(row["withheld"] for row in rows.values()),
+            "failed": sum(row.get("failed", 0) for row in rows.values()),
             "at": max((row["at"] for row in rows.values()), default=None),
         }
 

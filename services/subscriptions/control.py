@@ -59,7 +59,8 @@ class Subscription:
 
     ``fields`` is its field policy (None: whole events). ``divisions`` are the prefixes of division codes it reaches
     (none: the agency's own). ``forward_to`` names agencies that it may be passed on to. ``backfill_from``: it begins in
-    the past. ``state`` is the one decided; what time does to it needs no record.
+    the past. ``replaces`` is the grant whose place it took. ``state`` is the one decided; what time does to it needs no
+    record.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Subscription:
     fields: Mapping[str, Any] | None = None
     divisions: Sequence[str] = ()
     forward_to: Sequence[str] = ()
+    replaces: str | None = None
 
     def begins_at(self) -> datetime | None:
         """Return when it begins by itself, None for at once."""
@@ -213,15 +215,12 @@ class ControlView:
     def held(self, agency: str) -> str | None:
         """Return why an agency gets nothing by decision now, None when it does.
 
-        Grants that have ended hold nothing back: what was routed under them is owed, and so are the corrections,
-        recalls and removals that follow up on it. A suspension holds its line, in order, until it is lifted or ended.
+        Grants hold no line: what came by a stopped one is kept back event by event (see ``stopping``), and follow-ups
+        are owed whatever has become of a grant.
         """
         found = self.agencies.get(agency)
         if found is None or found.state != "active":
             return "接收单位已暂停 (the agency is suspended)"
-        states = {s.state for s in list(self.subscriptions.values()) if s.agency == agency}
-        if "suspended" in states and "active" not in states:
-            return "订阅已暂停 (its subscriptions are suspended)"
         return None
 
     def active_agencies(self) -> frozenset[str]:

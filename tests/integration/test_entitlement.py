@@ -215,3 +215,43 @@ def test_a_subscription_that_begins_in_the_past_gets_it_exactly_once(
     )
     assert told == got
     assert "%" in portal.command("subscription", "show", name).stdout
+
+
+def test_a_backfill_gives_no_original_after_its_correction(
+    own: OwnTopics,
+    kafka: Kafka,
+    installation: Settings,
+    processes: Processes,
+    events: TestEvents,
+    ledger: Callable[[int], list[dict[str, Any]]],
+) -> None:
+    """An agency has had corrections alone; granted the originals too, it gets those that were not corrected since.
+
+    One that has had nothing gets both, in order. Expressions that fail on the way are counted and shown.
+    """
+    portal = start_portal(installation, processes)
+    portal.agency("market")
+    portal.agency("other")
+    portal.department("health", [ISSUED, CORRECTED])
+    portal.grant("market", "health", [CORRECTED])
+    processes.start("router", installation)
+    originals = [events.certificate(f"e{n}", n) for n in range(3)]
+    events.publish(*originals, events.certificate("c1", 1, CORRECTED))
+    ledger(4)
+    failing = [{"any": [{"cel": "data.quality[900] == 'x'"}, {"exact": {"type": ISSUED}}]}]
+    past = {"backfill_from": "2025-12-01T00:00:00+08:00"}
+    names = [
+        portal.grant("market", "health", [ISSUED], filters=failing, **past),
+        portal.grant("other", "health", [ISSUED, CORRECTED], **past),
+    ]
+    for name in names:
+        eventually(lambda name=name: portal.done(f"/v1/subscriptions/{name}")["backfill"]["done"], 60)
+    feeds = {a: [attribute(r, "ce_id") for r in read_all(kafka, own.feed(a), 1)] for a in ("market", "other")}
+    assert sorted(feeds["market"]) == ["c1", "e0", "e2"]
+    assert sorted(feeds["other"]) == ["c1", "e0", "e1", "e2"]
+    assert feeds["other"].index("e1") < feeds["other"].index("c1")
+    (withheld,) = (e for e in ledger(4) if e["verdict"] == "withheld")
+    assert (withheld["id"], withheld["subscription"], withheld["withheld_from"]) == ("e1", names[0], ["market"])
+    progress = portal.done(f"/v1/subscriptions/{names[0]}")["backfill"]
+    assert (progress["routed"], progress["withheld"], progress["failed"]) == (2, 1, 3)
+    assert "不能求值 3" in portal.command("subscription", "show", names[0]).stdout

@@ -16,14 +16,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import TopicPartition
 
+from consumers.pusher.parked import ParkingPlace
 from schemas.topics import Topics
 from services.delivery.signing import signed_headers
+from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 from services.runtime.settings import Settings
 from tests.conditions import eventually
 from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics
-from tests.events import ISSUED, TestEvents, document, read_all
+from tests.events import CORRECTED, ISSUED, REVOKED, TestEvents, document, read_all
 from tests.processes import Processes, Running
 from tests.pulling import Answered, Puller
 
@@ -219,6 +221,65 @@ def test_the_digest_is_what_an_agency_works_out_with_sort_and_sha256sum(events: 
     expected = subprocess.run(script, input=lines, capture_output=True, text=True, check=True).stdout.split()[0]
     found = puller.get("digest", from_=cursors[5], to=cursors[-1]).json
     assert (found["count"], found["sha256"]) == (26, expected)
+
+
+def test_what_a_stopped_grant_has_put_into_the_feed_is_not_given_out_and_a_recall_is(
+    kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller, configuration: Configuration
+) -> None:
+    """Neither new nor again, by batch, stream or digest; the cursor passes it, it is parked, and it can be put back."""
+    name = f"s-{AGENCY}"
+    made = [events.certificate(f"e-{n}", n) for n in range(4)]
+    events.feed(AGENCY, *made[:3], grants=name)
+    events.feed(AGENCY, made[3], grants="other-grant")
+    events.feed(AGENCY, events.certificate("r-9", 9, REVOKED), grants="")
+    assert len(puller.get(after=-1).json) == 5
+    assert puller.ack({"up_to": 0}).json["recorded"] == 1
+    configuration.subscription(name, AGENCY, [ISSUED], state="suspended")
+    shown = eventually(lambda: len((batch := puller.get(after=-1)).json) == 2 and batch)
+    assert (shown.ids, shown.after) == (["e-3", "r-9"], 4)
+    assert (puller.get(after=0, limit=2).json, puller.get(after=0, limit=2).after) == ([], 2)
+    assert puller.get("digest", from_=0, to=4).json["count"] == 2
+    with puller.stream(after=-1) as lines:
+        assert list(islice(_stream_ids(lines), 2)) == [(3, "e-3"), (4, "r-9")]
+    assert puller.ack({"up_to": 4}).json == {"after": 4, "recorded": 2, "repeated": 0}
+    receipts = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    outcomes = {r["event_id"]: r["outcome"] for r in receipts}
+    assert outcomes == {"e-0": "accepted", "e-1": "parked", "e-2": "parked", "e-3": "accepted", "r-9": "accepted"}
+    assert "已暂停" in next(r["reason"] for r in receipts if r["event_id"] == "e-1")
+    place = ParkingPlace(kafka, topics, SystemClock())
+    assert [one.event_id for one in place.list(AGENCY)] == ["e-1", "e-2"]
+    configuration.subscription(name, AGENCY, [ISSUED])
+    assert eventually(lambda: puller.get(after=-1).ids == ["e-0", "e-1", "e-2", "e-3", "r-9"])
+
+
+def test_what_was_corrected_or_ended_since_is_never_given_again_as_if_it_stood(
+    events: TestEvents, puller: Puller
+) -> None:
+    """Below the agency's cursor such an event is told by name only, by batch and stream, as Avro too.
+
+    What the agency has not had yet it gets in order, the event and then what became of it; the digest stays the same.
+    """
+    originals = [events.certificate(f"e-{n}", n) for n in range(4)]
+    follow_ups = [events.certificate("c-1", 1, CORRECTED), events.certificate("r-2", 2, REVOKED)]
+    events.feed(AGENCY, *originals)
+    events.feed(AGENCY, *follow_ups, grants="")
+    before = puller.get("digest", from_=0, to=5).json
+    first = puller.get(after=-1)
+    assert first.ids == ["e-0", "e-1", "e-2", "e-3", "c-1", "r-2"]
+    assert all("data" in event for event in first.json)
+    puller.ack({"up_to": 5})
+    for data, name in (("json", "data"), ("avro", "data_base64")):
+        again = {event["id"]: event for event in puller.get(after=-1, data=data).json}
+        told = {one: event.get("hongyansuperseded") for one, event in again.items()}
+        assert told == {"e-0": None, "e-1": "c-1", "e-2": "r-2", "e-3": None, "c-1": None, "r-2": None}
+        assert [one for one, event in again.items() if name not in event] == ["e-1", "e-2"]
+        assert again["e-1"]["hongyancursor"] == "1"
+    assert puller.get("digest", from_=0, to=5).json == before
+    events.feed(AGENCY, events.certificate("r-3", 3, REVOKED), grants="")
+    eventually(lambda: puller.get(after=2, limit=1).json[0].get("hongyansuperseded") == "r-3")
+    with puller.stream({"Last-Event-ID": "0"}) as lines:
+        data_lines = (json.loads(line[6:]) for line in lines if line.startswith("data: "))
+        assert [event.get("hongyansuperseded") for event in islice(data_lines, 3)] == ["c-1", "r-2", "r-3"]
 
 
 def test_receipts_move_the_cursor_and_the_same_again_changes_nothing(

@@ -127,6 +127,55 @@ def test_events_of_one_key_stay_in_order_while_one_is_retried(
         assert [one for one in market.accepted if one.startswith(f"k{key}")] == [f"k{key}-{n}" for n in range(4)]
 
 
+def test_a_stopped_grants_events_stay_and_others_and_follow_ups_go_out(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    receiver: MakeReceiver,
+    start: Callable[[], Running],
+    configuration: Configuration,
+) -> None:
+    """Of an agency's two grants one is suspended while its receiver is away, another's is forwarded and suspended.
+
+    What they have put into the feed is parked with the reason; the other grant's event and a recall go out; resumed,
+    what was parked is put back, except what was revoked meanwhile.
+    """
+    away = [True]
+    market = receiver("market", lambda _request, _earlier: Answer(503 if away[0] else 204))
+    configuration.subscription("kept", "market", [ISSUED])
+    configuration.subscription("province", "other", [ISSUED], forward_to=["market"])
+    originals = [events.certificate(f"e{n}", n) for n in range(5)]
+    events.feed("market", *originals[:2], grants="sub-market")
+    events.feed("market", originals[2], grants="kept")
+    events.feed("market", originals[3], grants="province")
+    events.feed("market", originals[4], grants="province,kept")
+    events.feed("market", events.certificate("r9", 9, REVOKED), grants="")
+    start()
+    eventually(lambda: market.requests)
+    configuration.subscription("sub-market", "market", [ISSUED], state="suspended")
+    configuration.subscription("province", "other", [ISSUED], forward_to=["market"], state="terminated")
+    place = ParkingPlace(kafka, topics, SystemClock())
+    configuration.agency("market", market.url, delivery={})
+    eventually(lambda: len(market.requests) > 2)
+    away[0] = False
+    eventually(lambda: sorted(market.accepted) == ["e2", "e4", "r9"], 60)
+    eventually(lambda: len(place.list("market")) == 3)
+    parked = {one.event_id: one for one in place.list("market")}
+    assert parked.keys() == {"e0", "e1", "e3"}
+    assert "sub-market 已暂停" in parked["e0"].reason
+    assert "province 已终止" in parked["e3"].reason
+    eventually(lambda: cursor(kafka, topics, "market") == Committed(6))
+    outcomes = {r["event_id"]: r["outcome"] for r in receipts(kafka, topics)}
+    assert outcomes == {"e0": "parked", "e1": "parked", "e3": "parked"} | dict.fromkeys(["e2", "e4", "r9"], "delivered")
+
+    # Put back while it is stopped it is parked again; resumed, it goes out.
+    place.replay("market", parked["e3"].offset, "test")
+    eventually(lambda: len(place.list("market")) == 4)
+    configuration.subscription("sub-market", "market", [ISSUED])
+    place.replay_all("market", [parked["e0"].offset, parked["e1"].offset], "resumed")
+    eventually(lambda: sorted(market.accepted) == ["e0", "e1", "e2", "e4", "r9"])
+
+
 def test_a_refused_event_is_parked_and_can_be_put_back(
     kafka: Kafka, topics: Topics, events: TestEvents, receiver: MakeReceiver, start: Callable[[], Running]
 ) -> None:

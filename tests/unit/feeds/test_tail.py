@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
 from consumers.feeds.tail import Tail
+from tests.fakes.kafka import FakeRecord
 
 
 def entry(cursor: int, size: int = 10) -> Entry:
     """Return an event of a size at a cursor."""
-    return Entry(cursor, {"id": str(cursor)}, b"x" * size, b"")
+    return Entry(cursor, {"id": str(cursor)}, b"x" * size, FakeRecord("feed.a", 0, cursor, 0, b"k", b"", []))
 
 
 @given(

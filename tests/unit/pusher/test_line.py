@@ -22,7 +22,7 @@ from services.delivery.profile import Profile
 from services.delivery.receiver import LiveKey, Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.window import Window
-from services.runtime.kafka.port import Partition
+from services.runtime.kafka.port import Committed, Partition
 from tests.fakes.kafka import FakeRecord
 from tests.fakes.virtual_time import VirtualClock, run
 
@@ -352,6 +352,30 @@ def test_a_suspended_agency_keeps_its_events_and_its_place() -> None:
 
     run(office.clock, body())
     assert [offset for _, offset in office.attempts] == [0, 1, 2, 3]
+
+
+def test_what_came_by_stopped_grants_ends_unsent_and_holds_nothing_back() -> None:
+    """Two grants, one stopped while its event is being retried: the other's, and a follow-up, go out."""
+    came_by = {0: b"s", 1: b"s", 2: b"t", 3: b"s,t", 4: b""}
+    keys = {offset: str(offset).encode() for offset in came_by}
+    office = office_with(keys, {0: [Attempt(Later("HTTP 503"), 0.01)] * 2})
+
+    async def body() -> None:
+        office.line.take([replace(record(0, b"0"), headers=[("hongyan-subscriptions", b"s")])])
+        await asyncio.sleep(0.02)
+        office.line.set_receiver(replace(RECEIVER, stops={"s": "s was stopped"}))
+        office.line.take(
+            [replace(record(o, keys[o]), headers=[("hongyan-subscriptions", by)]) for o, by in came_by.items() if o]
+        )
+        while sum(office.recorded.values()) < len(keys):
+            await asyncio.sleep(0.1)
+        assert office.line.to_commit() == Committed(5, "")
+        office.line.close()
+
+    run(office.clock, body())
+    assert [offset for _, offset in office.attempts] == [0, 2, 3, 4]
+    stopped = Refused("s was stopped", decided=True)
+    assert {o for o, outcome in office.outcomes.items() if outcome == stopped} == {0, 1}
 
 
 def test_a_closed_line_records_nothing_of_what_was_under_way() -> None:

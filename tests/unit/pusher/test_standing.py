@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.pusher.standing import Later, superseded
+from services.delivery.standing import Later, superseded
 
 CORRECTED = Later("c", None, follows_up=True)
 ENDED = Later("r", "ends", follows_up=True)
