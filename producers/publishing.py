@@ -11,17 +11,24 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from schemas.codec import Codec, SchemaSource, UndecodableValue
+from schemas.codec import Codec, SchemaSource, UndecodableValue, schema_id_of
 from schemas.contracts import Contracts, EventContract
 from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Headers, binary_headers, is_receivers
 from schemas.formats import check_division
 from schemas.reading import MAX_TEXT_BYTES, control_character, is_time, too_long
-from schemas.registry_client import RegistryAway
+from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import SHANGHAI, parse_time
 from schemas.topics import EVENT_MAX_BYTES, Topics, record_bytes
 from schemas.validation import InvalidData, ValidationRules, Validator
 from services.runtime.clock import Clock
-from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError, TooLargeError
+from services.runtime.errors import (
+    FieldProblem,
+    InvalidError,
+    RegistryUnavailableError,
+    SchemaRefusedError,
+    TooLargeError,
+    UnavailableError,
+)
 from services.runtime.settings import GatewaySettings
 
 _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
@@ -32,6 +39,8 @@ REQUIRED = frozenset({"id", "source", "type"})
 Identify = Callable[[str, datetime], str]
 """Gives an event's id, from its business key and the time that it happened."""
 TOO_LONG = f"业务主键超过 {MAX_TEXT_BYTES} 字节 (the business key takes more than {MAX_TEXT_BYTES} bytes)"
+UNREGISTERED = "还没有在模式注册中心登记模式 (the schema registry has not been told of the schemas yet)"
+NO_TIME = "不是 RFC 3339 时间 (not a time of RFC 3339)"
 CONTROL = "含有控制字符 (holds a control character)"
 TOO_LARGE = (
     f"整个事件编码后超过 {EVENT_MAX_BYTES} 字节，此项最大 (the whole event is larger than {EVENT_MAX_BYTES} bytes; "
@@ -56,6 +65,18 @@ class Prepared:
         return Envelope.from_attributes(self.attributes)
 
 
+class UnknownSchemaError(InvalidError):
+    """An Avro value names a schema that the registry does not have."""
+
+
+def _no_id(contract: EventContract, error: RegistryError) -> UnavailableError:
+    """Return what to raise where the registry does not give a schema's id; a schema that it refuses is named."""
+    if isinstance(error, RegistryAway):
+        return RegistryUnavailableError(str(error))
+    named = f"模式注册中心 (schema registry) 不接受 {contract.subject}，请由管理员处理 (refuses this schema)"
+    return SchemaRefusedError(f"{named}: {error}")
+
+
 def _largest(data: Mapping[str, Any]) -> str:
     return max(data, key=lambda name: len(str(data[name])))
 
@@ -74,6 +95,8 @@ class Publishing:
     ) -> None:
         self._contracts = contracts
         self.types = contracts.types.keys()
+        self.unregistered = UNREGISTERED
+        """Why :meth:`register_all` has not yet ended well; empty once it has."""
         self._codec = Codec(registry)
         self._registry_url = registry_url.rstrip("/")
         self._topics = topics
@@ -84,15 +107,28 @@ class Publishing:
         self._division_fields = {name: _division_field(contract) for name, contract in contracts.types.items()}
 
     def register_all(self) -> None:
-        """Make every type's schema known to the registry; raises RegistryUnavailableError or SchemaRefused."""
-        try:
-            for contract in self._contracts.types.values():
+        """Make every type's schema known to the registry; raises RegistryUnavailableError or SchemaRefusedError."""
+        for contract in self._contracts.types.values():
+            try:
                 self._codec.schema_id(contract.subject, contract.schema)
-        except RegistryAway as error:
-            raise RegistryUnavailableError(str(error)) from error
+            except RegistryError as error:
+                away = _no_id(contract, error)
+                self.unregistered = str(away)
+                raise away from error
+        self.unregistered = ""
+
+    def has_seen(self, value: bytes) -> bool:
+        """Tell whether :meth:`decode_data` can judge a value without asking the registry."""
+        try:
+            return self._codec.has_seen(schema_id_of(value))
+        except UndecodableValue:
+            return True
 
     def decode_data(self, event_type: str, value: bytes) -> dict[str, Any]:
-        """Return the data of an Avro value, without the fields that the platform derives; raises InvalidError."""
+        """Return the data of an Avro value, without the fields that the platform derives.
+
+        Raises UnknownSchemaError, another InvalidError or RegistryUnavailableError.
+        """
         contract = self._contracts.types.get(event_type)
         if contract is None:
             raise InvalidError([_unknown_type(event_type)])
@@ -102,6 +138,9 @@ class Publishing:
             raise InvalidError([FieldProblem("/data", f"不能按 Avro 解码 (no Avro): {error}")]) from error
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
+        except RegistryError as error:
+            detail = f"模式 id 未在注册中心登记，或不是事件的模式 (no schema of an event has this id): {error}"
+            raise UnknownSchemaError([FieldProblem("/data", detail)]) from error
         derived = {field["name"] for field in contract.fields() if "derived" in field}
         return {name: value for name, value in data.items() if name not in derived}
 
@@ -127,12 +166,14 @@ class Publishing:
         except InvalidData as error:
             problems += [FieldProblem(f"/data{p.pointer}", p.detail) for p in error.problems]
             valid = error.sound
+        if happened is None and contract.catalogue.time_field in valid:
+            problems.append(FieldProblem(f"/data/{contract.catalogue.time_field}", NO_TIME))
         key = _subject(attributes, contract, valid, problems)
         derived = {
             "division": self._division(attributes, contract, valid, problems),
             "receivers": _receivers(attributes, contract, valid, problems),
         }
-        if problems:
+        if problems or happened is None:
             raise InvalidError(problems)
         if identify is not None and not attributes.get("id"):
             attributes = {**attributes, "id": identify(key, happened)}
@@ -157,8 +198,8 @@ class Publishing:
     ) -> Prepared:
         try:
             value = self._codec.encode(contract.subject, contract.schema, data)
-        except RegistryAway as error:
-            raise RegistryUnavailableError(str(error)) from error
+        except RegistryError as error:
+            raise _no_id(contract, error) from error
         except (ValueError, OverflowError) as error:
             # Avro's own limits, such as 32 bits of an int.
             raise InvalidError([FieldProblem("/data", f"不能按模式编码 (does not fit the schema): {error}")]) from error
@@ -184,21 +225,21 @@ class Publishing:
         contract: EventContract,
         now: datetime,
         problems: list[FieldProblem],
-    ) -> tuple[datetime, list[str]]:
+    ) -> tuple[datetime | None, list[str]]:
         given = attributes.get("time")
         text = given if given is not None else data.get(contract.catalogue.time_field)
-        if isinstance(text, date) and not isinstance(text, datetime):
+        if isinstance(text, date):
             text = text.isoformat()
         try:
-            happened, assumed = (text, False) if isinstance(text, datetime) else parse_time(str(text or ""))
+            happened, assumed = parse_time(str(text or ""))
         except ValueError as error:
             if given is not None:
                 problems.append(FieldProblem("/time", str(error)))
-            return now, []  # a bad or missing data field is named by the data's own validation
+            return None, []  # a bad or missing data field is named by the data's own validation
         if not is_time(happened.isoformat()):
             # A zone of other than whole minutes (Shanghai's before 1901), or a day that UTC does not have.
             field = "/time" if given is not None else f"/data/{contract.catalogue.time_field}"
-            problems.append(FieldProblem(field, f"不是 RFC 3339 时间 (not a time of RFC 3339): {text}"))
+            problems.append(FieldProblem(field, f"{NO_TIME}: {text}"))
         if happened > now + self._skew:
             problems.append(FieldProblem("/time", f"时间在未来：{text} (in the future)"))
         return happened.astimezone(SHANGHAI) if assumed else happened, ["time:offset-assumed"] if assumed else []

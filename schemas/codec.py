@@ -70,6 +70,10 @@ class Codec:
         """Return the id under which this schema is written."""
         return int.from_bytes(self._writer(subject, schema)[0][1:], "big")
 
+    def has_seen(self, schema_id: int) -> bool:
+        """Tell whether values of this schema are decoded without asking for it."""
+        return schema_id in self._readers
+
     def encode(self, subject: str, schema: Schema, data: Mapping[str, Any]) -> bytes:
         """Return the framed value; the data must be valid (see :mod:`schemas.validation`)."""
         frame, parsed = self._writer(subject, schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ _REFUSALS = {
     "unusual-form": "号码形式异常 (a number of unusual form)",
     "offset-assumed": "时间缺少时区 (the time has no offset)",
 }
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _LOGICAL: dict[str, type] = {"date": date, "timestamp-millis": datetime}
 
 
@@ -73,7 +75,7 @@ def _of_kind(contract: EventContract, field: Schema, kind: Any) -> Any:  # noqa:
         logical = _LOGICAL.get(kind.get("logicalType", ""))
         if logical is None:
             raise ContractError(f"{contract.type}: field {field['name']} has a type that models don't know: {kind}")
-        return Annotated[logical, BeforeValidator(_read_time)] if logical is datetime else logical
+        return Annotated[logical, BeforeValidator(_read_time if logical is datetime else _read_date)]
     if "symbols" in field:
         return Literal[tuple(field["symbols"])]
     if "format" in field:
@@ -83,13 +85,22 @@ def _of_kind(contract: EventContract, field: Schema, kind: Any) -> Any:  # noqa:
     return _PRIMITIVES[kind]
 
 
-def _read_time(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str):
-        return value
-    found, assumed = parse_time(value)
-    if assumed:
-        _mark(info, "offset-assumed")
-    return found
+def _read_time(value: object, info: ValidationInfo) -> datetime:
+    if isinstance(value, date):
+        value = value.isoformat()
+    if isinstance(value, str):
+        found, assumed = parse_time(value)
+        if assumed:
+            _mark(info, "offset-assumed")
+        return found
+    raise ValueError("应为 RFC 3339 时间的文字 (text is needed: a time of RFC 3339)")
+
+
+def _read_date(value: object) -> object:
+    """Refuse numbers, which would be taken for seconds since 1970 whatever they were meant to be."""
+    if not isinstance(value, str | date) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
+        raise ValueError("应为日期的文字，例 2025-12-02 (text is needed: a date of ISO 8601)")
+    return value
 
 
 def _checker(check: Callable[[str], tuple[str, str | None]]) -> Callable[[str, ValidationInfo], str]:

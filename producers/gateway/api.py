@@ -17,6 +17,7 @@ from producers.gateway.acceptance import Acceptance, Accepted, Refused
 from producers.gateway.answers import answer, not_taken, refusal
 from producers.gateway.body import read_body
 from producers.gateway.credentials import Credentials
+from producers.gateway.decoding import Decoding
 from producers.gateway.description import dead_letters_description, publish_description
 from producers.gateway.limits import RateLimits, Room, TooManyEventsError
 from producers.gateway.parsing import Parsed, UnsupportedMediaTypeError, parse
@@ -25,6 +26,7 @@ from producers.publishing import Prepared, Publishing
 from schemas.contracts import Contracts
 from services.quarantine.letters import DeadLetters, Search
 from services.runtime.api_page import add_api_page
+from services.runtime.errors import RegistryUnavailableError
 from services.runtime.probes import Health
 from services.runtime.settings import GatewaySettings
 from services.runtime.web import new_app, problem
@@ -43,6 +45,7 @@ class Gateway:
     limits: RateLimits
     preview: Preview
     publishing: Publishing
+    decoding: Decoding
     letters: DeadLetters
     contracts: Contracts
     settings: GatewaySettings
@@ -55,14 +58,19 @@ class Gateway:
         return await asyncio.to_thread(self.credentials.department, authorization)
 
     async def read(self, request: Request, department: Department) -> list[Parsed]:
-        """Return the events of a request, counted against the department's limit; one before the body is read."""
+        """Return the events of a request, counted against the department's limit: one before the body is read, and
+        the others afterwards, into debt if need be.
+
+        Until the schemas are registered nothing is read: encoding would wait for the registry, and everybody with it.
+        """
+        if self.publishing.unregistered:
+            raise RegistryUnavailableError(self.publishing.unregistered)
         self.limits.take(department, 1)
         encoding = request.headers.get("content-encoding", "")
         body = await read_body(request.stream(), encoding, self.settings.max_body_bytes)
-        kind = request.headers.get("content-type", "")
-        events = parse(kind, request.headers, body, self.publishing.decode_data, self.settings.max_batch)
-        if len(events) > 1:
-            self.limits.take(department, len(events) - 1)
+        kind, most = request.headers.get("content-type", ""), self.settings.max_batch
+        events = await self.decoding.within(lambda decode: parse(kind, request.headers, body, decode, most))
+        self.limits.owe(department, len(events) - 1)
         return events
 
 

@@ -34,8 +34,8 @@ class BusyError(UnavailableError):
 class Bucket:
     """A token bucket (令牌桶): ``burst`` events at once, then ``rate_per_s``. State; what it holds is in events.
 
-    A request may take more than the bucket holds once it is full, and is paid for by waiting longer afterwards: a
-    batch larger than the burst is slow, not impossible.
+    What a request turns out to hold beyond what was taken for it may be owed: the next one waits until it is paid for.
+    So a batch larger than the burst is slow, not impossible.
     """
 
     rate_per_s: float
@@ -45,13 +45,21 @@ class Bucket:
 
     def take(self, events: int, now: float) -> float:
         """Take room for so many events and return 0, or return the seconds to wait for it and take nothing."""
-        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate_per_s)
-        self.at = now
+        self._fill(now)
         missing = min(events, self.burst) - self.tokens
         if missing > 0:
             return missing / self.rate_per_s
         self.tokens -= events
         return 0.0
+
+    def owe(self, events: int, now: float) -> None:
+        """Take room for so many events, whether it is there or not."""
+        self._fill(now)
+        self.tokens -= events
+
+    def _fill(self, now: float) -> None:
+        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate_per_s)
+        self.at = now
 
 
 class RateLimits:
@@ -64,15 +72,24 @@ class RateLimits:
 
     def take(self, department: Department, events: int) -> None:
         """Count events against a department's limit; raises TooManyEventsError, and then nothing is counted."""
+        now = self._clock.monotonic()
+        bucket = self._bucket(department, now)
+        wait_s = bucket.take(events, now)
+        if wait_s:
+            raise TooManyEventsError(department.name, bucket.rate_per_s, wait_s)
+
+    def owe(self, department: Department, events: int) -> None:
+        """Count events of a request that was let in, whether there is room for them or not."""
+        now = self._clock.monotonic()
+        self._bucket(department, now).owe(events, now)
+
+    def _bucket(self, department: Department, now: float) -> Bucket:
         rate = department.rate_per_s or self._settings.rate_per_s
         burst = float(department.burst or self._settings.burst)
-        now = self._clock.monotonic()
         bucket = self._buckets.get(department.id)
         if bucket is None or (bucket.rate_per_s, bucket.burst) != (rate, burst):
             bucket = self._buckets[department.id] = Bucket(rate, burst, burst, now)
-        wait_s = bucket.take(events, now)
-        if wait_s:
-            raise TooManyEventsError(department.name, rate, wait_s)
+        return bucket
 
 
 class Room:

@@ -11,6 +11,7 @@ from producers.gateway.acceptance import Acceptance
 from producers.gateway.api import Gateway, create_app
 from producers.gateway.catalogue import catalogue_routes
 from producers.gateway.credentials import Credentials, Tokens
+from producers.gateway.decoding import Decoding
 from producers.gateway.limits import RateLimits
 from producers.gateway.preview import Preview
 from producers.gateway.remembered import Remembered
@@ -98,6 +99,7 @@ def _gateway(
         RateLimits(limits, clock),
         Preview(follower.view, codec.decode, contracts.follow_up_types(), clock),
         publishing,
+        Decoding(publishing, clock),
         letters,
         contracts,
         limits,

@@ -38,6 +38,10 @@ class RegistryUnavailableError(UnavailableError):
     """The schema registry does not answer, and the schema was not seen before."""
 
 
+class SchemaRefusedError(UnavailableError):
+    """The schema registry refuses a schema; it is tried again, since its compatibility or its subject may be mended."""
+
+
 class RecordTooLargeError(HongyanError):
     """Kafka refuses the record for its size; sending it again does not help."""
 

@@ -98,6 +98,9 @@ def test_binary_and_batch_and_avro_come_in_too(kafka: Kafka, own: OwnTopics, pos
     assert post(sample, "application/json", ce_id="b1", ce_type=ISSUED, ce_specversion="1.0")[0] == 202
     avro = events.certificate("whatever", 7).value
     assert post(avro, "application/vnd.confluent.avro", ce_id="b2", ce_type=ISSUED)[0] == 202
+    stray = avro[:1] + (4711).to_bytes(4, "big") + avro[5:]
+    status, told = post(stray, "application/vnd.confluent.avro", ce_id="b2", ce_type=ISSUED)
+    assert (status, pointers(told)) == (422, {"/data"})
     status, answer = post([event("b3"), event("b4")], BATCH)
     assert (status, answer["accepted"]) == (202, 2)
     assert sorted(published(kafka, own)) == ["b1", "b2", "b3", "b4"]

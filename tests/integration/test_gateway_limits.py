@@ -153,6 +153,16 @@ def test_too_fast_is_429_and_says_when_to_come_again(gateway: Gateway, departmen
     eventually(lambda: gateway.post(event("later")).status == 202, 15)
 
 
+def test_a_batch_larger_than_the_bucket_is_taken_and_paid_for(gateway: Gateway, department: Department) -> None:
+    """It was let in by its first event; whoever comes next waits for the others."""
+    department(rate_per_s=20.0, burst=5)
+    batch = [event(f"large{n}") for n in range(60)]
+    eventually(lambda: gateway.post(event("known")).status == 202 and gateway.post(batch).status == 202, 20)
+    limited = eventually(lambda: (a := gateway.post(event("next"))).status == 429 and a, 5)
+    assert 1 <= int(limited.headers["Retry-After"]) <= 4
+    eventually(lambda: gateway.post(event("next")).status == 202, 15)
+
+
 def test_a_lenient_batch_says_exactly_which_events_were_taken(gateway: Gateway, kafka: Kafka, own: OwnTopics) -> None:
     """207 lists each by index, id and its own status; strict takes none; nothing taken is the problem itself."""
     unread = {"id": "b4", "type": ISSUED, "data_base64": "%"}

@@ -34,6 +34,39 @@ def post(gateway: Running, event_id: str, kind: str) -> tuple[int, dict[str, Any
         return error.code, json.load(error), error.headers["Retry-After"]
 
 
+def test_a_schema_that_the_registry_refuses_is_waited_for(
+    installation: Settings, configuration: Configuration, processes: Processes
+) -> None:
+    """The subject holds what ours is not compatible with: publishers hear which, and an operator mends it meanwhile."""
+    configuration.department("all", SOURCE, KEY, [ACCEPTED])
+    port = free_port()
+    installation.registry.url = f"http://127.0.0.1:{port}"
+    processes.start("registry", installation, port=port)
+    subject = load_contracts().types[ACCEPTED].subject
+    namespace, _, name = subject.rpartition(".")
+    other = {"type": "record", "name": name, "namespace": namespace, "fields": [{"name": "division", "type": "int"}]}
+    call(f"{installation.registry.url}/subjects/{subject}/versions", "POST", {"schema": json.dumps(other)})
+    gateway = processes.start("gateway", installation, wait=False)
+
+    def refusal() -> str:
+        try:
+            return str(post(gateway, "new", ACCEPTED)[1].get("detail"))
+        except urllib.error.URLError:
+            return ""  # it does not listen yet
+
+    eventually(lambda: f"不接受 {subject}" in refusal(), 40)
+    assert not gateway.healthy()
+    call(f"{installation.registry.url}/config/{subject}", "PUT", {"compatibility": "NONE"})
+    eventually(lambda: post(gateway, "new", ACCEPTED)[0] == 202, 40)
+
+
+def call(url: str, method: str, body: dict[str, Any]) -> None:
+    """Ask the registry."""
+    headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)):
+        pass
+
+
 def test_what_was_seen_goes_on_and_what_is_new_is_told_to_come_again(
     installation: Settings, configuration: Configuration, processes: Processes
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.publishing import Prepared, Publishing
-from schemas.contracts import load_contracts
+from schemas.contracts import Schema, load_contracts
 from schemas.reading import Unreadable, event_attributes
+from schemas.registry_client import SchemaRefused
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
-from services.runtime.errors import InvalidError
+from services.runtime.errors import InvalidError, UnavailableError
 from services.runtime.settings import GatewaySettings
-from tests.events import ISSUED
+from tests.events import ACCEPTED, ISSUED
 from tests.fakes.schemas import MemorySchemas
 
 PUBLISHING = Publishing(
@@ -89,6 +91,54 @@ def test_every_bad_field_of_envelope_and_data_is_named_at_once() -> None:
     }
     assert "/subject" not in pointers({"certificate_no": ""}, subject="zz")
     assert pointers({"valid_from": "nonsense", "valid_to": "2026-01-01"}) == {"/data/valid_from"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        (ACCEPTED, {"occurred_at": 1764641700}),
+        (ACCEPTED, {"occurred_at": 1764641700.5}),
+        (ACCEPTED, {"occurred_at": "1764641700"}),
+        (ACCEPTED, {"occurred_at": True}),
+        (ISSUED, {"issued_on": 1764633600}),
+        (ISSUED, {"issued_on": "1764633600"}),
+        (ISSUED, {"issued_on": "2025-W49-2"}),
+    ],
+)
+def test_a_number_is_no_time(kind: str, changed: dict[str, Any]) -> None:
+    """It could be seconds or milliseconds of anything, and the event's own time would become the present."""
+    (name,) = changed
+    data = load_contracts().types[kind].sample | changed
+    with pytest.raises(InvalidError) as caught:
+        PUBLISHING.prepare({"id": "1", "source": "urn:a", "type": kind}, data)
+    assert {problem.pointer for problem in caught.value.problems} == {f"/data/{name}"}
+
+
+def test_a_time_that_python_gives_without_a_zone_is_shanghais() -> None:
+    """As the same time given as text is, and marked likewise."""
+    data = load_contracts().types[ACCEPTED].sample | {"occurred_at": datetime(2025, 12, 2, 10, 15)}
+    prepared = PUBLISHING.prepare({"id": "1", "source": "urn:a", "type": ACCEPTED}, data)
+    assert prepared.attributes["time"] == "2025-12-02T10:15:00+08:00"
+    assert "time:offset-assumed" in prepared.quality
+
+
+class Refusing(MemorySchemas):
+    """A registry that takes no schema."""
+
+    def id_of(self, subject: str, _schema: Schema) -> int:
+        """Refuse it."""
+        raise SchemaRefused(f"409 {subject}: beds has no default")
+
+
+def test_a_schema_that_the_registry_refuses_is_named_and_tried_again() -> None:
+    """Whoever runs the registry can mend it meanwhile; nothing ends by it, and the subject is told."""
+    contracts = load_contracts()
+    publishing = Publishing(contracts, Refusing(), "http://r", Topics(), GatewaySettings(), SystemClock())
+    with pytest.raises(UnavailableError, match="beds has no default"):
+        publishing.register_all()
+    with pytest.raises(UnavailableError, match=contracts.types[ISSUED].subject):
+        publishing.prepare({"id": "1", "source": "urn:a", "type": ISSUED}, SAMPLE)
+    assert "beds has no default" in publishing.unregistered
 
 
 def test_an_unknown_type_hides_no_other_problem() -> None:
