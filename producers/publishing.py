@@ -15,9 +15,9 @@ from schemas.codec import Codec, SchemaSource, UndecodableValue, schema_id_of
 from schemas.contracts import Contracts, EventContract
 from schemas.envelope import RECEIVERS_SEPARATOR, SPEC_VERSION, Envelope, Headers, binary_headers, is_receivers
 from schemas.formats import check_division
-from schemas.reading import MAX_TEXT_BYTES, control_character, is_time, too_long
+from schemas.reading import MAX_TEXT_BYTES, control_character, too_long
 from schemas.registry_client import RegistryAway, RegistryError
-from schemas.times import SHANGHAI, parse_time
+from schemas.times import SHANGHAI, is_rfc_3339, parse_time
 from schemas.topics import EVENT_MAX_BYTES, Topics, record_bytes
 from schemas.validation import InvalidData, ValidationRules, Validator
 from services.runtime.clock import Clock
@@ -236,7 +236,7 @@ class Publishing:
             if given is not None:
                 problems.append(FieldProblem("/time", str(error)))
             return None, []  # a bad or missing data field is named by the data's own validation
-        if not is_time(happened.isoformat()):
+        if not is_rfc_3339(happened):
             # A zone of other than whole minutes (Shanghai's before 1901), or a day that UTC does not have.
             field = "/time" if given is not None else f"/data/{contract.catalogue.time_field}"
             problems.append(FieldProblem(field, f"{NO_TIME}: {text}"))

@@ -28,6 +28,14 @@ def parse_time(text: str) -> tuple[datetime, bool]:
     return found, False
 
 
+def is_rfc_3339(at: datetime) -> bool:
+    """Tell whether an aware time can be written by RFC 3339, in any offset: whole minutes, and a day that UTC has."""
+    offset = at.utcoffset()
+    return (
+        offset is not None and not offset.seconds % 60 and not offset.microseconds and 1 < at.year < datetime.max.year
+    )
+
+
 def happened(attributes: Mapping[str, str], recorded_ms: int) -> datetime:
     """Return when an event happened; where its time can't be read, when it was put on the log (ms since the epoch)."""
     try:
