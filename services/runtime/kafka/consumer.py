@@ -1,0 +1,206 @@
+"""The consumer of the kafka-python adapter (see :mod:`services.runtime.kafka.port` for the contract)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.future import Future
+from kafka.structs import OffsetAndMetadata
+
+from services.runtime.errors import KafkaUnavailableError
+from services.runtime.kafka.port import Committed, Partition, Rebalanced, Record
+from services.runtime.kafka.wrapping import wrapped
+
+CALL_TIMEOUT_MS = 10_000
+JOIN_WAIT_MS = 3_000
+LEARNING_ATTEMPTS = 5
+
+
+def topic_partition(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.partition)
+
+
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs the caller's callbacks beside the library's I/O thread, so that they may use the consumer themselves."""
+
+    def __init__(self, net: Any, on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:  # noqa: ANN401
+        self._net = net
+        self._assigned = on_assigned
+        self._revoked = on_revoked
+        self._idle = threading.Event()
+        self._idle.set()
+        self._error: BaseException | None = None
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._call(self._assigned, assigned)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._call(self._revoked, revoked)
+
+    def settle(self) -> None:
+        """Wait for a callback that is still running, and raise what one has raised."""
+        self._idle.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _call(self, callback: Rebalanced, partitions: Collection[TopicPartition]) -> Future:
+        done = Future()
+        self._idle.clear()
+
+        def work() -> None:
+            try:
+                callback([Partition(*tp) for tp in partitions])
+            except BaseException as error:  # noqa: BLE001  (carried over to the polling thread, which raises it)
+                self._error = error
+            finally:
+                self._idle.set()
+                self._net.call_soon_threadsafe(lambda: done.success(None))
+
+        threading.Thread(target=work, name="rebalance", daemon=True).start()
+        return done
+
+
+class KafkaPythonConsumer:
+    """A consumer of kafka-python."""
+
+    def __init__(self, client: KafkaConsumer, *, from_end: bool = False) -> None:
+        self.client = client
+        self._from_end = from_end
+        self._listener: _Listener | None = None
+
+    def subscribe(self, topics: Collection[str], on_assigned: Rebalanced, on_revoked: Rebalanced) -> None:
+        """Join the group for these topics; called again, it replaces them."""
+
+        def from_committed(partitions: Collection[Partition]) -> None:
+            self._seek_committed(partitions)
+            on_assigned(partitions)
+
+        self._listener = _Listener(self.client._net, from_committed, on_revoked)
+        self.client.subscribe(sorted(topics), listener=self._listener)
+        with wrapped("subscribe"):
+            # Metadata first: a leader gives out no partition that it doesn't know, and learning of one later is another
+            # rebalance.
+            self.client.topics()
+
+    def _seek_committed(self, partitions: Collection[Partition]) -> None:
+        """Start where the group has committed. The library would go on where this member last fetched."""
+        held = self.committed(partitions)
+        fresh = [partition for partition in partitions if partition not in held]
+        starts = (self.end_offsets(fresh) if self._from_end else self.beginning_offsets(fresh)) if fresh else {}
+        for partition in partitions:
+            self.seek(partition, held[partition].offset if partition in held else starts[partition])
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Read exactly these partitions, outside any group's balance."""
+        self.client.assign([topic_partition(p) for p in partitions])
+
+    def poll(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        """Return what has come, by partition; raises KafkaUnavailableError."""
+        self._release_parked()
+        with wrapped("poll"):
+            self._await_join()
+            found: dict[TopicPartition, list[Record]] = self.client.poll(
+                timeout_ms=int(timeout_s * 1000), max_records=max_records
+            )
+        if self._listener is not None:
+            self._listener.settle()
+        return {Partition(*tp): records for tp, records in found.items()}
+
+    def _await_join(self) -> None:
+        """Wait for a join that is under way: the library throws one away that ends between two short polls."""
+        coordinator = self.client._coordinator
+        if self._listener is not None and coordinator.need_rejoin():
+            coordinator.poll(timeout_ms=JOIN_WAIT_MS)
+
+    def _release_parked(self) -> None:
+        """Let records of a resumed partition out.
+
+        The library parks what it has fetched of a paused partition, and takes it up again only when its slot for the
+        partition being drained is None; a drained one left in that slot keeps the resumed partition silent for ever.
+        """
+        fetcher = self.client._fetcher
+        drained = fetcher._next_partition_records
+        if drained is not None and not drained:
+            fetcher._next_partition_records = None
+
+    def assignment(self) -> set[Partition]:
+        """Return the partitions that are read now."""
+        return {Partition(*tp) for tp in self.client.assignment()}
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Return no records of these until ``resume``."""
+        self.client.pause(*(topic_partition(p) for p in partitions))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Return records of these again."""
+        self.client.resume(*(topic_partition(p) for p in partitions))
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read on from this offset."""
+        self.client.seek(topic_partition(partition), offset)
+
+    def position(self, partition: Partition) -> int:
+        """Return the offset that will be read next."""
+        with wrapped("position"):
+            position: int | None = self.client.position(topic_partition(partition), timeout_ms=CALL_TIMEOUT_MS)
+        if position is None:
+            raise KafkaUnavailableError(f"position of {partition} is not known yet")
+        return position
+
+    def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
+        """Return what the group has committed; a partition without any is left out."""
+        with wrapped("committed"):
+            # All in one request; the public call asks for one partition at a time.
+            held = self.client._coordinator.fetch_committed_offsets(
+                [topic_partition(p) for p in partitions], timeout_ms=CALL_TIMEOUT_MS
+            )
+        return {Partition(*tp): Committed(at.offset, at.metadata or "") for tp, at in held.items() if at.offset >= 0}
+
+    def commit(self, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit these positions; raises KafkaUnavailableError, also when they are another member's by now."""
+        with wrapped("commit"):
+            self.client.commit(
+                {topic_partition(p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()},
+                timeout_ms=CALL_TIMEOUT_MS,
+            )
+
+    def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the first offset still kept of each."""
+        return self._offsets("beginning_offsets", self.client.beginning_offsets, partitions)
+
+    def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
+        """Return the first offset whose record is not older than this time; a partition without one is left out."""
+        with wrapped("offsets_at"):
+            found = self.client.offsets_for_times(
+                {topic_partition(p): timestamp_ms for p in partitions}, timeout_ms=CALL_TIMEOUT_MS
+            )
+        return {Partition(*tp): at.offset for tp, at in found.items() if at is not None}
+
+    def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return the offset after the last committed record of each (read committed)."""
+        return self._offsets("end_offsets", self.client.end_offsets, partitions)
+
+    def _offsets(
+        self, what: str, ask: Callable[..., dict[TopicPartition, int]], partitions: Collection[Partition]
+    ) -> dict[Partition, int]:
+        """Ask for offsets. Of a topic that is a moment old the library knows none, and answers with a KeyError."""
+        wanted = [topic_partition(p) for p in partitions]
+        for _ in range(LEARNING_ATTEMPTS):
+            with wrapped(what):
+                try:
+                    found = ask(wanted, timeout_ms=CALL_TIMEOUT_MS)
+                except KeyError:
+                    self.client.topics()
+                else:
+                    return {Partition(*tp): offset for tp, offset in found.items()}
+        raise KafkaUnavailableError(f"{what}: not every topic of {sorted({tp.topic for tp in wanted})} is known yet")
+
+    def close(self) -> None:
+        """Leave the group."""
+        with wrapped("close"):
+            self.client.close(autocommit=False, timeout_ms=CALL_TIMEOUT_MS)
