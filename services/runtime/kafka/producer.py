@@ -75,6 +75,8 @@ class KafkaPythonProducer:
     header anew and costs twice as much, and a router sends several records for each that it reads.
     """
 
+    _sends_at_once = True
+
     def __init__(self, client: KafkaProducer) -> None:
         self.client = client
         # Once the broker has refused one record, the library by itself would never send again: one event would silence
@@ -108,7 +110,7 @@ class KafkaPythonProducer:
             future, full, new, _ = self.client._accumulator.append(place, timestamp_ms, key, value, listed)
         except (KafkaError, OSError) as error:
             raise self._send_error(f"send to {topic}", error) from error
-        if full or new:
+        if full or (new and self._sends_at_once):
             self.client._sender.wakeup()
         return _KafkaPythonSent(future)
 
@@ -148,7 +150,13 @@ class KafkaPythonProducer:
 
 
 class KafkaPythonTransactionalProducer(KafkaPythonProducer):
-    """A transactional producer of kafka-python."""
+    """A transactional producer of kafka-python.
+
+    What is sent goes out once a batch is full, or when the offsets are sent: woken by its first record, the library
+    would add that one's partition to the transaction alone, and the others with requests of their own.
+    """
+
+    _sends_at_once = False
 
     def __init__(self, client: KafkaProducer) -> None:
         super().__init__(client)
