@@ -172,6 +172,19 @@ def nested_record(kind: Any) -> Schema | None:  # noqa: ANN401  (an Avro type is
     return kind if kind["type"] == "record" else nested_record(kind.get("items"))
 
 
+_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+
+
+def _records(kind: Any) -> list[Any]:  # noqa: ANN401
+    """Return the records that a type holds beside each other; what is only named may be one."""
+    if isinstance(kind, list):
+        return [found for branch in kind for found in _records(branch)]
+    if isinstance(kind, str):
+        return [kind] if kind not in _PRIMITIVES else []
+    inner = kind.get("items", kind.get("values"))
+    return [kind] if kind["type"] == "record" else _records(inner) if inner is not None else []
+
+
 def _problems(name: str, domain: str, schema: Schema, catalogue: CatalogueEntry) -> list[str]:
     problems = []
     expected = f"{TYPE_START}.{domain}.{name}"
@@ -182,6 +195,8 @@ def _problems(name: str, domain: str, schema: Schema, catalogue: CatalogueEntry)
             problems.append(f"field {path} has no doc")
         if field.get("sensitivity") not in SENSITIVITIES:
             problems.append(f"field {path} has no sensitivity of {', '.join(SENSITIVITIES)}")
+        if len(_records(field["type"])) > 1:
+            problems.append(f"field {path} may be one of several records, of which no field can be granted by its path")
         if field.get("format", "time") not in {*FORMATS, "time"}:
             problems.append(f"field {path} names the unknown format {field['format']}")
     labels = [label_of(field.get("doc", "")) for field in schema["fields"] if "derived" not in field]

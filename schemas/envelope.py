@@ -23,6 +23,8 @@ RECEIVERS_SEPARATOR = ","
 _RECEIVERS = re.compile(r"^[a-z0-9][a-z0-9-]*(,[a-z0-9][a-z0-9-]*)*$")
 REQUIRED = ("id", "source", "type", "subject", "time")
 _NAMED = (*REQUIRED, "dataschema", "division", "recordedtime", "traceparent", "follows")
+ATTRIBUTES = frozenset({"specversion", *_NAMED, RECEIVERS})
+"""What an event of ours may be asked for by name, in filters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,9 +295,15 @@ class Backfiller:
         reason = "what it tells of has ended since (已终止，不再补送)" if held.ended > record.offset else None
         if reason is None:
             try:
+                versions, failures = router.feeds.redacted(record, routing)
+                for policy, why in failures.items():
+                    out = [agency for agency, one in routing.fields.items() if one == policy]
+                    self._withhold(task, record, event, router, plan, state, why, out)
+                if not (routing := routing.without(failures)).given():
+                    return
                 named = {"subscription": task.subscription.id}
                 entry = router.ledger.entry(record, event, "backfilled", plan, routing, **named)
-                router.feeds.send(record, routing, plan, b"backfill")
+                router.feeds.send(record, routing, plan, versions, b"backfill")
             except (OutsizeError, UndecodableValue) as error:
                 reason = str(error)
         if reason is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from consumers.router.alarms import PolicyAlarms
 from consumers.router.memory import NOTHING, First, Given, Held, Memory, Scope
 from consumers.router.plan import Plan
 from consumers.router.reading import Incoming, SchemaNames, read
@@ -46,6 +47,7 @@ class BatchRouter:
         self.decode = decode
         self.feeds = Feeds(producer, topics, redactor, limits)
         self.ledger = Ledger(producer, topics, limits)
+        self.alarms = PolicyAlarms(producer, topics.alerts)
         self._limits = limits
         self._original = original
 
@@ -98,30 +100,37 @@ class BatchRouter:
         held_at = scope.key(record.key or b"")
         remembered = known[held_at]
         held = Held.from_bytes(remembered) if remembered else NOTHING
+        follows = plan.is_follow_up(event.attributes)
+        # A follow-up under a key that nothing was routed under is put on record as one: it follows nothing known.
+        more: dict[str, object] = {"original": False} if follows and remembered is None else {}
         try:
-            routing = self._routing(record, event, plan, held)
-            entry = self.ledger.entry(record, event, "routed", plan, routing)
-            self.feeds.send(record, routing, plan)
+            whole = self._routing(record, event, plan, held, follows=follows)
+            versions, failed = self.feeds.redacted(record, whole)
+            routing = whole.without(failed)
+            if failed:
+                more["withheld"] = withheld(whole, failed)
+            entry = self.ledger.entry(record, event, "routed", plan, routing, **more)
+            self.feeds.send(record, routing, plan, versions)
         except (UndecodableValue, OutsizeError) as error:
             self._dead_letter(scope, record, event, str(error), plan, state)
             return
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
         self.ledger.put(scope, record, "routed", entry, state)
+        if failed or self.alarms.open:
+            self.alarms.tell(record, whole, failed)
         known[seen_at] = state.changes[seen_at] = First(event.digest, record.offset).to_bytes()
-        follows = plan.is_follow_up(event.attributes)
         after = held.after(routing.given(), record.offset, routing.effect, follows=follows)
         if after is not held:
             known[held_at] = state.changes[held_at] = after.to_bytes()
 
-    def _routing(self, record: Record, event: Incoming, plan: Plan, held: Held) -> Routing:
+    def _routing(self, record: Record, event: Incoming, plan: Plan, held: Held, *, follows: bool) -> Routing:
         attributes, body = event.attributes, record.value or b""
         failed: list[str] = []
         matched = plan.matcher.match(attributes, lambda: self.decode(body).data, failed)
         effect = plan.effects.get(attributes["type"])
         if not plan.policies and not held.given:
             return Routing(matched, (), {}, effect, failed)
-        follows = plan.is_follow_up(attributes)
         return routing_of(matched, held.given if follows else {}, plan, effect, failed)
 
     def _repeat(
@@ -178,6 +187,15 @@ class BatchRouter:
             self.ledger.write(scope, record, event, verdict, plan, state, reason=reason)
         except OutsizeError:
             self.ledger.write(scope, record, None, verdict, plan, state, reason=reason)
+
+
+def withheld(routing: Routing, failed: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    """Return who does not get an event since it can't be written under their policy: by which grants, and why."""
+    return {
+        agency: {"subscriptions": routing.matched.get(agency, ()), "policy": policy, "reason": failed[policy]}
+        for agency, policy in sorted(routing.fields.items())
+        if policy in failed
+    }
 
 
 def routing_of(

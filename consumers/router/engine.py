@@ -72,7 +72,7 @@ class Router:
         self._slot = slot
         self._batch = batch
         self._scopes: dict[Partition, Scope] = {}
-        self._written = [topics.ledger_routed, topics.deadletter("router"), topics.control_backfill]
+        self._written = [topics.ledger_routed, topics.deadletter("router"), topics.control_backfill, topics.alerts]
         self._limits = Limits()
         self._clock = SystemClock()
         self.working = False

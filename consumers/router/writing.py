@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -12,16 +12,19 @@ import orjson
 from consumers.router.memory import Scope
 from consumers.router.plan import Plan
 from consumers.router.reading import Incoming
-from schemas.codec import UndecodableValue
+from schemas.envelope import PREFIX, RECEIVERS
 from schemas.reading import MAX_TEXT_BYTES
-from schemas.registry_client import RegistryAway, RegistryError
+from schemas.registry_client import RegistryAway
 from schemas.topics import STORED_MAX_BYTES, Topics, record_bytes
-from services.routing.redaction import Redactor, with_dataschema
+from services.routing.redaction import PolicyFailedError, Redactor, with_dataschema
 from services.runtime.errors import HongyanError, RegistryUnavailableError
 from services.runtime.kafka.port import Record, Sent, TransactionalProducer
 from services.subscriptions.stopping import SUBSCRIPTIONS
 
 Headers = list[tuple[str, bytes]]
+Versions = dict[str, tuple[bytes | None, Headers]]
+"""An event's value and headers by the field policy that they are under."""
+_RECEIVERS = f"{PREFIX}{RECEIVERS}"
 NAMED_BYTES = 64
 """What the names of the router's two headers take, with the lengths before them."""
 
@@ -49,6 +52,18 @@ class Routing:
     fields: Mapping[str, str] = field(default_factory=dict)
     effect: str | None = None
     failed: Sequence[str] = ()
+
+    def without(self, policies: Collection[str]) -> Routing:
+        """Return what is left without those who would get it under these policies."""
+        if not policies:
+            return self
+        out = {agency for agency, policy in self.fields.items() if policy in policies}
+        return replace(
+            self,
+            matched={agency: names for agency, names in self.matched.items() if agency not in out},
+            follow_up=[agency for agency in self.follow_up if agency not in out],
+            fields={agency: policy for agency, policy in self.fields.items() if agency not in out},
+        )
 
     def given(self) -> dict[str, str]:
         """Return everybody who gets it, with the policy that it goes under."""
@@ -92,28 +107,32 @@ class Feeds:
         self._redactor = redactor
         self._names: dict[str, str] = {}
 
-    def redacted(self, record: Record, routing: Routing) -> dict[str, tuple[bytes | None, Headers]]:
+    def redacted(self, record: Record, routing: Routing) -> tuple[Versions, dict[str, str]]:
         """Return value and headers under every policy of a routing; the empty one leaves the event whole.
 
-        Raises UndecodableValue, or RegistryUnavailableError: then it must be done again later.
+        A policy that the event can't be written under is left out: the second tells which, and why. Raises
+        UndecodableValue, or RegistryUnavailableError: then it must be done again later.
         """
-        found: dict[str, tuple[bytes | None, Headers]] = {"": (record.value, list(record.headers))}
+        found: Versions = {"": (record.value, list(record.headers))}
+        failed: dict[str, str] = {}
         for policy in set(routing.fields.values()):
             try:
                 value, schema_id = self._redactor.redact(record.value or b"", policy)
             except RegistryAway as error:
                 raise RegistryUnavailableError(str(error)) from error
-            except RegistryError as error:
-                raise UndecodableValue(f"policy {policy} makes a schema that the registry refuses: {error}") from error
+            except PolicyFailedError as error:
+                failed[policy] = str(error)
+                continue
             headers = list(record.headers)
             found[policy] = value, headers if schema_id is None else with_dataschema(headers, schema_id)
-        return found
+        return found, failed
 
-    def send(self, record: Record, routing: Routing, plan: Plan, reason: bytes | None = None) -> None:
-        """Put an event into the feeds that a routing names; raises as ``redacted``, or OutsizeError, before anything
-        is sent.
+    def send(
+        self, record: Record, routing: Routing, plan: Plan, versions: Versions, reason: bytes | None = None
+    ) -> None:
+        """Put the versions of an event into the feeds that a routing names; raises OutsizeError, before anything is
+        sent.
         """
-        versions = self.redacted(record, routing)
         drafts = []
         for agency, subscriptions in routing.matched.items():
             why = reason or plan.reason(agency, subscriptions)
@@ -124,6 +143,9 @@ class Feeds:
         for agency, subscriptions, why in drafts:
             policy = routing.fields.get(agency, "")
             value, headers = versions[policy]
+            if policy:
+                # Whoever is not given all fields does not learn from a header who else the event is for.
+                headers = [(n, agency.encode()) if n == _RECEIVERS else (n, text) for n, text in headers]
             named = [(SUBSCRIPTIONS, subscriptions.encode()), ("hongyan-reason", why)]
             feed = self._feed(agency)
             self._limits.check(feed, sizes[policy] + NAMED_BYTES + len(named[0][1]) + len(why))

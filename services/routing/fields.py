@@ -100,7 +100,10 @@ def union_id(ids: Iterable[str]) -> str:
 
 
 def field_problems(fields: Mapping[str, Any], schemas: Mapping[str, Schema]) -> list[FieldProblem]:
-    """Return what is wrong with a policy for these types: unknown lists and levels, and fields that no type has."""
+    """Return what is wrong with a policy for these types: unknown lists and levels, and fields that are not there.
+
+    What is granted or masked must be in every type; what is dropped in one of them.
+    """
     problems = [
         FieldProblem(f"/fields/{name}", f"应为 {', '.join(LISTS)} 之一 (one of these)")
         for name in fields.keys() - LISTS
@@ -114,11 +117,12 @@ def field_problems(fields: Mapping[str, Any], schemas: Mapping[str, Schema]) -> 
     for number, level in enumerate(fields.get("levels", ())):
         if level not in SENSITIVITIES:
             problems.append(FieldProblem(f"/fields/levels/{number}", f"应为 {', '.join(SENSITIVITIES)} 之一 (a level)"))
-    known = {path for schema in schemas.values() for path, _ in walk_fields(schema)}
+    known = {kind: {path for path, _ in walk_fields(schema)} for kind, schema in schemas.items()}
     for name in LISTS[1:]:
         for number, path in enumerate(fields.get(name, ())):
-            if path not in known:
-                detail = f"所订类型都没有字段 {path} (no type of the grant has this field)"
+            lacking = [kind for kind, paths in known.items() if path not in paths]
+            if lacking and (name != "drop" or len(lacking) == len(known)):
+                detail = f"没有字段 {path} (has no such field): {', '.join(lacking)}"
                 problems.append(FieldProblem(f"/fields/{name}/{number}", detail))
     return problems
 
@@ -164,10 +168,14 @@ class _Deriver:
         self._cautious = cautious
         self._definitions = definitions
         self._masks: dict[str, Mask | None] = {}
+        self._within: dict[str, str] = {}
 
-    def record(self, record: Schema, prefix: str, *, masked: bool) -> tuple[Schema, Mask | None]:
-        name = record["name"]
-        self._masks[name] = None
+    def record(
+        self, record: Schema, prefix: str, *, masked: bool, name: str | None = None
+    ) -> tuple[Schema, Mask | None]:
+        """Derive a record at its place, under another name where it is not the place that defines it."""
+        name = name or record["name"]
+        self._masks[name], self._within[record["name"]] = None, name
         fields, masks = [], []
         for field in record["fields"]:
             made = self._field(field, prefix + field["name"], masked)
@@ -177,7 +185,8 @@ class _Deriver:
                     masks.append((field["name"], made[1]))
         mask = _record_mask(masks) if masks else None
         self._masks[name] = mask
-        return {**record, "fields": fields or [WITHHELD]}, mask
+        del self._within[record["name"]]
+        return {**record, "name": name, "fields": fields or [WITHHELD]}, mask
 
     def _field(self, field: Schema, path: str, masked: bool) -> tuple[Schema, Mask | None] | None:
         outcome: Outcome = "mask" if masked else self._policy.outcome(path, field.get("sensitivity"))
@@ -221,11 +230,21 @@ class _Deriver:
         return kind, None
 
     def _reference(self, name: str, path: str) -> tuple[Any, Mask | None]:
-        """Return a named type; where the field that defines it was dropped, its definition moves here."""
+        """Return a named type; where the field that defines it was dropped, its definition moves here.
+
+        A record may have other fields shown here than where it is defined, so it has a name of its own here: always,
+        since a name must not change when what is shown does.
+        """
         short = name.rpartition(".")[2]
-        if short in self._masks or short not in self._definitions:
-            return name, self._masks.get(short)
-        return self._shown(self._definitions[short], path)
+        definition = self._definitions.get(short)
+        if definition is None:
+            return name, None
+        if short in self._within:
+            return self._within[short], self._masks[self._within[short]]
+        if definition["type"] == "record":
+            own = f"{short}_{path.replace('.', '_')}"
+            return self.record(definition, f"{path}.", masked=False, name=own)
+        return (name, None) if short in self._masks else self._shown(definition, path)
 
     def _masked(self, kind: Any, path: str) -> tuple[Any, Mask]:  # noqa: ANN401
         if kind == "string" or (isinstance(kind, dict) and kind["type"] == "string"):

@@ -59,17 +59,23 @@ def compile_filter(expression: object, on_error: OnError, pointer: str) -> Predi
             raise _invalid(here, "没有这种方言，应为 exact prefix suffix all any not cel (unknown dialect)")
 
 
-def cel_expressions(expression: object) -> Iterator[str]:
-    """Give the CEL expressions of a filter, however deep."""
-    if isinstance(expression, Mapping):
-        for dialect, operand in expression.items():
-            if dialect == "cel" and isinstance(operand, str):
-                yield operand
-            else:
-                yield from cel_expressions(operand)
-    elif isinstance(expression, list):
-        for one in expression:
-            yield from cel_expressions(one)
+def filters_within(expression: Mapping[str, Any], pointer: str) -> Iterator[tuple[str, str, Any]]:
+    """Give the filters that hold no others, however deep in one that compiles: pointer, dialect and operand."""
+    ((dialect, operand),) = expression.items()
+    here = f"{pointer}/{dialect}"
+    match dialect:
+        case "all" | "any":
+            for number, one in enumerate(operand):
+                yield from filters_within(one, f"{here}/{number}")
+        case "not":
+            yield from filters_within(operand, here)
+        case _:
+            yield here, dialect, operand
+
+
+def cel_variables(expression: str) -> set[str]:
+    """Return the names that an expression uses, those that it binds itself among them; raises ValueError."""
+    return set(_program(expression).variables())
 
 
 def _attributes(operand: object, pointer: str, holds: Callable[[str, str], bool]) -> Predicate:

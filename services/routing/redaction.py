@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import SchemaParseException
 
 from schemas.codec import FRAME_BYTES, MAGIC, SchemaSource, UndecodableValue, schema_id_of
 from schemas.contracts import Schema
 from schemas.envelope import PREFIX
-from schemas.registry_client import SchemaRefused
+from schemas.registry_client import RegistryAway, RegistryError, SchemaRefused
 from services.routing.fields import Derived, FieldPolicy, Mask, derive
+from services.runtime.errors import HongyanError
 
 log = structlog.get_logger()
 PolicyOf = Callable[[str], FieldPolicy]
 _DATASCHEMA = f"{PREFIX}dataschema"
+_FIRST_OWN = 2**31
+REFUSED_S = 30.0
 _LAST_NUMBER = re.compile(rb"\d+$")
 
 
@@ -36,27 +41,69 @@ class _Compiled:
     mask: Mask | None
 
 
-class Redactor:
-    """Redacts values; ``policy_of`` gives a policy by its id."""
+class Unregistered:
+    """A registry's schemas, and derived ones that are kept here alone: a policy is tried before it is approved."""
 
-    def __init__(self, schemas: SchemaSource, policy_of: PolicyOf) -> None:
+    def __init__(self, schemas: SchemaSource) -> None:
+        self._schemas = schemas
+        self._own: list[Schema] = []
+
+    def schema_by_id(self, schema_id: int) -> Schema:
+        """Return the schema with this id; raises the registry's errors."""
+        return self._own[schema_id - _FIRST_OWN] if schema_id >= _FIRST_OWN else self._schemas.schema_by_id(schema_id)
+
+    def id_of(self, subject: str, schema: Schema) -> int:
+        """Return an id of ours for a schema."""
+        if schema not in self._own:
+            self._own.append(schema)
+        return _FIRST_OWN + self._own.index(schema)
+
+
+class PolicyFailedError(HongyanError):
+    """字段策略写不成这个事件 (an event can't be written under a field policy, now and by this configuration)"""
+
+
+class Redactor:
+    """Redacts values; ``policy_of`` gives a policy by its id.
+
+    A policy whose schema the registry has refused is asked of again after a while only.
+    """
+
+    def __init__(
+        self, schemas: SchemaSource, policy_of: PolicyOf, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._schemas = schemas
         self._policy_of = policy_of
+        self._monotonic = monotonic
         self._compiled: dict[tuple[int, str], _Compiled | None] = {}
+        self._refused: dict[tuple[int, str], tuple[float, str]] = {}
 
     def redact(self, value: bytes, policy: str) -> tuple[bytes, int | None]:
         """Return the value under a policy and its derived schema's id; whole, with None, where nothing is taken away.
 
-        Raises UndecodableValue, or the registry's errors.
+        Raises UndecodableValue (whatever the policy), PolicyFailedError (this policy alone) or RegistryAway.
         """
         if not policy:
             return value, None
         schema_id = schema_id_of(value)
         key = (schema_id, policy)
         if key not in self._compiled:
-            self._compiled[key] = self._compile(schema_id, policy)
+            self._compiled[key] = self._attempt(key)
         compiled = self._compiled[key]
         return (value, None) if compiled is None else (_rewrite(value, compiled), compiled.schema_id)
+
+    def _attempt(self, key: tuple[int, str]) -> _Compiled | None:
+        refused_at, why = self._refused.get(key, (-REFUSED_S, ""))
+        if self._monotonic() - refused_at < REFUSED_S:
+            raise PolicyFailedError(why)
+        try:
+            return self._compile(*key)
+        except RegistryAway:
+            raise
+        except (RegistryError, SchemaParseException) as error:
+            why = f"字段策略 {key[1]} 的派生模式登记不成 (its schema is refused): {error}"
+            self._refused[key] = self._monotonic(), why
+            raise PolicyFailedError(why) from error
 
     def register(self, schema: Schema, policy: FieldPolicy) -> None:
         """Make the derived schema of a full one known to the registry, before an event needs it."""
@@ -109,11 +156,12 @@ def _rewrite(value: bytes, compiled: _Compiled) -> bytes:
         raise UndecodableValue(f"{type(error).__name__} {error}") from error
     if source.read(1):
         raise UndecodableValue("bytes are left over after the record")
-    if compiled.mask is not None:
-        data = compiled.mask(data)
     target = io.BytesIO()
     target.write(compiled.frame)
-    schemaless_writer(target, compiled.writer, data)
+    try:
+        schemaless_writer(target, compiled.writer, data if compiled.mask is None else compiled.mask(data))
+    except (ValueError, LookupError, OverflowError, TypeError, AttributeError) as error:
+        raise PolicyFailedError(f"写不成派生模式 (its schema does not hold it): {error!r}") from error
     return target.getvalue()
 
 

@@ -22,6 +22,8 @@ class AlertKind(StrEnum):
     LINE_HELD = "line-held"
     AGENCY_GONE = "agency-gone"
     RECEIVER_UNUSABLE = "receiver-unusable"
+    POLICY_FAILED = "policy-failed"
+    GRANT_IMPAIRED = "grant-impaired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,16 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "接收单位的密钥或投递设置不可用，队列保持 (an agency's keys or delivery settings can't be used)",
         "换发密钥或更正投递设置：hongyan agency rotate-key、set-delivery (mend them)",
         "critical",
+    ),
+    AlertKind.POLICY_FAILED: Meaning(
+        "事件不能按一个单位的字段策略写成，未送该单位，别的单位照常 (an event can't be written under a field policy)",
+        "更正订阅的字段策略（取代），再补送：hongyan subscription draft --replaces --backfill-from (replace the grant)",
+        "critical",
+    ),
+    AlertKind.GRANT_IMPAIRED: Meaning(
+        "模式演进后，订阅所列的类型、属性或字段不复存在 (a later schema has taken away what a grant names)",
+        "查看 hongyan subscription show，由申请单位另行申请取代 (look at it, and replace it)",
+        "warning",
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,20 +14,22 @@ from consumers.router.memory import Memory, Scope
 from consumers.router.plan import Plan
 from consumers.router.writing import BatchState, Limits
 from schemas.codec import Codec
-from schemas.contracts import load_contracts
+from schemas.contracts import Schema, load_contracts
+from schemas.registry_client import SchemaRefused
 from schemas.topics import STORED_MAX_BYTES, Topics, TopicSpec
 from services.quarantine.aside import LEFT_OUT
 from services.routing.fields import policy_of
 from services.routing.matching import Matcher
-from services.routing.redaction import Redactor
+from services.routing.redaction import REFUSED_S, Redactor
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Partition
-from services.subscriptions.control import Subscription
+from services.subscriptions.control import Subscription, policy_id
 from tests.fakes.kafka import FakeKafka, FakeRecord
 from tests.window_events import ACCEPTED, WindowEvents
 
 EVENTS = Partition("events.window.v1", 3)
 TOPICS = Topics()
+FIELDS: dict[str, Any] = {"levels": ["public"]}
 
 
 class Names:
@@ -43,10 +46,12 @@ class Routing:
     def __init__(self, folder: Path) -> None:
         self.kafka = FakeKafka()
         self.kafka.admin().ensure_topics(
-            [TopicSpec(TOPICS.ledger_routed, 12), TopicSpec(TOPICS.deadletter("router"), 1), *TOPICS.agency_specs("a")]
+            [TopicSpec(TOPICS.ledger_routed, 12), TopicSpec(TOPICS.deadletter("router"), 1), TOPICS.alerts_spec()]
         )
+        self.kafka.admin().ensure_topics(TOPICS.agency_specs("a"))
         self.events = WindowEvents()
         self.memory = Memory(folder)
+        self.seconds = 0.0
         self.limits = Limits()
         self.log: list[FakeRecord] = []
         self.producer = self.kafka.transactional_producer("t")
@@ -57,7 +62,11 @@ class Routing:
             TOPICS,
             Names(),
             codec.decode,
-            Redactor(self.events.schemas, lambda identity: policy_of(identity, {})),
+            Redactor(
+                self.events.schemas,
+                lambda identity: policy_of(identity, {policy_id(FIELDS): FIELDS}),
+                lambda: self.seconds,
+            ),
             self.limits,
             lambda _topic, _partition, offset: self.log[offset] if offset < len(self.log) else None,
         )
@@ -83,9 +92,13 @@ class Routing:
         listed = [*headers.items(), *padding]
         return FakeRecord(EVENTS.topic, EVENTS.partition, len(self.log), 1, made.key, value or made.value, listed)
 
-    def feed(self) -> list[FakeRecord]:
-        """Return the agency's feed."""
-        return self.kafka.logs[Partition(TOPICS.feed("a"), 0)]
+    def feed(self, agency: str = "a") -> list[FakeRecord]:
+        """Return an agency's feed."""
+        return self.kafka.logs[Partition(TOPICS.feed(agency), 0)]
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Return the alerts."""
+        return [orjson.loads(one.value or b"") for one in self.kafka.logs[Partition(TOPICS.alerts, 0)]]
 
     def letters(self) -> list[FakeRecord]:
         """Return the dead letters."""
@@ -158,3 +171,61 @@ def test_where_the_first_is_no_longer_kept_its_bytes_decide(routing: Routing) ->
     assert routing.route(FakeRecord(EVENTS.topic, 3, 9, 1, first.key, first.value, first.headers)) == ["duplicate"]
     routing.log.clear()
     assert routing.route(routing.record((first.value or b"") + b"x")) == ["conflict"]
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_follow_up_of_what_nobody_had_is_put_on_record_as_one(routing: Routing, had: bool) -> None:
+    """It names what it follows, but follow-ups go by the business key: under another one nobody is reached silently."""
+    if had:
+        routing.route(routing.record(id="e0"))
+    routing.route(routing.record(id="e1", follows="e0"))
+    ledger = routing.kafka.logs[Partition(TOPICS.ledger_routed, EVENTS.partition)]
+    assert orjson.loads(ledger[-1].value or b"").get("original", True) is had
+
+
+def with_policy(routing: Routing) -> None:
+    """Let a second agency have public fields only."""
+    routing.kafka.admin().ensure_topics(TOPICS.agency_specs("b"))
+    grants = [Subscription("s", "a", [ACCEPTED]), Subscription("t", "b", [ACCEPTED], fields=FIELDS)]
+    matcher = Matcher(grants, SystemClock().now)
+    policies = {"t": policy_id(FIELDS)}
+    routing.plan = Plan(1, matcher, frozenset("ab"), frozenset(), policies=policies)
+
+
+def test_a_policy_that_can_not_be_kept_to_keeps_the_event_from_its_agency_alone(
+    routing: Routing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others get it; the ledger says by which grants and why not; an alert is opened, and closed once it works."""
+    with_policy(routing)
+    schemas = routing.events.schemas
+    take = schemas.id_of
+
+    def refuse(subject: str, schema: Schema) -> int:
+        if "fields-" in subject:
+            raise SchemaRefused(f"{subject}: not compatible")
+        return take(subject, schema)
+
+    monkeypatch.setattr(schemas, "id_of", refuse)
+    assert routing.route(routing.record(id="e1"), routing.record(id="e2")) == ["routed", "routed"]
+    assert (len(routing.feed()), len(routing.feed("b")), routing.letters()) == (2, 0, [])
+    entry = orjson.loads(routing.kafka.logs[Partition(TOPICS.ledger_routed, EVENTS.partition)][-1].value or b"")
+    assert (entry["agencies"], entry.get("fields", {})) == ({"a": ["s"]}, {})
+    assert entry["withheld"]["b"]["subscriptions"] == ["t"]
+    assert "not compatible" in entry["withheld"]["b"]["reason"]
+    (alert,) = routing.alerts()
+    assert (alert["kind"], alert["subject"], alert["state"]) == ("policy-failed", "b", "open")
+    assert alert["detail"].startswith("t: ")
+
+    monkeypatch.setattr(schemas, "id_of", take)
+    routing.seconds += REFUSED_S
+    routing.route(routing.record(id="e3"))
+    assert [dict(r.headers)["ce_id"] for r in routing.feed("b")] == [b"e3"]
+    assert [alert["state"] for alert in routing.alerts()] == ["open", "closed"]
+
+
+def test_a_redacted_event_names_no_other_receivers_in_its_header(routing: Routing) -> None:
+    """Whoever is not given the field does not find it in an attribute; whoever is given all has it as it was."""
+    with_policy(routing)
+    routing.route(routing.record(id="e1", receivers="a,b"))
+    ((whole,), (redacted,)) = routing.feed("a"), routing.feed("b")
+    assert (dict(whole.headers)["ce_receivers"], dict(redacted.headers)["ce_receivers"]) == (b"a,b", b"b")

@@ -20,7 +20,7 @@ from schemas.codec import FRAME_BYTES, UndecodableValue
 from schemas.contracts import SENSITIVITIES, Schema, load_contracts, walk_fields
 from schemas.registry_client import SchemaRefused
 from services.routing.fields import FieldPolicy, derive, field_problems, masked_text, policy_of, union_id
-from services.routing.redaction import Redactor, derived_subject, with_dataschema
+from services.routing.redaction import REFUSED_S, PolicyFailedError, Redactor, derived_subject, with_dataschema
 from tests.events import ARREARS, ISSUED
 from tests.fakes.schemas import MemorySchemas
 
@@ -185,6 +185,43 @@ def test_an_event_of_which_nothing_is_granted_is_still_an_event() -> None:
     assert redacted({"levels": []}) == {"withheld": True}
 
 
+def test_a_type_that_is_used_again_has_its_own_fields_there() -> None:
+    """A policy goes by paths: the deputy's fields are not the inspector's, though both are of one type."""
+    masked = {"levels": ["public"], "grant": ["deputy"], "mask": ["inspector.name"]}
+    found = redacted(masked)
+    assert found["inspector"] == {"name": "张**"}
+    assert found["deputy"] == {"name": "李四", "badge": 8}
+    shown = {"levels": ["public", "internal"], "grant": ["inspector.name"]}
+    found = redacted(shown)
+    assert found["inspector"] == {"name": "张三丰", "badge": 7}
+    assert found["deputy"] == {"badge": 8}
+
+
+def test_a_policy_that_the_registry_refuses_is_told_from_a_broken_value_and_asked_of_again_later() -> None:
+    """Not at every event: once in a while."""
+
+    class Refusing(MemorySchemas):
+        asked, refuses = 0, True
+
+        def id_of(self, subject: str, schema: Schema) -> int:
+            if not self.refuses or subject == "full":
+                return super().id_of(subject, schema)
+            self.asked += 1
+            raise SchemaRefused(subject)
+
+    schemas, now = Refusing(), [0.0]
+    policy = FieldPolicy.of({"levels": ["public"]})
+    value = framed(schemas.id_of("full", NESTED), NESTED, DATA)
+    redactor = Redactor(schemas, lambda _: policy, lambda: now[0])
+    for _ in range(3):
+        with pytest.raises(PolicyFailedError, match="refused"):
+            redactor.redact(value, policy.id)
+    assert schemas.asked == 2  # as it is derived, and cautiously
+    schemas.refuses = False
+    now[0] = REFUSED_S + 1
+    assert redactor.redact(value, policy.id)[1] is not None
+
+
 def test_a_broken_value_is_told_from_a_good_one() -> None:
     """Bytes that are no record of their schema are never passed on."""
     schemas = MemorySchemas()
@@ -307,10 +344,11 @@ def test_every_type_has_its_policies() -> None:
 
 
 def test_what_a_policy_names_must_be_there() -> None:
-    """A field that no type of the grant has is named by its place; one that a single type has will do."""
+    """A field that a type of the grant lacks can't be granted or masked, and one that all lack not dropped."""
     types = load_contracts().types
     schemas = {name: types[name].schema for name in (ISSUED, ARREARS)}
-    fields = {"levels": ["public"], "grant": ["contact_name", "mobile"], "mask": ["amount"]}
-    assert [p.pointer for p in field_problems(fields, schemas)] == ["/fields/grant/1"] + (
-        [] if "amount" in types[ARREARS].sensitivities() else ["/fields/mask/0"]
-    )
+    fields = {"levels": ["public"], "grant": ["contact_name", "mobile"], "drop": ["contact_name", "mobile"]}
+    found = field_problems(fields, schemas)
+    assert [p.pointer for p in found] == ["/fields/grant/0", "/fields/grant/1", "/fields/drop/1"]
+    assert ARREARS in found[0].detail
+    assert ISSUED not in found[0].detail

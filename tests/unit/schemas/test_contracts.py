@@ -159,6 +159,9 @@ def test_an_envelope_survives_the_record_headers() -> None:
         Envelope.from_headers([])
 
 
+RECORD = {"type": "record", "name": "A", "fields": [{"name": "n", "type": "int", "doc": "d", "sensitivity": "public"}]}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -166,6 +169,8 @@ def test_an_envelope_survives_the_record_headers() -> None:
         (lambda schema: schema["fields"][0].update(sensitivity="secret"), "has no sensitivity"),
         (lambda schema: schema.update({"hongyan.type": "cn.gov.sc.health.other"}), "but the folder says"),
         (lambda schema: schema["fields"][0].update(format="telepathy"), "unknown format"),
+        (lambda schema: schema["fields"][0].update(type=["null", RECORD, {**RECORD, "name": "B"}]), "several records"),
+        (lambda schema: schema["fields"][0].update(type={"type": "map", "values": [RECORD, "B"]}), "several records"),
     ],
 )
 def test_a_folder_that_is_not_in_order_is_named_with_the_reason(tmp_path: Path, change: Any, said: str) -> None:
