@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from consumers.feeds.acknowledging import Acknowledging
 from consumers.feeds.api import FeedsApi, feed_routes
+from consumers.feeds.direct import DirectReading
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
 from consumers.feeds.handover import Handover
@@ -33,7 +34,7 @@ from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 from services.subscriptions.stopping import Stops
 
-SWEEP_S = 1.0
+SWEEP_S = 0.5
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -100,6 +101,7 @@ class _Parts:
             clock,
         )
         self._handover = Handover(follower.view, self._cursors)
+        self._direct = DirectReading(follower.view, kafka, topics, clock)
         self._measure(registry)
 
     def _measure(self, registry: CollectorRegistry) -> None:
@@ -119,6 +121,7 @@ class _Parts:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.feeds.let_idle_go()
+            await asyncio.to_thread(self._direct.settle)
             await asyncio.to_thread(self._handover.settle)
 
     def end_waiting(self) -> None:

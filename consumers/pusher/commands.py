@@ -83,6 +83,20 @@ def parked_replay(
         typer.echo(f"未放回 {one}：此后已有 {by}，不再按仍然有效送达 (not put back: {by} took its place)")
 
 
+@parked.command("park")
+def parked_park(
+    agency: Annotated[str, typer.Argument(help="接收单位 (agency)")],
+    cursor: Annotated[int, typer.Option(help="事件在队列中的游标 (the event's cursor in the feed)")],
+    reason: Annotated[str, typer.Option(help="理由，记入回执与停放记录 (reason, kept with the receipt)")],
+) -> None:
+    """停放队列卡住的那个事件，其余照常送达 (park the event that a line is stuck on; the others go on)."""
+    try:
+        event = _place().park(agency, cursor, reason)
+    except HongyanError as error:
+        raise _failed(error) from error
+    typer.echo(f"已请推送停放 {event}，游标 {cursor} (asked for): hongyan parked list {agency}")
+
+
 def _failed(error: HongyanError) -> typer.Exit:
     typer.secho(str(error), fg=typer.colors.RED, err=True)
     return typer.Exit(1)

@@ -216,12 +216,19 @@ class Line:
             record = self.waiting.popleft()
             is_head = self.window.admit(record.offset, record.key or b"")
             (self._heads if is_head else self._later)[record.offset] = Delivery(record)
+        if self.receiver.parks:
+            self._park_wanted()
         if not self._heads or self.receiver.held or self._gone:
             return
         if self.breaker.held:
             self._probe()
         else:
             self._start_due()
+
+    def _park_wanted(self) -> None:
+        """End what somebody wants parked, also while the line is held: it may be what it is stuck on."""
+        for offset in sorted(self.receiver.parks.keys() & self._heads.keys()):
+            self._end(self._heads.pop(offset), Refused(self.receiver.parks[offset], decided=True))
 
     def _probe(self) -> None:
         """Send the oldest event alone, when its time has come."""

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 import orjson
 
 from consumers.pusher.standing import Asked, Standing
+from consumers.runner.cursors import cursor_of
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
-from services.quarantine.aside import whole
+from services.quarantine.aside import original, whole
 from services.runtime.clock import Clock
-from services.runtime.errors import NotFoundError
+from services.runtime.errors import ConflictError, NotFoundError
 from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record
 from services.subscriptions.stopping import SUBSCRIPTIONS, grants_of
 
@@ -98,6 +99,34 @@ class ParkingPlace:
         finally:
             producer.close()
         return {offset: gone[one] for offset, one in asked.items() if one in gone}
+
+    def park(self, agency: str, cursor: int, reason: str) -> str:
+        """Have the pusher park the event at this cursor of a feed, which its line may be stuck on; return its id.
+
+        It is asked for on the control topic, which every pusher follows, and stays asked for. Raises NotFoundError
+        (nothing is there), ConflictError (it has ended already) or UnavailableError.
+        """
+        feed = Partition(self._topics.feed(agency), 0)
+        admin = self._kafka.admin()
+        try:
+            if feed.topic not in admin.list_topics():
+                raise NotFoundError(f"没有接收单位 {agency} 的队列 (no such feed)")
+            reached = cursor_of(admin, self._topics, feed, agency)
+        finally:
+            admin.close()
+        found = original(self._kafka, feed.topic, 0, cursor)
+        if found is None:
+            raise NotFoundError(f"{agency} 的队列在游标 {cursor} 没有事件 (no event is there)")
+        if cursor < reached:
+            raise ConflictError(f"游标已到 {reached}，{cursor} 处的事件已经结束 (it has ended already)")
+        producer = self._kafka.producer(client_id="parked-park")
+        try:
+            key, value = f"park/{agency}/{cursor}", {"reason": reason, "at": self._clock.now().isoformat()}
+            topic = self._topics.control_subscriptions
+            producer.send(topic, key=key.encode(), value=orjson.dumps(value), partition=0).result(WAIT_S)
+        finally:
+            producer.close()
+        return dict(found.headers).get("ce_id", b"").decode(errors="replace")
 
     def _put_back(self, producer: Producer, agency: str, record: Record) -> None:
         # It still came by the same grants: where these are stopped, it does not go out.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -19,6 +19,16 @@ from services.subscriptions.stopping import Stops
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _By:
+    """What a receiver was made by."""
+
+    agency: Agency
+    held: str | None
+    stops: Mapping[str, str]
+    parks: Mapping[int, str]
+
+
 class Receivers:
     """Reads the follower's view; what is sealed is opened once a version."""
 
@@ -27,7 +37,7 @@ class Receivers:
         self._sealer = sealer
         self._defaults = defaults
         self._stops = Stops(follower.view)
-        self._opened: dict[str, tuple[Agency, str | None, Mapping[str, str], Receiver]] = {}
+        self._opened: dict[str, tuple[_By, Receiver]] = {}
 
     def version(self) -> int:
         """Return the configuration's version."""
@@ -46,12 +56,11 @@ class Receivers:
         found = self._view.agencies.get(agency)
         if found is None:
             return None
-        held, stops = self._held(found), self._stops.of(agency)
+        by = _By(found, self._held(found), self._stops.of(agency), self._view.parks.get(agency, {}))
         known = self._opened.get(agency)
-        if known is None or known[0] is not found or known[1:3] != (held, stops):
-            opened = replace(self._open(found, held), stops=stops)
-            known = self._opened[agency] = (found, held, stops, opened)
-        return known[3]
+        if known is None or known[0] != by:
+            known = self._opened[agency] = by, replace(self._open(found, by.held), stops=by.stops, parks=by.parks)
+        return known[1]
 
     def _open(self, agency: Agency, held: str | None) -> Receiver:
         try:

@@ -24,7 +24,8 @@ class LiveKey:
 class Receiver:
     """An agency's receiver; ``held`` says why its events wait: a decision, no verification yet, settings unusable.
 
-    ``stops`` are the grants that were stopped, whose events do not go out, each with what is said of it.
+    ``stops`` are the grants that were stopped, whose events do not go out, each with what is said of it; ``parks`` are
+    the cursors of events that somebody wants parked, each with the reason.
     """
 
     agency: str
@@ -34,6 +35,7 @@ class Receiver:
     held: str | None = None
     unusable: bool = False
     stops: Mapping[str, str] = field(default_factory=dict)
+    parks: Mapping[int, str] = field(default_factory=dict)
 
     def secrets(self, now: datetime) -> list[str]:
         """Return the keys that sign at this moment."""

@@ -1,8 +1,9 @@
 """The configuration that processes follow: agencies, subscriptions and departments, folded from the control topics.
 
-Keys are ``agency/<id>``, ``subscription/<id>``, ``policy/<id>`` and ``department/<id>``; values are JSON; a null value
-removes. A field policy stays for ever under the id that its content gives it, so that a follow-up can go by the policy
-that its original went by. What an entry says beyond what is known here is left out: it may come from a later version.
+Keys are ``agency/<id>``, ``subscription/<id>``, ``policy/<id>``, ``access/<id>``, ``department/<id>`` and
+``park/<agency>/<cursor>`` (an event that somebody wants parked); values are JSON; a null value removes. A field policy
+stays for ever under the id that its content gives it, so that a follow-up can go by the policy that its original went
+by. What an entry says beyond what is known here is left out: it may come from a later version.
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ class ControlView:
     departments: dict[str, Department] = field(default_factory=dict)
     policies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     access: dict[str, Access] = field(default_factory=dict)
+    parks: dict[str, Mapping[int, str]] = field(default_factory=dict)
     version: int = 0
     position: int = 0
     _lock: Lock = field(default_factory=Lock)
@@ -201,6 +203,10 @@ class ControlView:
                 _put(self.policies, name, entry)
             case "access":
                 _put(self.access, name, Access.from_json(entry) if entry else None)
+            case "park":
+                agency, _, cursor = name.partition("/")
+                held = {at: why for at, why in self.parks.get(agency, {}).items() if at != int(cursor)}
+                self.parks[agency] = held | ({int(cursor): str(entry["reason"])} if entry else {})
             case "department":
                 _put(self.departments, name, _department(entry) if entry else None)
             case _:

@@ -8,6 +8,7 @@ routed in time is owed. One whose place another has taken was not stopped either
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from services.subscriptions.control import ControlView, Subscription
 
@@ -46,6 +47,32 @@ def stopped(grants: Sequence[str], stops: Mapping[str, str]) -> str | None:
     if not stops or not grants or any(name not in stops for name in grants):
         return None
     return "；".join(stops[name] for name in grants)
+
+
+def closed_to_direct_reading(view: ControlView, agency: str, now: datetime) -> str | None:
+    """Return why an agency must not read its feed from Kafka itself now: there no single event can be kept back.
+
+    It is suspended, or one of its grants is, or all of them were ended by decision.
+    """
+    held = view.held(agency)
+    if held is not None:
+        return held
+    known = dict(view.subscriptions)
+    successors = {s.replaces: s for s in known.values() if s.replaces is not None}
+    concerning = [_current(s, successors) for s in known.values() if agency in (s.agency, *s.forward_to)]
+    states = {s.id: _ended_by_time(s, now) for s in concerning}
+    suspended = sorted(name for name, state in states.items() if state == "suspended")
+    if suspended:
+        return f"订阅 {', '.join(suspended)} {_SAID['suspended']}"
+    if states and set(states.values()) == {"terminated"}:
+        return f"全部订阅{_SAID['terminated']}"
+    return None
+
+
+def _ended_by_time(one: Subscription, now: datetime) -> str:
+    """Return the state as it is decided; a grant suspended and past its time will not be resumed: it has ended."""
+    expires = one.expires_at()
+    return "terminated" if one.state == "suspended" and expires is not None and now >= expires else one.state
 
 
 def _by_agency(subscriptions: Mapping[str, Subscription]) -> dict[str, dict[str, str]]:

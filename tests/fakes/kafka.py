@@ -473,5 +473,9 @@ class FakeAdmin:
         """There is no authoriser here."""
         raise HongyanError("the fake has no authoriser")
 
+    def forbid_reading(self, user: str, topic: str) -> None:
+        """There is no authoriser here."""
+        raise HongyanError("the fake has no authoriser")
+
     def close(self) -> None:
         """Nothing to close."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import orjson
 import pytest
 
+from consumers.feeds.direct import DirectReading
 from schemas.topics import Topics
+from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition
+from services.subscriptions.control import ControlView
 from tests.broker import Broker
 from tests.conditions import eventually
 
@@ -89,6 +93,50 @@ def test_everything_else_is_closed_to_it(topics: Topics, user: Kafka) -> None:
         user.consumer("somebody-else").committed([Partition(topics.feed(AGENCY), 0)])
     with pytest.raises(UnavailableError, match=r"Authoriz|[Tt]imed? ?out|metadata"):
         user.producer(acknowledge_timeout_s=3).send(topics.feed(AGENCY), key=b"k", value=b"x", partition=0).result(5)
+
+
+def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, topics: Topics, user: Kafka) -> None:
+    """Also one that is connected: a suspended grant closes the feed, resumed it goes on; so does the agency itself."""
+    view = ControlView()
+
+    def put(key: str, **entry: object) -> None:
+        view.apply(key, orjson.dumps(entry))
+
+    def subscription(state: str) -> None:
+        put("subscription/s", id="s", agency=AGENCY, types=["t"], state=state)
+
+    def agency(state: str) -> None:
+        put(f"agency/{AGENCY}", id=AGENCY, name="a", division="510000", sink="x", state=state)
+
+    agency("active")
+    subscription("active")
+    put(f"access/{AGENCY}", agency=AGENCY, channel="kafka")
+    direct = DirectReading(view, broker.connect(), topics, SystemClock())
+    direct.settle()
+    feed = Partition(topics.feed(AGENCY), 0)
+    reader = user.consumer(None)
+    reader.assign([feed])
+
+    def opened() -> bool:
+        try:
+            reader.seek(feed, 0)
+            return bool(reader.poll(1, 10))
+        except UnavailableError as error:
+            assert "Authoriz" in str(error)
+            return False
+
+    assert eventually(opened, 20)
+    for stop, lift in (
+        (lambda: subscription("suspended"), lambda: subscription("active")),
+        (lambda: agency("suspended"), lambda: agency("active")),
+    ):
+        stop()
+        direct.settle()
+        eventually(lambda: not opened(), 20, "the feed is closed")
+        lift()
+        direct.settle()
+        eventually(opened, 20, "the feed is open again")
+    reader.close()
 
 
 def test_a_wrong_or_replaced_password_is_refused(broker: Broker, topics: Topics) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,7 +16,7 @@ from producers.publishing import Prepared
 from schemas.topics import Topics, TopicSpec
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Kafka, Partition
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, as_environment, with_environment
 from tests.conditions import eventually
 from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics
@@ -174,6 +176,41 @@ def test_a_stopped_grants_events_stay_and_others_and_follow_ups_go_out(
     configuration.subscription("sub-market", "market", [ISSUED])
     place.replay_all("market", [parked["e0"].offset, parked["e1"].offset], "resumed")
     eventually(lambda: sorted(market.accepted) == ["e0", "e1", "e2", "e4", "r9"])
+
+
+def test_an_operator_parks_the_event_that_a_line_is_stuck_on(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    receiver: MakeReceiver,
+    start: Callable[[], Running],
+    installation: Settings,
+) -> None:
+    """By its cursor and with a reason; what is not there, or has ended, is refused."""
+    market = receiver("market", lambda request, _: Answer(500 if request.id == "stuck" else 204))
+    start()
+    fine, stuck, behind = (events.certificate(name, 1) for name in ("fine", "stuck", "behind"))
+    placed = events.feed("market", fine, stuck, behind)
+    eventually(lambda: len(market.requests) > 5)
+    eventually(lambda: cursor(kafka, topics, "market").offset == placed[1].offset)
+
+    def park(at: int) -> subprocess.CompletedProcess[str]:
+        words = ["parked", "park", "market", "--cursor", str(at), "--reason", "接收方不能处理"]
+        return subprocess.run(
+            [sys.executable, "-m", "hongyan", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=with_environment(as_environment(installation)),
+        )
+
+    assert "has ended" in park(placed[0].offset).stderr
+    assert "no event is there" in park(placed[2].offset + 5).stderr
+    done = park(placed[1].offset)
+    assert (done.returncode, "stuck" in done.stdout) == (0, True), done.stderr
+    eventually(lambda: market.accepted == ["fine", "behind"])
+    (one,) = eventually(lambda: ParkingPlace(kafka, topics, SystemClock()).list("market"))
+    assert (one.event_id, one.reason) == ("stuck", "接收方不能处理")
 
 
 def test_a_refused_event_is_parked_and_can_be_put_back(

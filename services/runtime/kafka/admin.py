@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from kafka import TopicPartition
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ConfigResource,
@@ -173,6 +174,17 @@ class KafkaPythonAdmin:
         if answer["failed"]:
             why = ", ".join(sorted({error.__name__ for error in answer["failed"]}))
             raise HongyanError(f"Kafka 未能授权，须启用 authorizer (no right was given; is an authoriser on?): {why}")
+
+    def forbid_reading(self, user: str, topic: str) -> None:
+        """Take a user's right to read a topic away, at once; raises HongyanError without an authoriser."""
+        pattern = ResourcePattern(ResourceType.TOPIC, topic)
+        given = ACLFilter(f"User:{user}", "*", ACLOperation.ANY, ACLPermissionType.ALLOW, pattern)
+        with wrapped("forbid_reading"):
+            answers = self.client.delete_acls([given])
+        refused = [error.__name__ for _, _, error in answers if error is not NoError]
+        if refused:
+            why = ", ".join(sorted(set(refused)))
+            raise HongyanError(f"Kafka 未能收回授权，须启用 authorizer (the right was not taken away): {why}")
 
     def close(self) -> None:
         """Close the connection."""

@@ -273,6 +273,10 @@ class Admin(Protocol):
         """Let a user read one topic in one group, and nothing else; raises HongyanError without an authoriser."""
         ...
 
+    def forbid_reading(self, user: str, topic: str) -> None:
+        """Take a user's right to read a topic away, at once; raises HongyanError without an authoriser."""
+        ...
+
     def close(self) -> None:
         """Close the connection."""
         ...

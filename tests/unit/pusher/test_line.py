@@ -378,6 +378,29 @@ def test_what_came_by_stopped_grants_ends_unsent_and_holds_nothing_back() -> Non
     assert {o for o, outcome in office.outcomes.items() if outcome == stopped} == {0, 1}
 
 
+def test_an_event_that_somebody_wants_parked_lets_a_held_line_go_on() -> None:
+    """The receiver fails on one event for ever, so that the line is held; parked, what follows under its key goes."""
+    keys = {0: b"k", 1: b"k", 2: b"k"}
+    office = office_with(keys, {0: [Attempt(Later("HTTP 500"), 0.01)] * 1000})
+
+    async def body() -> None:
+        office.line.take([record(offset, key) for offset, key in keys.items()])
+        await asyncio.sleep(3600.0)
+        assert office.line.breaker.held
+        assert office.line.to_commit().offset == 0
+        office.line.set_receiver(replace(RECEIVER, parks={0: "停放", 2: "and this one"}))
+        await asyncio.sleep(61.0)
+        assert office.line.to_commit() == Committed(3, "")
+        office.line.close()
+
+    run(office.clock, body())
+    assert [office.outcomes[offset] for offset in keys] == [
+        Refused("停放", decided=True),
+        Delivered(204),
+        Refused("and this one", decided=True),
+    ]
+
+
 def test_a_closed_line_records_nothing_of_what_was_under_way() -> None:
     """The next owner of the feed sends it again; two ends of one event never come from here."""
     office = office_with({0: b"a"}, {0: [Attempt(Delivered(204), 5.0)]})

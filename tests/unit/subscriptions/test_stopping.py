@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 
 from services.subscriptions.control import ControlView
-from services.subscriptions.stopping import Stops, grants_of, stopped
+from services.subscriptions.stopping import Stops, closed_to_direct_reading, grants_of, stopped
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
@@ -68,3 +70,29 @@ def test_a_decision_is_seen_as_soon_as_the_view_has_it() -> None:
     for state, found in (("suspended", {"s"}), ("active", set()), ("terminated", {"s"})):
         view.apply("subscription/s", orjson.dumps({"id": "s", "agency": "a", "types": [], "state": state}))
         assert set(stops.of("a")) == found
+
+
+@pytest.mark.parametrize(
+    ("grants", "closed"),
+    [
+        ([], False),
+        ([{"id": "s"}], False),
+        ([{"id": "s", "state": "suspended"}, {"id": "t"}], True),
+        ([{"id": "s", "state": "terminated"}, {"id": "t"}], False),
+        ([{"id": "s", "state": "terminated"}], True),
+        ([{"id": "s", "state": "suspended", "valid_until": LONG_AGO}, {"id": "t"}], False),
+        ([{"id": "s", "state": "suspended", "valid_until": LONG_AGO}], True),
+        ([{"id": "s", "state": "terminated"}, {"id": "t", "replaces": "s"}], False),
+        ([{"id": "s", "agency": "province", "state": "suspended", "forward_to": ["a"]}], True),
+    ],
+)
+def test_kafka_itself_is_closed_while_a_grant_is_suspended_or_all_have_ended(
+    grants: list[dict[str, Any]], closed: bool
+) -> None:
+    """There no single event can be kept back."""
+    view = view_of(*grants)
+    agency = {"id": "a", "name": "a", "division": "510000", "sink": "x"}
+    view.apply("agency/a", orjson.dumps(agency))
+    assert (closed_to_direct_reading(view, "a", NOW) is not None) is closed
+    view.apply("agency/a", orjson.dumps({**agency, "state": "suspended"}))
+    assert closed_to_direct_reading(view, "a", NOW) is not None
