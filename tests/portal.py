@@ -14,7 +14,13 @@ from typing import Any
 from services.runtime.settings import Settings, as_environment, with_environment
 from tests.processes import Processes
 
-LAW = {"basis": "《医疗广告管理办法》第十二条", "scene": "医疗广告监管", "scope": "本级监管对象"}
+LAW = {
+    "basis": "《医疗广告管理办法》第十二条",
+    "scene": "医疗广告监管",
+    "scope": "本级监管对象",
+    "method": "推送",
+    "valid_until": "2099-01-01",
+}
 ADMIN_KEY = "test-administration-key"
 
 

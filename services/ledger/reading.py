@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -65,6 +65,15 @@ class LedgerReader:
         query = _read("search_agency" if criteria.agency else "search")
         with self._reading() as cursor:
             return [_plain(row) for row in cursor.execute(query, values, prepare=False)]
+
+    def follow_ups(self, types: Collection[str], *, open_only: bool) -> list[DictRow]:
+        """Return each routed event of these types, or that follows another, with each agency that must have it.
+
+        ``state`` is the newest word of the agency, else our newest receipt: ``accepted``, ``rejected``, ``delivered``,
+        ``parked``, or ``underway``. Open is what was not accepted. One that nobody must have is ``nobody``'s.
+        """
+        with self._reading() as cursor:
+            return cursor.execute(_read("follow_ups"), {"types": list(types), "open": open_only}).fetchall()
 
     def _traced(
         self, cursor: psycopg.Cursor[DictRow], event: str, rows: Sequence[DictRow], agency: str | None

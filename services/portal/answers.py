@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.times import parse_time
+from services.identity.people import Person
 from services.portal.actors import Callers, Calling
-from services.portal.explaining import Explaining, Period
+from services.portal.explaining import Explaining
 from services.portal.subscriptions import Grants
 from services.portal.tracking import Tracking
+from services.portal.trying import Period, Trying
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
 from services.subscriptions.lifecycle import Actor
 
@@ -30,23 +33,29 @@ class DryRunBody(BaseModel):
 class Answers:
     """Who may ask what: the agency of itself, the owner of its types, the administrator of all but data."""
 
-    def __init__(self, grants: Grants, explaining: Explaining, tracking: Tracking) -> None:
+    def __init__(self, grants: Grants, explaining: Explaining, trying: Trying, tracking: Tracking) -> None:
         self._grants = grants
         self._explaining = explaining
+        self._trying = trying
         self._tracking = tracking
 
     def explain(self, who: Actor, event: str, agency: str, source: str | None) -> dict[str, Any]:
         """Explain an event at an agency."""
-        found = self._explaining.explain(event, agency, source)
         person = who.person
+        owns = lambda kind: person is not None and person.owns([kind])  # noqa: E731
+        found = self._explaining.explain(event, agency, source, owns)
         if person is None or person.agency == agency or person.owns([found["event"]["type"]]):
             return found
         raise ForbiddenError(f"{who.name} 无权查看 {agency} 的 {event} (not theirs to see)")
 
     def dry_run(self, who: Actor, subscription: str, body: DryRunBody) -> dict[str, Any]:
-        """Try a grant on the past. Examples are data: only the owner of all its types is shown them."""
+        """Try a grant on the past. Examples are data: only the owner of all its types is shown them.
+
+        For everybody else the filters of what is not approved see public fields alone, so that none is an oracle.
+        """
         row = self._grants.get(who, subscription)
-        if body.samples and not (who.person is not None and who.person.owns(row["types"])):
+        owner = who.person is not None and who.person.owns(row["types"])
+        if body.samples and not owner:
             raise ForbiddenError("样例只给数据提供方的批准人看 (examples are shown to the data's owner alone)")
         problems: list[FieldProblem] = []
         times = []
@@ -59,7 +68,7 @@ class Answers:
             problems.append(FieldProblem("/to", "应晚于 from (later than from)"))
         if problems:
             raise InvalidError(problems)
-        return self._explaining.dry_run(row, Period(*times), body.samples)
+        return self._trying.dry_run(row, Period(*times), body.samples, whole=owner)
 
     def show(self, who: Actor, subscription: str) -> dict[str, Any]:
         """Return a grant, and how far its backfill is."""
@@ -72,7 +81,11 @@ class Answers:
         """Return the follow-ups that somebody may see."""
         rows = self._tracking.follow_ups(open_only=state == "open", overdue_only=overdue)
         person = who.person
-        return [row for row in rows if person is None or person.agency == row["agency"] or person.owns([row["type"]])]
+        return [row for row in rows if person is None or _concerns(person, row)]
+
+
+def _concerns(person: Person, row: Mapping[str, Any]) -> bool:
+    return person.owns([row["type"]]) or (row["agency"] is not None and row["agency"] == person.agency)
 
 
 def answer_routes(router: APIRouter, answers: Answers, callers: Callers) -> None:

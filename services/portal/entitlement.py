@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, FastAPI
 
-from schemas.codec import Codec
 from schemas.contracts import Contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.identity.people import PersonRepository
 from services.identity.repository import DepartmentRepository
+from services.ledger.reading import LedgerReader
 from services.portal.actors import Callers
 from services.portal.answers import Answers, answer_routes
 from services.portal.explaining import Explaining
 from services.portal.people import People, person_routes
 from services.portal.subscriptions import Grants, subscription_routes
 from services.portal.tracking import Tracking
+from services.portal.trying import Seeing, Trying
 from services.routing.fields import policy_of
 from services.routing.redaction import Redactor
 from services.runtime.clock import Clock
@@ -30,29 +33,25 @@ def add_entitlement(
     agencies: AgencyRepository,
     departments: DepartmentRepository,
     people: PersonRepository,
+    ledger: LedgerReader,
     contracts: Contracts,
     registry: RegistryClient,
     kafka: Kafka,
     topics: Topics,
     clock: Clock,
     admin_key: str,
+    on_decided: Callable[[], None],
 ) -> None:
     """Put the routes on an application."""
     callers = app.state.callers = Callers(people, admin_key)
     redactor = Redactor(registry, lambda identity: policy_of(identity, {}))
-    grants = Grants(repository, agencies, contracts, redactor, clock)
+    grants = Grants(repository, agencies, contracts, redactor, clock, on_decided)
     router = APIRouter(prefix="/v1")
     person_routes(router, People(people, departments))
-    explaining = Explaining(
-        kafka,
-        topics,
-        contracts,
-        Codec(registry),
-        repository,
-        agencies,
-        clock,
-        lambda policy: Redactor(registry, lambda _: policy),
-    )
-    answer_routes(router, Answers(grants, explaining, Tracking(kafka, topics, contracts, clock)), callers)
+    seeing = Seeing(registry)
+    explaining = Explaining(kafka, topics, contracts, seeing, repository, agencies, clock)
+    trying = Trying(kafka, topics, contracts, seeing, agencies, clock)
+    tracking = Tracking(kafka, topics, contracts, ledger, clock)
+    answer_routes(router, Answers(grants, explaining, trying, tracking), callers)
     subscription_routes(router, grants, callers)
     app.include_router(router)

@@ -25,6 +25,18 @@ def explain(
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
+    _tell_facts(found)
+    for name, title in (("then", "按发布时的订阅 (as it was then)"), ("now", "按现在的订阅 (as it is now)")):
+        for one in found[name]:
+            typer.echo(f"{title} {one['subscription']} v{one['version']}: {_sign(one['matches'])}")
+            for right in one["rights"]:
+                typer.echo(f"  {_sign(right['holds'])} {right['right']}: {right['said']}")
+            for each in one["filters"]:
+                _filter(each, "  ")
+
+
+def _tell_facts(found: dict[str, Any]) -> None:
+    """Tell what the ledger and the receipts say."""
     event_of = found["event"]
     typer.echo(
         f"{event_of['type']} {event_of['id']} @ {event_of['topic']}/{event_of['partition']}/{event_of['offset']}"
@@ -37,16 +49,16 @@ def explain(
                 typer.echo(f"  {path}: {outcome}")
     if not found["got"]:
         typer.echo("没有收到 (did not get it)")
+    for one in found["withheld"]:
+        typer.echo(f"补送时不送 (withheld): {one['subscription']} {one['reason']}")
+    if not found["original"]:
+        typer.echo(
+            "是后续，但此前没有单位收到过同一业务主键的事件 (a follow-up, but nobody had got anything of this key)"
+        )
+    if not found["kept"]:
+        typer.echo("事件本身已过保留期，以上只凭台账 (the event is no longer kept: the ledger alone answers)")
     for one in found["delivered"]:
         typer.echo(f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {one['last_at']}")
-    for one in found["now"]:
-        typer.echo(
-            f"按现在的订阅 (by the grant as it is now) {one['subscription']} v{one['version']}: {_sign(one['matches'])}"
-        )
-        for right in one["rights"]:
-            typer.echo(f"  {_sign(right['holds'])} {right['right']}: {right['said']}")
-        for each in one["filters"]:
-            _filter(each, "  ")
 
 
 def _filter(found: dict[str, Any], indent: str) -> None:
@@ -80,4 +92,8 @@ def follow_ups(
         "deadline": "时限",
         "overdue": "逾期",
     }
-    show(rows, columns, as_json)
+    show(
+        rows if as_json else [row | {"deadline": row["deadline"] or row["no_deadline"]} for row in rows],
+        columns,
+        as_json,
+    )

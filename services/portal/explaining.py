@@ -1,45 +1,31 @@
-"""Answers from the logs: why an agency got an event or not, and what a grant would give, before anyone approves it."""
+"""Answers from the logs: why an agency got an event or not."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from schemas.codec import Codec, UndecodableValue, to_jsonable
+from schemas.codec import UndecodableValue
 from schemas.contracts import Contracts
-from schemas.envelope import header_attributes, identity_of
-from schemas.registry_client import RegistryAway
-from schemas.times import SHANGHAI, happened
+from schemas.reading import Unreadable, event_attributes
+from schemas.registry_client import RegistryError
+from schemas.times import parse_time
 from schemas.topics import EVENT_PARTITIONS, Topics
+from services.portal.trying import Seeing, agency_of, subscription_of
 from services.routing.explain import explained
-from services.routing.fields import FieldPolicy, policy_of
-from services.routing.matching import Matcher
-from services.routing.redaction import Redactor
+from services.routing.fields import policy_of
 from services.runtime.clock import Clock
-from services.runtime.errors import NotFoundError, RegistryUnavailableError
+from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.kafka.scanning import scan
-from services.subscriptions.control import Agency, Subscription
+from services.subscriptions.control import Agency
 from services.subscriptions.grants import GrantRepository
-from services.subscriptions.repository import AgencyRepository, plain
+from services.subscriptions.repository import AgencyRepository
 
 RECEIPT_PARTITIONS = 6
-CLOCK_SKEW_MS = 3_600_000
-MAX_EVENTS = 5_000_000
-"""A dry run reads so many events at most, and says where it stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """What of the past is tried: events that happened in this time, closed-open."""
-
-    since: datetime
-    until: datetime
 
 
 class Explaining:
@@ -50,23 +36,28 @@ class Explaining:
         kafka: Kafka,
         topics: Topics,
         contracts: Contracts,
-        codec: Codec,
+        seeing: Seeing,
         grants: GrantRepository,
         agencies: AgencyRepository,
         clock: Clock,
-        redactor_of: Callable[[FieldPolicy], Redactor],
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._contracts = contracts
-        self._codec = codec
+        self._seeing = seeing
         self._grants = grants
         self._agencies = agencies
         self._clock = clock
-        self._redactor_of = redactor_of
 
-    def explain(self, event_id: str, agency: str, source: str | None = None) -> dict[str, Any]:
-        """Return what became of an event at an agency and why; raises NotFoundError."""
+    def explain(
+        self, event_id: str, agency: str, source: str | None = None, owns: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, Any]:
+        """Return what became of an event at an agency and why; raises NotFoundError.
+
+        What the ledger says is answered even when the event itself is no longer kept. ``then`` is what the grants as
+        they stood when it was published say of it, ``now`` what they say as they stand. Unless whoever asks ``owns``
+        the type, grants that nobody has approved are tried on public fields alone.
+        """
         entries = list(self._entries(event_id, source))
         routed = next((e for e in entries if e["verdict"] == "routed"), entries[0] if entries else None)
         if routed is None:
@@ -74,82 +65,42 @@ class Explaining:
         entries = [one for one in entries if one["identity"] == routed["identity"]]
         known = self._known(agency)
         record = self._record(routed)
-        attributes = header_attributes(record.headers)
-        decode = self._once(record)
-        contract = self._contracts.types.get(attributes["type"])
+        contract = self._contracts.types.get(routed["type"])
+        attributes = _attributes(record, routed)
         rows = [row for row in self._grants.list() if agency in (row["agency"], *row["forward_to"])]
-        now = self._clock.now()
+        now, whole = self._clock.now(), owns(routed["type"])
+
+        def say(row: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+            subscription = subscription_of(row)
+            decode = self._decode(record, row, whole=whole)
+            return explained(subscription, agency, known, contract, attributes, decode, at) | {"state": row["state"]}
+
+        published = parse_time(attributes.get("recordedtime") or attributes["time"])[0] if "time" in attributes else now
+        then = [found for row in rows if (found := self._as_of(row, published)) is not None]
         return {
             "event": {name: routed[name] for name in ("id", "source", "type", "topic", "partition", "offset")},
             "agency": agency,
             "verdict": routed["verdict"],
             "reason": routed.get("reason"),
+            "kept": record is not None,
+            "original": routed.get("original", True),
             "got": [self._got(entry, agency, contract) for entry in entries if _concerns(entry, agency)],
+            "withheld": [
+                {"subscription": name, "reason": reason, "config": entry["config"]}
+                for entry in entries
+                for name, reason in _withheld(entry, agency)
+            ],
             "delivered": self._receipts(agency, event_id, attributes),
-            "now": [explained(_subscription(row), agency, known, contract, attributes, decode, now) for row in rows],
+            "then": [say(row, published) for row in then] if record is not None else [],
+            "now": [say(row, now) for row in rows] if record is not None else [],
         }
 
-    def dry_run(self, row: Mapping[str, Any], period: Period, samples: int) -> dict[str, Any]:
-        """Return what a grant would have given over a period: how much, on which days, and examples, redacted."""
-        subscription = replace(_subscription(row), state="active", valid_from=None, valid_until=None)
-        agencies = {a.id: a for a in map(_agency, self._agencies.list())}
-        matcher = Matcher([subscription], self._clock.now, agencies, self._contracts.unshared_types())
-        found = _Findings(samples)
-        for record in self._events(subscription, period, found):
-            self._try(record, matcher, period, found)
-        return found.to_json() | {
-            "subscription": subscription.id,
-            "version": subscription.version,
-            "from": period.since.isoformat(),
-            "to": period.until.isoformat(),
-            "samples": [self._sample(record, subscription) for record in found.samples],
-        }
-
-    def _events(self, subscription: Subscription, period: Period, found: _Findings) -> Iterator[Record]:
-        types = [self._contracts.types[name] for name in subscription.types]
-        partitions = [
-            Partition(self._topics.events(domain), n)
-            for domain in sorted({contract.domain for contract in types})
-            for n in range(EVENT_PARTITIONS)
-        ]
-        since_ms = int(period.since.timestamp() * 1000) - CLOCK_SKEW_MS
-        for number, record in enumerate(scan(self._kafka, partitions, since_ms=since_ms, client_id="dry-run")):
-            if number >= MAX_EVENTS:
-                found.complete = False
-                return
-            yield record
-
-    def _try(self, record: Record, matcher: Matcher, period: Period, found: _Findings) -> None:
-        attributes = header_attributes(record.headers)
-        kind, key = attributes.get("type", ""), (record.key or b"", record.topic)
-        if self._contracts.effects().get(kind) == "ends":
-            found.ended[key] = record.offset
-        elif self._contracts.effects().get(kind) == "restores":
-            found.ended.pop(key, None)
-        if kind not in self._contracts.types:
-            return
-        at = happened(attributes, record.timestamp)
-        if not period.since <= at < period.until:
-            return
-        found.read += 1
-        failed: list[str] = []
-        try:
-            matched = matcher.match(attributes, lambda: self._codec.decode(record.value).data, failed)
-        except UndecodableValue:
-            return
-        except RegistryAway as error:
-            raise RegistryUnavailableError(str(error)) from error
-        found.failed += bool(failed)
-        if matched and (identity := identity_of(attributes)) not in found.seen:
-            found.seen.add(identity)
-            found.add(record, kind, at, key)
-
-    def _sample(self, record: Record, subscription: Subscription) -> dict[str, Any]:
-        value = record.value or b""
-        if subscription.fields is not None:
-            policy = FieldPolicy.of(subscription.fields)
-            value, _ = self._redactor_of(policy).redact(value, policy.id)
-        return {"attributes": header_attributes(record.headers), "data": to_jsonable(self._codec.decode(value).data)}
+    def _as_of(self, row: Mapping[str, Any], at: datetime) -> dict[str, Any] | None:
+        """Return a grant as it stood at a time, None when it was not yet approved."""
+        decisions = self._grants.get(row["id"])["decisions"]
+        versions = [one["version"] for one in decisions if datetime.fromisoformat(one["decided_at"]) <= at]
+        found = self._grants.version(row["id"], max(versions)) if versions else None
+        return found if found is not None and found["approver"] is not None else None
 
     def _entries(self, event_id: str, source: str | None) -> Iterator[dict[str, Any]]:
         partitions = [Partition(self._topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
@@ -158,20 +109,21 @@ class Explaining:
             if record.value is not None and wanted in record.value:
                 entry = orjson.loads(record.value)
                 if entry.get("id") == event_id and source in {None, entry.get("source")}:
-                    yield entry
+                    yield entry | {"subject": (record.key or b"").decode(errors="replace")}
 
-    def _record(self, entry: Mapping[str, Any]) -> Record:
+    def _record(self, entry: Mapping[str, Any]) -> Record | None:
+        """Return the event itself, None when it is no longer kept."""
         partition = Partition(entry["topic"], entry["partition"])
         found = next(iter(scan(self._kafka, [partition], start=entry["offset"], client_id="explain")), None)
-        if found is None or found.offset != entry["offset"]:
-            raise NotFoundError(f"事件已不在 {entry['topic']} 上 (the event is no longer kept)")
-        return found
+        return found if found is not None and found.offset == entry["offset"] else None
 
-    def _once(self, record: Record) -> Callable[[], Mapping[str, Any]]:
+    def _decode(self, record: Record | None, row: Mapping[str, Any], *, whole: bool) -> Callable[[], Mapping[str, Any]]:
+        see = self._seeing.of(row, whole=whole)
+
         def decode() -> Mapping[str, Any]:
             try:
-                return to_jsonable(self._codec.decode(record.value).data)
-            except UndecodableValue:
+                return see(record.value) if record is not None else {}
+            except (UndecodableValue, RegistryError):
                 return {}
 
         return decode
@@ -183,7 +135,7 @@ class Explaining:
             name: self._grants.version(name, version) for name, version in versions.items() if version is not None
         }
         policy = entry.get("fields", {}).get(agency, "")
-        known = {s.policy(): s.fields for s in map(_subscription, self._grants.list()) if s.fields is not None}
+        known = {s.policy(): s.fields for s in map(subscription_of, self._grants.list()) if s.fields is not None}
         fields = policy_of(policy, known).listing(contract.schema) if policy and contract is not None else None
         return {
             "how": "follow-up" if agency in entry["follow_up"] else entry["verdict"],
@@ -193,6 +145,7 @@ class Explaining:
             "policy": policy or None,
             "fields": fields,
             "config": entry["config"],
+            "failed": sorted(set(entry.get("failed", ())) & set(subscriptions)),
         }
 
     def _receipts(self, agency: str, event_id: str, attributes: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -202,61 +155,34 @@ class Explaining:
         for record in scan(self._kafka, partitions, client_id="explain"):
             if record.key == agency.encode() and record.value is not None and wanted in record.value:
                 receipt = orjson.loads(record.value)
-                if all(receipt.get(name) == attributes[name] for name in ("source", "subject")):
+                if all(receipt.get(name) == attributes.get(name) for name in ("source", "subject")):
                     found.append({n: receipt.get(n) for n in ("cursor", "outcome", "attempts", "last_at", "reason")})
         return found
 
     def _known(self, agency: str) -> dict[str, Agency]:
         """Return all agencies by id; raises NotFoundError when this is none of them."""
-        found = {one.id: one for one in map(_agency, self._agencies.list())}
+        found = {one.id: one for one in map(agency_of, self._agencies.list())}
         if agency not in found:
             raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
         return found
-
-
-class _Findings:
-    """What a dry run has found so far."""
-
-    def __init__(self, samples: int) -> None:
-        self.read = 0
-        self.failed = 0
-        self.complete = True
-        self.ended: dict[tuple[bytes, str], int] = {}
-        self.seen: set[bytes] = set()
-        self.samples: deque[Record] = deque(maxlen=samples)
-        self._days: Counter[str] = Counter()
-        self._types: Counter[str] = Counter()
-        self._offsets: dict[tuple[bytes, str], list[int]] = defaultdict(list)
-
-    def add(self, record: Record, kind: str, at: datetime, key: tuple[bytes, str]) -> None:
-        """Take in an event that the grant would have given."""
-        self._days[at.astimezone(SHANGHAI).date().isoformat()] += 1
-        self._types[kind] += 1
-        self._offsets[key].append(record.offset)
-        self.samples.append(record)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts; ``ended_since`` of them a backfill would withhold."""
-        ended = sum(offset < self.ended.get(key, -1) for key, offsets in self._offsets.items() for offset in offsets)
-        return {
-            "read": self.read,
-            "matched": sum(self._days.values()),
-            "ended_since": ended,
-            "failed": self.failed,
-            "complete": self.complete,
-            "days": dict(sorted(self._days.items())),
-            "types": dict(sorted(self._types.items())),
-        }
 
 
 def _concerns(entry: Mapping[str, Any], agency: str) -> bool:
     return agency in entry["agencies"] or agency in entry["follow_up"]
 
 
-def _subscription(row: Mapping[str, Any]) -> Subscription:
-    shown = plain(row)
-    return Subscription(**{name: shown[name] for name in Subscription.__dataclass_fields__})
+def _withheld(entry: Mapping[str, Any], agency: str) -> Iterator[tuple[str, str]]:
+    """Give by which grants an agency would have got an event that was withheld from it, and why it was."""
+    if agency in entry.get("withheld_from", ()):
+        yield entry["subscription"], entry["reason"]
+    held = entry.get("withheld", {}).get(agency)
+    if held is not None:
+        yield ", ".join(held["subscriptions"]), held["reason"]
 
 
-def _agency(row: Mapping[str, Any]) -> Agency:
-    return Agency(**{name: row[name] for name in ("id", "name", "division", "sink", "state", "version")})
+def _attributes(record: Record | None, entry: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return an event's attributes; what the ledger knows of them where the event is not kept or is none."""
+    found = event_attributes(record.key, record.headers) if record is not None else None
+    if found is not None and not isinstance(found, Unreadable):
+        return found
+    return {name: entry[name] for name in ("id", "source", "type", "time", "subject") if entry.get(name)}

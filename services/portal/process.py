@@ -24,6 +24,7 @@ from services.portal.alerts import Alerts
 from services.portal.api import Administration, add_routes
 from services.portal.entitlement import add_entitlement
 from services.portal.events import event_routes, scopes
+from services.portal.impaired import ImpairedGrants
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
 from services.portal.statistics import statistics_routes
@@ -66,15 +67,31 @@ def run(settings: Settings, *, port: int) -> None:
     agency_desk = AgencyDesk(agencies, kafka, topics, Sealer(settings.security), settings.delivery, networks, codec)
     relay = ControlRelay(pool, dsn_of(settings.database), kafka, topics)
     requests = RequestConsumer(kafka, topics, agencies)
-    for worker in (relay.run, requests.run):
+    grants = GrantRepository(pool, clock)
+    impaired = ImpairedGrants(grants.list, contracts, kafka, topics, clock)
+    for worker in (relay.run, requests.run, impaired.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: health_of(pool, relay), CollectorRegistry())
     admin_key = settings.security.admin_key.get_secret_value()
     add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk)
-    grants = GrantRepository(pool, clock)
     people = PersonRepository(pool)
-    add_entitlement(app, grants, agencies, departments, people, contracts, registry, kafka, topics, clock, admin_key)
-    app.include_router(event_routes(LedgerReader(pool), scopes(accesses, admin_key)))
+    ledger = LedgerReader(pool)
+    add_entitlement(
+        app,
+        grants,
+        agencies,
+        departments,
+        people,
+        ledger,
+        contracts,
+        registry,
+        kafka,
+        topics,
+        clock,
+        admin_key,
+        impaired.changed.set,
+    )
+    app.include_router(event_routes(ledger, scopes(accesses, admin_key)))
     app.include_router(statistics_routes(settings))
     serve(app, settings.http.host, port, stop)
     pool.close()

@@ -28,13 +28,13 @@ def subscription_draft(
     basis: Annotated[str, typer.Option(help="使用依据 (legal basis)")],
     scene: Annotated[str, typer.Option(help="使用场景 (scene)")],
     scope: Annotated[str, typer.Option(help="使用范围 (scope)")],
-    method: Annotated[str, typer.Option(help="共享方式 (method)")] = "webhook",
+    method: Annotated[str, typer.Option(help="共享方式，例 推送、拉取、库表 (method)")],
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help="""JSON 过滤器，可多次给出，例 '{"exact": {"division": "510100"}}'"""),
     ] = None,
     valid_from: Annotated[str | None, typer.Option(help="何时起，不填为批准时 (from when)")] = None,
-    valid_until: Annotated[str | None, typer.Option(help="使用时限 (until when)")] = None,
+    valid_until: Annotated[str | None, typer.Option(help="使用时限，提交时必填 (until when; needed to submit)")] = None,
     backfill_from: Annotated[
         str | None, typer.Option(help="补送自何时以来发生的 (also what happened since then)")
     ] = None,
@@ -132,9 +132,14 @@ def subscription_dry_run(
         return
     typer.echo(f"{found['subscription']} v{found['version']} {found['from']} – {found['to']}")
     typer.echo(
-        f"看过 {found['read']} 个事件，会收到 {found['matched']} 个；其中已终止、补送时不送 {found['ended_since']} 个；"
-        f"不能求值 {found['failed']} 个" + ("" if found["complete"] else "；事件过多，未看完 (too many, stopped)")
+        f"看过 {found['read']} 个事件，会收到 {found['matched']} 个（后续 {found['follow_ups']} 个）；"
+        f"其中已终止、补送时不送 {found['ended_since']} 个；不能求值 {found['failed']} 个；"
+        f"不是事件 {found['unreadable']} 个" + ("" if found["complete"] else "；事件过多，未看完 (too many, stopped)")
     )
+    if found["public_only"]:
+        typer.echo(
+            "尚未批准：表达式只看公开字段，涉及其他字段的不能求值 (not approved yet: tried on public fields alone)"
+        )
     show(
         [{"day": day, "count": count} for day, count in found["days"].items()], {"day": "日期", "count": "个数"}, False
     )
@@ -180,7 +185,11 @@ def subscription_terminate(id: Id, reason: Reason, by: By = None) -> None:  # no
 
 def _act(subscription_id: str, action: str, reason: str, by: str | None, version: int | None = None) -> None:
     body = {"reason": reason, "by": by, "version": version}
-    _said(ask("POST", f"/v1/subscriptions/{quote(subscription_id)}/{action}", body))
+    row = ask("POST", f"/v1/subscriptions/{quote(subscription_id)}/{action}", body)
+    _said(row)
+    if action == "resume":
+        told = f"hongyan parked replay {row['agency']} --all --reason 恢复"
+        typer.echo(f"暂停期间停放的可以放回 (what was parked meanwhile can be put back): {told}")
 
 
 def _said(row: dict[str, Any]) -> None:

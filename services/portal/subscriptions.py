@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.contracts import Contracts, walk_fields
+from schemas.contracts import Contracts
 from schemas.formats import division_prefix, is_division_prefix
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import parse_time
 from services.portal.actors import Callers, Calling
 from services.portal.api import NO_DIVISION
-from services.routing.fields import FieldPolicy, field_problems
-from services.routing.filters import cel_expressions, compile_filters
+from services.portal.contents import content_problems
+from services.portal.impaired import IN_FORCE
+from services.routing.fields import FieldPolicy, policy_of, union_id
 from services.routing.matching import common
 from services.routing.redaction import Redactor
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, RegistryUnavailableError
+from services.subscriptions.control import policy_id
 from services.subscriptions.grants import Grant, GrantRepository
 from services.subscriptions.lifecycle import Action, Actor, Standing, decide
 from services.subscriptions.repository import AgencyRepository
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 TIMES = ("valid_from", "valid_until", "backfill_from")
-_DATA_FIELD = re.compile(r"\bdata\.([A-Za-z_]\w*)")
 
 
 class GrantBody(BaseModel):
@@ -47,7 +47,7 @@ class GrantBody(BaseModel):
     basis: Text
     scene: Text
     scope: Text
-    method: Text = "webhook"
+    method: Text
     valid_from: str | None = None
     valid_until: str | None = None
     backfill_from: str | None = None
@@ -79,12 +79,14 @@ class Grants:
         contracts: Contracts,
         redactor: Redactor,
         clock: Clock,
+        on_decided: Callable[[], None] = lambda: None,
     ) -> None:
         self.repository = grants
         self._agencies = agencies
         self._contracts = contracts
         self._redactor = redactor
         self._clock = clock
+        self._on_decided = on_decided
 
     def apply(self, body: GrantBody, applicant: Actor, approver: Actor | None) -> dict[str, Any]:
         """Add a draft; with an approver also submit and approve it. Raises InvalidError that names each bad field."""
@@ -92,6 +94,7 @@ class Grants:
         name = f"sub-{secrets.token_hex(6)}"
         if approver is not None:
             # Looked at before anything is written: a refusal leaves no draft behind.
+            self._submittable(grant)
             submitted = Standing(grant.agency, grant.types, "submitted", applied={applicant.name})
             decide("approve", submitted, approver, self._clock.now())
         drafted = self.repository.draft(name, grant, applicant, body.basis)
@@ -106,8 +109,10 @@ class Grants:
 
     def act(self, subscription: str, action: Action, actor: Actor, body: DecisionBody) -> dict[str, Any]:
         """Take a decision; what is submitted or approved is looked at again, and refused as a whole or not at all."""
-        check = self._approvable if action == "approve" else self.check
-        return self.repository.act(subscription, action, actor, body.reason, check, body.version)
+        check = self._approvable if action == "approve" else self._submittable
+        decided = self.repository.act(subscription, action, actor, body.reason, check, body.version)
+        self._on_decided()
+        return decided
 
     def seen_by(self, caller: Actor, row: dict[str, Any]) -> bool:
         """Tell whether a grant is shown to somebody: their agency's, or one of types that they decide on."""
@@ -127,7 +132,7 @@ class Grants:
 
     def _attended(self, row: dict[str, Any]) -> dict[str, Any]:
         """Add to a grant in force what a later schema has taken away from it, for somebody to see to."""
-        if row["state"] not in {"approved", "active", "suspended"}:
+        if row["state"] not in IN_FORCE:
             return row | {"problems": []}
         found = content_problems(self._contracts, row["types"], row["filters"], row["fields"])
         return row | {"problems": [f"{one.pointer}: {one.detail}" for one in found]}
@@ -140,21 +145,43 @@ class Grants:
         if problems:
             raise InvalidError(problems)
 
-    def _approvable(self, grant: Grant) -> None:
-        """Check a grant, and make its derived schemas known, so that no event waits for that."""
+    def _submittable(self, grant: Grant) -> None:
+        """Check a grant, and that it says until when the data may be used (政务数据共享条例, art. 20)."""
         self.check(grant)
+        if grant.valid_until is None:
+            detail = "使用时限必填：政务数据共享条例第二十条 (until when it may be used must be said)"
+            raise InvalidError([FieldProblem("/valid_until", detail)])
+
+    def _approvable(self, grant: Grant) -> None:
+        """Check a grant, and make the schemas that follow from it known, so that no event waits for that.
+
+        Also those of its policy together with the agency's others: an event may match several grants.
+        """
+        self._submittable(grant)
         if grant.fields is None:
             return
-        policy = FieldPolicy.of(grant.fields)
         try:
             for name in grant.types:
-                self._redactor.register(self._contracts.types[name].schema, policy)
+                for policy in self._policies(grant, name):
+                    self._redactor.register(self._contracts.types[name].schema, policy)
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
         except RegistryError as error:
             raise InvalidError(
                 [FieldProblem("/fields", f"派生模式登记不成 (its schema is refused): {error}")]
             ) from error
+
+    def _policies(self, grant: Grant, kind: str) -> list[FieldPolicy]:
+        """Return the policies that events of a type may go by: the grant's, with each other, and with all others."""
+        others = [
+            row["fields"]
+            for row in self.repository.list()
+            if row["agency"] == grant.agency and kind in row["types"] and row["state"] in IN_FORCE and row["fields"]
+        ]
+        documents = {policy_id(fields): fields for fields in [*others, grant.fields or {}]}
+        mine = policy_id(grant.fields or {})
+        wanted = {mine, union_id(documents), *(union_id([mine, other]) for other in documents)}
+        return [policy_of(identity, documents) for identity in sorted(wanted)]
 
     def _grant(self, body: GrantBody) -> Grant:
         problems: list[FieldProblem] = []
@@ -203,49 +230,6 @@ class Grants:
         if grant.backfill_from is not None and grant.backfill_from > self._clock.now():
             problems.append(FieldProblem("/backfill_from", "补送起点应在过去 (a backfill begins in the past)"))
         return problems
-
-
-def content_problems(
-    contracts: Contracts,
-    types: Sequence[str],
-    filters: Sequence[Mapping[str, Any]],
-    fields: Mapping[str, Any] | None,
-) -> list[FieldProblem]:
-    """Return what a grant names that is not there, or not shared: types, filters, and fields of data and policy.
-
-    Asked again of a grant in force, it tells what a later schema has taken away.
-    """
-    problems = [*_type_problems(contracts, types), *_filter_problems(filters)]
-    if problems:
-        return problems
-    schemas = {name: contracts.types[name].schema for name in types}
-    known = {path.partition(".")[0] for schema in schemas.values() for path, _ in walk_fields(schema)}
-    problems += [
-        FieldProblem(f"/filters/{number}", f"所订类型都没有字段 data.{name} (no type of the grant has it)")
-        for number, expression in enumerate(filters)
-        for text in cel_expressions(expression)
-        for name in sorted(set(_DATA_FIELD.findall(text)) - known)
-    ]
-    return problems + (field_problems(fields, schemas) if fields is not None else [])
-
-
-def _type_problems(contracts: Contracts, types: Sequence[str]) -> list[FieldProblem]:
-    problems = []
-    for number, name in enumerate(types):
-        contract = contracts.types.get(name)
-        if contract is None:
-            problems.append(FieldProblem(f"/types/{number}", f"没有这个事件类型 (unknown event type): {name}"))
-        elif contract.catalogue.sharing == "none":
-            problems.append(FieldProblem(f"/types/{number}", f"不予共享 (its owner does not share it): {name}"))
-    return problems
-
-
-def _filter_problems(filters: Sequence[Any]) -> Sequence[FieldProblem]:
-    try:
-        compile_filters(filters, lambda: None)
-    except InvalidError as error:
-        return error.problems
-    return ()
 
 
 def _time(name: str, text: str | None, problems: list[FieldProblem]) -> datetime | None:

@@ -1,34 +1,40 @@
-"""Answers from the logs: how far a backfill is, and who has not acknowledged a correction, recall or removal yet."""
+"""How far a backfill is (from the log), and who has not acknowledged a follow-up yet (from the ledger's database)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
 import orjson
 
 from schemas.contracts import Contracts
-from schemas.envelope import identity
-from schemas.times import SHANGHAI, parse_time
+from schemas.times import SHANGHAI
 from schemas.topics import EVENT_PARTITIONS, Topics
 from schemas.working_days import CalendarEndsError, add_working_days
-from services.portal.explaining import RECEIPT_PARTITIONS
+from services.ledger.reading import LedgerReader
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.kafka.scanning import scan
 
-ORDER = ("delivered", "parked", "rejected", "accepted")
-"""A later one says more: the agency's own word stands above the delivery."""
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A legal deadline, or why there is none."""
+
+    day: date | None
+    why: str | None = None
 
 
 class Tracking:
-    """Reads the logs for people."""
+    """Answers people."""
 
-    def __init__(self, kafka: Kafka, topics: Topics, contracts: Contracts, clock: Clock) -> None:
+    def __init__(self, kafka: Kafka, topics: Topics, contracts: Contracts, ledger: LedgerReader, clock: Clock) -> None:
         self._kafka = kafka
         self._topics = topics
         self._contracts = contracts
+        self._ledger = ledger
         self._clock = clock
 
     def backfill(self, subscription: str, types: list[str]) -> dict[str, Any]:
@@ -61,65 +67,37 @@ class Tracking:
         """Return each follow-up with each agency that must have it, what it has said, and the legal deadline.
 
         Open is what the agency has not accepted; delivered is not acknowledged. The deadline counts working days from
-        the day of the act, and is the end of that day in Shanghai.
+        the day of the act, and is the end of that day in Shanghai. Raises SearchTooWideError.
         """
-        said = self._said()
-        now = self._clock.now()
-        found = []
-        for entry in self._follow_up_entries():
-            deadline = self._deadline(entry)
-            for agency in (*entry["agencies"], *entry["follow_up"]):
-                state = said.get((agency, entry["identity"]), "underway")
-                overdue = deadline is not None and now.astimezone(SHANGHAI).date() > deadline
-                if (open_only and state == "accepted") or (overdue_only and not overdue):
-                    continue
-                found.append(
-                    {
-                        "event": entry["id"],
-                        "source": entry["source"],
-                        "type": entry["type"],
-                        "time": entry["time"],
-                        "agency": agency,
-                        "state": state,
-                        "deadline": deadline.isoformat() if deadline else None,
-                        "overdue": overdue and state != "accepted",
-                    }
-                )
-        return sorted(found, key=lambda row: (row["deadline"] or "9999", row["time"] or "", row["agency"]))
+        today = self._clock.now().astimezone(SHANGHAI).date()
+        rows = [
+            self._row(found, today)
+            for found in self._ledger.follow_ups(self._contracts.follow_up_types(), open_only=open_only)
+        ]
+        rows = [row for row in rows if row["overdue"] or not overdue_only]
+        return sorted(rows, key=lambda row: (row["deadline"] or "9999", row["time"] or "", row["agency"] or ""))
 
-    def _follow_up_entries(self) -> list[dict[str, Any]]:
-        types = self._contracts.follow_up_types()
-        partitions = [Partition(self._topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
-        entries: dict[str, dict[str, Any]] = {}
-        for record in scan(self._kafka, partitions, client_id="follow-ups"):
-            entry = orjson.loads(record.value or b"{}")
-            if entry.get("verdict") not in {"routed", "backfilled"}:
-                continue
-            if entry["type"] in types or "follows" in entry:
-                held = entries.setdefault(entry["identity"], entry)
-                held["follow_up"] = [
-                    *{*held["follow_up"], *entry["follow_up"], *entry["agencies"]} - {*held["agencies"]}
-                ]
-        return list(entries.values())
-
-    def _said(self) -> dict[tuple[str, str], str]:
-        partitions = [Partition(self._topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
-        said: dict[tuple[str, str], str] = {}
-        for record in scan(self._kafka, partitions, client_id="follow-ups"):
-            receipt = orjson.loads(record.value or b"{}")
-            outcome = receipt.get("outcome")
-            if outcome in ORDER:
-                about = identity(receipt["source"], receipt["event_id"], receipt["subject"] or "")
-                key = receipt["agency"], about.hex()
-                said[key] = max(said.get(key, outcome), outcome, key=ORDER.index)
-        return said
-
-    def _deadline(self, entry: Mapping[str, Any]) -> date | None:
-        contract = self._contracts.types.get(entry["type"])
+    def _row(self, found: Mapping[str, Any], today: date) -> dict[str, Any]:
+        contract = self._contracts.types.get(found["type"])
         days = contract.catalogue.deadline_working_days if contract is not None else None
-        if days is None or not entry.get("time"):
-            return None
-        try:
-            return add_working_days(parse_time(entry["time"])[0].astimezone(SHANGHAI).date(), days)
-        except (CalendarEndsError, ValueError):
-            return None  # shown without a deadline, never with a guessed one
+        deadline = deadline_of(found["time"], days)
+        late = deadline.day is not None and today > deadline.day and found["state"] not in {"accepted", "nobody"}
+        return {
+            **found,
+            "time": found["time"].astimezone(SHANGHAI).isoformat() if found["time"] else None,
+            "deadline": deadline.day.isoformat() if deadline.day else None,
+            "no_deadline": deadline.why,
+            "overdue": late,
+        }
+
+
+def deadline_of(at: datetime | None, days: int | None) -> Deadline:
+    """Return the last day on which something may still be done, so many working days after it happened."""
+    if days is None:
+        return Deadline(None, "目录没有时限 (the catalogue sets none)")
+    if at is None:
+        return Deadline(None, "事件没有时间 (the event bears no time)")
+    try:
+        return Deadline(add_working_days(at.astimezone(SHANGHAI).date(), days))
+    except CalendarEndsError as error:
+        return Deadline(None, str(error))  # never a guessed one

@@ -21,6 +21,7 @@ from tests.conftest import OwnTopics
 from tests.events import CORRECTED, ISSUED, REVOKED, TestEvents, attribute, document, read_all
 from tests.portal import start_portal
 from tests.processes import Processes
+from tests.scripted_receiver import Answer, Request, ScriptedReceiver
 
 pytestmark = pytest.mark.servers
 SINK = "http://127.0.0.1:9/never"
@@ -115,23 +116,28 @@ def eventually_in_force(events: TestEvents, kafka: Kafka, topics: Topics, agency
     eventually(lambda: f"probe-{configured}" in fed(kafka, topics, agency), 20)
 
 
-def test_an_approval_and_a_suspension_work_at_once(
-    own: OwnTopics,
-    kafka: Kafka,
+def test_an_approval_and_a_suspension_work_within_a_second(
     installation: Settings,
     processes: Processes,
     events: TestEvents,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """From the answer of the administration to the first event that is routed by it, measured at 50 events/s.
+    """From the administration's answer to what the agency's receiver gets, over relay, router and pusher.
 
-    ``python -m bench --only approval`` holds the figures against the bar; here the effect counts: nothing that is
-    published a second after a suspension is routed.
+    Measured at 50 events/s, three times over; the best holds on a machine that does other things too. How it is spread
+    the bench tells (``python -m bench --only approval``).
     """
-    portal = start_portal(installation, processes)
-    portal.agency("market")
+    arrivals: list[float] = []
+
+    def arrived(_request: Request, _earlier: int) -> Answer:
+        arrivals.append(time.monotonic())
+        return Answer()
+
+    receiver, portal = ScriptedReceiver(arrived), start_portal(installation, processes)
+    portal.agency("market", sink=receiver.url)
     portal.department("health", [ISSUED])
-    processes.start("router", installation)
+    for name in ("router", "pusher"):
+        processes.start(name, installation)
     stop, number = threading.Event(), [0]
 
     def publish() -> None:
@@ -139,29 +145,30 @@ def test_an_approval_and_a_suspension_work_at_once(
             number[0] += 1
             events.publish(events.certificate(f"e{number[0]}", number[0]))
 
-    def count() -> int:
-        return len(read_all(kafka, own.feed("market"), 1))
-
     worker = threading.Thread(target=publish)
     worker.start()
+    approvals, suspensions = [], []
     try:
         eventually(lambda: number[0] > 5)
-        name = portal.grant("market", "health", [ISSUED])
-        began, first = time.monotonic(), number[0]
-        eventually(count, 5, "the first event under the grant")
-        took = time.monotonic() - began
-        portal.done(f"/v1/subscriptions/{name}/suspend", {"reason": "r"})
-        suspended = number[0]
-        deadline = time.monotonic() + 1.0
-        eventually(lambda: time.monotonic() > deadline, 2)
-        kept = count()
-        eventually(lambda: number[0] > suspended + 80)
-        assert count() == kept
+        for _ in range(3):
+            had, name = len(arrivals), portal.grant("market", "health", [ISSUED])
+            approved = time.monotonic()
+            eventually(lambda had=had: len(arrivals) > had, 10, "the first event under the grant")
+            approvals.append(arrivals[had] - approved)
+            portal.done(f"/v1/subscriptions/{name}/suspend", {"reason": "r"})
+            suspended, published = time.monotonic(), number[0]
+            # Quiet for two seconds, while events go on being published: nothing comes any more.
+            eventually(lambda at=suspended: time.monotonic() - max(at, arrivals[-1]) > 2.0, 20, "the suspension")
+            assert number[0] > published + 50
+            suspensions.append(max(0.0, arrivals[-1] - suspended))
     finally:
         stop.set()
         worker.join()
-    record_property("approval_ms", round(took * 1000))
-    record_property("routed_after_suspension", kept - (suspended - first))
+        receiver.close()
+    record_property("approval_ms", [round(took * 1000) for took in approvals])
+    record_property("suspension_ms", [round(took * 1000) for took in suspensions])
+    assert min(approvals) < 1.0, approvals
+    assert min(suspensions) < 1.0, suspensions
 
 
 def test_a_subscription_that_begins_in_the_past_gets_it_exactly_once(
@@ -235,10 +242,10 @@ def test_a_backfill_gives_no_original_after_its_correction(
     portal.department("health", [ISSUED, CORRECTED])
     portal.grant("market", "health", [CORRECTED])
     processes.start("router", installation)
-    originals = [events.certificate(f"e{n}", n) for n in range(3)]
+    originals = [events.certificate(f"e{n}", n, beds=10) for n in range(3)]
     events.publish(*originals, events.certificate("c1", 1, CORRECTED))
     ledger(4)
-    failing = [{"any": [{"cel": "data.quality[900] == 'x'"}, {"exact": {"type": ISSUED}}]}]
+    failing = [{"any": [{"cel": "data.beds == 200 || int(data.address) == 1"}, {"exact": {"type": ISSUED}}]}]
     past = {"backfill_from": "2025-12-01T00:00:00+08:00"}
     names = [
         portal.grant("market", "health", [ISSUED], filters=failing, **past),

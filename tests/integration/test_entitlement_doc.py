@@ -39,7 +39,8 @@ def test_the_page_as_written_takes_a_grant_from_draft_to_its_end(
 ) -> None:
     """December is tried before anyone approves it; then it is delivered, explained, followed up, and stopped."""
     portal = start_portal(installation, processes)
-    processes.start("router", installation)
+    for process in ("router", "ledger"):
+        processes.start(process, installation)
     december = [
         events.certificate(f"e{n}", n, issued_on=f"2025-12-{1 + n % 31:02d}", valid_from="2026-01-01", **CITY)
         for n in range(40)
@@ -67,7 +68,7 @@ def test_the_page_as_written_takes_a_grant_from_draft_to_its_end(
         if "draft" in command:
             name = said["draft"].split()[0]
 
-    assert "会收到 40 个；其中已终止、补送时不送 1 个" in said["dry-run"]
+    assert "会收到 41 个（后续 1 个）；其中已终止、补送时不送 1 个" in said["dry-run"]
     assert "张**" in said["dry-run"]
     assert "张三丰" not in said["dry-run"]
     got = read_all(kafka, own.feed("market"), 1)
@@ -84,6 +85,7 @@ def test_the_page_as_written_takes_a_grant_from_draft_to_its_end(
     assert {e["id"]: (e["agencies"], e["follow_up"]) for e in ledger} == {"after": ({}, []), "r6": ({}, ["market"])}
     explained = json.loads(run("hongyan explain e3 market --json"))
     assert (explained["verdict"], explained["got"]) == ("routed", [])
+    assert [one["subscription"] for one in explained["withheld"]] == [name]
     assert [right["right"] for right in explained["now"][0]["rights"] if not right["holds"]] == ["state"]
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import psycopg
 import pytest
 
+from schemas.contracts import load_contracts
+from services.routing.fields import union_id
+from services.routing.redaction import derived_subject
 from services.runtime.database import dsn_of
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings
+from services.subscriptions.control import policy_id
 from services.subscriptions.follower import ControlFollower
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
@@ -61,7 +68,7 @@ def kept(installation: Settings) -> list[Any]:
 
 def test_a_grant_goes_its_whole_way_by_commands(portal: Portal, follower: ControlFollower) -> None:
     """Draft, submitted, returned, changed, submitted, approved, suspended, resumed, terminated: each is on record."""
-    law = [part for name, text in LAW.items() for part in (f"--{name}", text)]
+    law = [part for name, text in LAW.items() for part in (f"--{name.replace('_', '-')}", text)]
 
     def said(*arguments: str) -> str:
         done = portal.command("subscription", *arguments)
@@ -162,7 +169,8 @@ def test_what_is_not_in_order_is_refused_by_field(portal: Portal, installation: 
     refused: dict[str, dict[str, Any]] = {
         "/types/0": {"types": ["nothing"]},
         "/filters/0/like": {"filters": [{"like": {"type": "x"}}]},
-        "/filters/0": {"filters": [{"cel": "data.bedz > 100"}]},
+        "/filters/0/cel": {"filters": [{"cel": "data.bedz > 100"}]},
+        "/filters/0/exact/divison": {"filters": [{"exact": {"divison": "51"}}]},
         "/filters/0/not/cel": {"filters": [{"not": {"cel": "data.beds >"}}]},
         "/fields/grant/0": {"fields": {"levels": [], "grant": ["mobile"]}},
         "/fields/levels/1": {"fields": {"levels": ["public", "secret"]}},
@@ -179,6 +187,36 @@ def test_what_is_not_in_order_is_refused_by_field(portal: Portal, installation: 
         status, problem = portal.ask("/v1/subscriptions", {**GRANT, **change})
         assert (status, [e["pointer"] for e in problem["errors"]]) == (422, [pointer]), problem
     assert kept(installation) == before
+
+
+def test_nothing_is_submitted_without_saying_until_when_it_may_be_used(portal: Portal, installation: Settings) -> None:
+    """A draft may leave it open; an application in one call leaves no draft behind."""
+    endless = {name: value for name, value in GRANT.items() if name != "valid_until"}
+    before = kept(installation)
+    one_call = {**endless, "approve_by": "health-li"}
+    name = portal.done("/v1/subscriptions", endless)["id"]
+    asked = [
+        ("/v1/subscriptions", one_call),
+        (f"/v1/subscriptions/{name}/submit", {"reason": "r", "by": "market-zhang"}),
+    ]
+    for path, body in asked:
+        status, problem = portal.ask(path, body)
+        assert (status, [e["pointer"] for e in problem["errors"]]) == (422, ["/valid_until"])
+    assert len(kept(installation)[0]) == len(before[0]) + 1
+    assert portal.done(f"/v1/subscriptions/{name}")["state"] == "draft"
+
+
+def test_an_approval_makes_the_schemas_known_that_events_may_need(portal: Portal, installation: Settings) -> None:
+    """The grant's own, and those of its union with the agency's other grants of the type: any may match at once."""
+    policies = [{"levels": ["public"], "drop": [name]} for name in ("phone", "address", "beds")]
+    for fields in policies:
+        portal.grant("market", "health", [ISSUED], fields=fields)
+    with urllib.request.urlopen(f"{installation.registry.url}/subjects", timeout=10) as answer:
+        known = set(json.load(answer))
+    ids = [policy_id(fields) for fields in policies]
+    unions = {union_id(chosen) for count in (1, 2, 3) for chosen in combinations(ids, count)}
+    assert len(unions) == 7
+    assert {derived_subject(load_contracts().types[ISSUED].schema, one) for one in unions} <= known
 
 
 def test_a_city_cannot_forward_to_its_province(portal: Portal) -> None:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.servers
 
 Call = Callable[..., tuple[int, dict[str, Any]]]
 AGENCY = {"id": "market", "name": "省市场监管局", "division": "510000", "sink": "http://127.0.0.1:9/hook"}
-LAW = {"basis": "b", "scene": "s", "scope": "c"}
+LAW = {"basis": "b", "scene": "s", "scope": "c", "method": "m", "valid_until": "2099-01-01"}
 GRANT = {"agency": "market", "types": [ISSUED], **LAW, "by": "zhang", "approve_by": "li"}
 DEPARTMENT = {"id": "health", "name": "省卫生健康委", "source": "urn:h", "types": [ISSUED]}
 PEOPLE = (
@@ -124,6 +124,7 @@ def test_what_is_refused_names_its_field_and_changes_nothing(
         "/filters/0/regex": {**GRANT, "filters": [{"regex": {"type": "x"}}]},
         "/agency": {**GRANT, "agency": "nobody"},
         "/valid_until": {**GRANT, "valid_until": "soon"},
+        "/method": {key: value for key, value in GRANT.items() if key != "method"},
         "/by": {**GRANT, "by": "nobody"},
         "/basis": {key: value for key, value in GRANT.items() if key != "basis"},
     }
@@ -169,7 +170,7 @@ def test_commands_speak_to_people(call: Call, installation: Settings) -> None:
     added = command("agency", "add", "city", "--name", "成都市市场监管局", "--webhook", "http://127.0.0.1:9/")
     assert added.returncode == 0, added.stderr
     assert "whsec_" in added.stdout
-    law = ("--basis", "b", "--scene", "s", "--scope", "c")
+    law = ("--basis", "b", "--scene", "s", "--scope", "c", "--method", "m", "--valid-until", "2099-01-01")
     bad = command("subscription", "draft", "--agency", "city", "--type", "nothing", *law)
     assert bad.returncode == 1
     assert "/types/0" in bad.stderr

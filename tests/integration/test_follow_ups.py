@@ -1,0 +1,149 @@
+"""Who has not acknowledged a follow-up yet, and until when: one query of the ledger's database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool
+
+from schemas.contracts import load_contracts
+from schemas.times import SHANGHAI
+from schemas.topics import Topics
+from services.ledger.reading import LedgerReader
+from services.ledger.repository import LedgerStore
+from services.ledger.rows import Row
+from services.portal.tracking import Tracking
+from tests.events import CORRECTED, ISSUED, REVOKED
+from tests.fakes.kafka import FakeKafka
+
+pytestmark = pytest.mark.servers
+ACT = datetime(2025, 12, 29, 23, 30, tzinfo=SHANGHAI)
+
+
+@dataclass
+class Wall:
+    """A clock that a test sets."""
+
+    at: datetime = ACT
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.at
+
+    def monotonic(self) -> float:
+        """Return seconds."""
+        return self.at.timestamp()
+
+
+@dataclass
+class Desk:
+    """Puts events and receipts into the ledger, and asks of them."""
+
+    store: LedgerStore
+    tracking: Tracking
+    clock: Wall
+    _next: int = 0
+    _events: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def put(self, rows: list[Row]) -> None:
+        """Add rows, as the ledger would."""
+        self._next += 1
+        self.store.store([rows], {("t", 0): (self._next - 1, self._next)})
+
+    def event(self, name: str, *agencies: str, kind: str = REVOKED, at: datetime | None = ACT, **more: str) -> None:
+        """Let an event be published and routed."""
+        logged = ACT.astimezone(UTC)
+        named = ("urn:h", name, kind, "k", None, at, None, more.get("follows"), [])
+        verdict = more.get("verdict", "routed")
+        rows = [
+            Row("event", logged, (logged, "t", 0, self._next, *named)),
+            Row("route", logged, (logged, "t", 0, self._next, "urn:h", name, verdict, 1, None, len(agencies))),
+        ]
+        for agency in agencies:
+            rows.append(Row("entitlement", logged, (logged, agency, "urn:h", name, "k", "follow-up", Jsonb([]))))
+        self.put(rows)
+
+    def receipt(self, agency: str, name: str, outcome: str, minutes: int, cursor: int = 0) -> None:
+        """Let a receipt be put on the log, so many minutes after the act."""
+        at = ACT.astimezone(UTC) + timedelta(minutes=minutes)
+        what = (at, agency, cursor, "urn:h", name, "k", outcome, "webhook", 1, at, at, None, None, None, None)
+        self.put([Row("receipt", at, what)])
+
+    def states(self, **asked: bool) -> dict[tuple[str, str | None], str]:
+        """Return event and agency with what is said of them."""
+        return {(row["event"], row["agency"]): row["state"] for row in self.tracking.follow_ups(**asked)}
+
+
+@pytest.fixture
+def desk(database_dsn: str) -> Iterator[Desk]:
+    """A ledger with nothing in it."""
+    store, clock = LedgerStore(database_dsn, "ledger"), Wall()
+    store.begin(("t", 0), 0)
+    with ConnectionPool(database_dsn, min_size=1, max_size=1) as pool:
+        tracking = Tracking(FakeKafka(), Topics(), load_contracts(), LedgerReader(pool), clock)
+        yield Desk(store, tracking, clock)
+    store.close()
+
+
+def test_the_newest_receipt_of_each_kind_counts_and_the_agencys_word_most(desk: Desk) -> None:
+    """Parked, put back and delivered is delivered; accepted and then rejected is rejected; a word beats a delivery."""
+    desk.event("r1", "a", "b", "c", "d", "e")
+    assert set(desk.states().values()) == {"underway"}
+    desk.receipt("a", "r1", "parked", 1)
+    desk.receipt("b", "r1", "parked", 1)
+    desk.receipt("b", "r1", "delivered", 2, cursor=9)
+    for agency in ("c", "d", "e"):
+        desk.receipt(agency, "r1", "delivered", 1)
+    desk.receipt("d", "r1", "accepted", 2)
+    desk.receipt("d", "r1", "rejected", 3)
+    desk.receipt("e", "r1", "rejected", 2)
+    desk.receipt("e", "r1", "accepted", 3)
+    desk.receipt("e", "r1", "delivered", 4)
+    wanted = {"a": "parked", "b": "delivered", "c": "delivered", "d": "rejected"}
+    assert desk.states() == {("r1", agency): state for agency, state in wanted.items()}
+    assert desk.states(open_only=False) == desk.states() | {("r1", "e"): "accepted"}
+
+
+def test_every_follow_up_is_asked_for_and_nothing_else(desk: Desk) -> None:
+    """By its type, or by what it says it follows; each once, however often it was sent; one that nobody had too."""
+    desk.event("e1", "a", kind=ISSUED)
+    desk.event("e2", "a", kind=ISSUED, follows="e1")
+    desk.event("c1", "a", kind=CORRECTED)
+    desk.event("c1", kind=CORRECTED, verdict="duplicate")
+    desk.event("c1", "b", kind=CORRECTED, verdict="backfilled")
+    desk.event("bad", "a", verdict="deadletter")
+    desk.event("r9")
+    assert desk.states() == {("e2", "a"): "underway", ("c1", "a"): "underway", ("c1", "b"): "underway"}
+    assert desk.states(open_only=False) == desk.states() | {("r9", None): "nobody"}
+
+
+def test_a_deadline_is_the_end_of_its_last_working_day_in_shanghai(desk: Desk) -> None:
+    """Five working days from 29 December 2025: New Year's holiday does not count, the Sunday worked instead does."""
+    desk.event("r1", "a", "b")
+    desk.receipt("b", "r1", "accepted", 1)
+    desk.clock.at = datetime(2026, 1, 6, 23, 59, 59, tzinfo=SHANGHAI)
+    (row,) = desk.tracking.follow_ups()
+    assert (row["deadline"], row["overdue"]) == ("2026-01-06", False)
+    assert desk.tracking.follow_ups(overdue_only=True) == []
+    desk.clock.at += timedelta(seconds=1)
+    (late,) = desk.tracking.follow_ups(overdue_only=True)
+    assert (late["agency"], late["overdue"]) == ("a", True)
+    assert [row["overdue"] for row in desk.tracking.follow_ups(open_only=False) if row["agency"] == "b"] == [False]
+
+
+def test_no_deadline_is_guessed(desk: Desk) -> None:
+    """Beyond the calendar, without a time, and where the catalogue sets none: it is said why; nothing is overdue."""
+    desk.event("late", "a", at=datetime(2026, 12, 30, 12, tzinfo=SHANGHAI))
+    desk.event("timeless", "a", at=None)
+    desk.event("free", "a", kind="cn.gov.sc.credit.removed")
+    desk.clock.at = datetime(2030, 1, 1, tzinfo=SHANGHAI)
+    found = {row["event"]: row for row in desk.tracking.follow_ups()}
+    assert {row["deadline"] for row in found.values()} == {None}
+    assert "working_days.csv" in found["late"]["no_deadline"]
+    assert "no time" in found["timeless"]["no_deadline"]
+    assert "sets none" in found["free"]["no_deadline"]
+    assert desk.tracking.follow_ups(overdue_only=True) == []
