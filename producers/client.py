@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,7 @@ from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
-from services.runtime.errors import BufferFullError
+from services.runtime.errors import BufferFullError, HongyanError, UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Placed, Sent
 from services.runtime.settings import Settings
@@ -65,6 +65,7 @@ class Publisher:
             load_contracts(), registry, settings.registry.url, topics, settings.gateway, clock
         )
         self._buffer = Buffer(max_buffered, max_block_s)
+        self._untold = Untold()
         if metrics is not None:
             metrics.register(self._buffer)
         self._producer = connect(settings.kafka).producer(client_id=f"publisher-{source}"[:200], bulk=bulk)
@@ -91,8 +92,10 @@ class Publisher:
         except BaseException as error:
             self._buffer.leave(None, error if isinstance(error, Exception) else None)
             raise
+        delivery = Delivery(sent, self._untold)
         sent.then(self._buffer.leave)
-        return sent
+        sent.then(delivery.ended)
+        return delivery
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until everything sent is acknowledged or has failed; raises UnavailableError at the time limit."""
@@ -104,12 +107,83 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for what is under way, unless the block failed; then close."""
+        """Wait for what is under way, unless the block failed; then close.
+
+        Raises UndeliveredError when an event was not taken and nobody asked: no ``result`` and no ``then`` has told.
+        """
         try:
             if kind is None:
                 self.flush()
+                self._untold.tell()
         finally:
             self._producer.close()
+
+
+class UndeliveredError(UnavailableError):
+    """Events were not taken by Kafka; send them again with the same ids."""
+
+
+class Untold:
+    """How many events failed without anybody having heard of it, and why the first one did."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._first: Exception | None = None
+
+    def add(self, error: Exception | None) -> None:
+        """Count a failure."""
+        with self._lock:
+            self._count += 1
+            self._first = self._first or error
+
+    def take(self) -> None:
+        """Take one back: it was told after all."""
+        with self._lock:
+            self._count -= 1
+
+    def tell(self) -> None:
+        """Raise UndeliveredError when there are any."""
+        if self._count:
+            detail = f"{self._count} 个事件没有写入 Kafka，请以同一 id 重发 (not taken; send again with the same ids)"
+            raise UndeliveredError(f"{detail}: {self._first}") from self._first
+
+
+class Delivery:
+    """The outcome of one event (a ``Sent`` of the Kafka port), which knows whether its failure was told."""
+
+    def __init__(self, sent: Sent, untold: Untold) -> None:
+        self._sent = sent
+        self._untold = untold
+        self._lock = threading.Lock()
+        self._told = self._counted = False
+
+    def result(self, timeout_s: float) -> Placed:
+        """Wait for Kafka's acknowledgement; raises UnavailableError or RecordTooLargeError."""
+        try:
+            return self._sent.result(timeout_s)
+        except HongyanError:
+            self._tell()
+            raise
+
+    def then(self, on_done: Callable[[Placed | None, Exception | None], None]) -> None:
+        """Call back once with the place or the error, from the client's own thread."""
+        self._tell()
+        self._sent.then(on_done)
+
+    def ended(self, placed: Placed | None, error: Exception | None) -> None:
+        """Note how it ended."""
+        with self._lock:
+            if placed is None and not self._told:
+                self._counted = True
+                self._untold.add(error)
+
+    def _tell(self) -> None:
+        with self._lock:
+            self._told = True
+            if self._counted:
+                self._counted = False
+                self._untold.take()
 
 
 class Buffer(Collector):

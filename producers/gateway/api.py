@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -34,6 +35,8 @@ from services.subscriptions.control import Department
 
 MAX_LETTERS = 200
 COMPRESS_FROM_BYTES = 2048
+READING, READING_WAIT = 2, 20
+"""How many requests for dead letters are worked on at once, and how many wait for their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,11 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=1)
     accepted_total = Counter("hongyan_gateway_events", "Accepted events", ["type"], registry=metrics)
     seconds = Histogram("hongyan_gateway_seconds", "Seconds from request to acknowledgement", registry=metrics)
-    room = Room(gateway.settings)
+    limits = gateway.settings
+    room = Room(limits.max_in_flight, limits.max_waiting, limits.acknowledge_timeout_s)
+    # Reading back takes seconds and threads of its own: those who publish must not wait behind it.
+    reading = Room(READING, READING_WAIT, limits.acknowledge_timeout_s)
+    readers = ThreadPoolExecutor(READING, "deadletters")
     under_way = Gauge("hongyan_gateway_requests", "Requests under way or waiting for their turn", registry=metrics)
     under_way.set_function(lambda: room.admitted)
     _problem_handlers(app)
@@ -124,9 +131,9 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
         """列出本部门无法处理的事件及其更正，最新的在后 (what could not be worked on of yours, newest last)."""
         department = await gateway.department(request)
         gateway.limits.take(department, 1)
-        async with room.turn():
+        async with reading.turn():
             search = Search(source=department.source, limit=limit)
-            return await asyncio.to_thread(gateway.letters.search, search)
+            return await asyncio.get_running_loop().run_in_executor(readers, gateway.letters.search, search)
 
     return app
 

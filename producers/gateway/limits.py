@@ -93,15 +93,15 @@ class RateLimits:
 
 
 class Room:
-    """Bounds what is under way: ``max_in_flight`` requests hold a body, ``max_waiting`` wait for their turn.
+    """Bounds what is under way: so many requests ``in_flight``, so many ``waiting`` for their turn.
 
     While Kafka is slow both fill, and whoever comes then is told at once: memory does not grow with the queue.
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._turns = asyncio.Semaphore(settings.max_in_flight)
-        self._most = settings.max_in_flight + settings.max_waiting
-        self._patience_s = settings.acknowledge_timeout_s
+    def __init__(self, in_flight: int, waiting: int, patience_s: float) -> None:
+        self._turns = asyncio.Semaphore(in_flight)
+        self._most = in_flight + waiting
+        self._patience_s = patience_s
         self.admitted = 0
 
     @asynccontextmanager

@@ -42,7 +42,7 @@ def parse(
     content_type: str, headers: Mapping[str, str], body: bytes, decode: DecodeAvro, max_batch: int
 ) -> list[Parsed]:
     """Return the events of a request; raises InvalidError, UnsupportedMediaTypeError or TooLargeError."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _media_type(content_type)
     if kind == STRUCTURED:
         return [_structured(_json(body), "", decode)]
     if kind == BATCH:
@@ -54,11 +54,16 @@ def parse(
     )
 
 
-def _json(body: bytes) -> object:
+def _media_type(text: str) -> str:
+    """Return a media type without its parameters, in lower case."""
+    return text.partition(";")[0].strip().lower()
+
+
+def _json(body: bytes, pointer: str = "") -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidError([FieldProblem("", f"不是 JSON (no JSON): {error}")]) from error
+        raise InvalidError([FieldProblem(pointer, f"不是 JSON (no JSON): {error}")]) from error
 
 
 def _batch(found: object, decode: DecodeAvro, max_batch: int) -> list[Parsed]:
@@ -88,21 +93,25 @@ def _structured(event: object, pointer: str, decode: DecodeAvro) -> Parsed:
         content = base64.b64decode(event["data_base64"], validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise InvalidError([FieldProblem(f"{pointer}/data_base64", f"不是 base64 (no base64): {error}")]) from error
-    kind = str(event.get("datacontenttype", "application/json"))
-    return Parsed(attributes, _data(kind, str(event.get("type")), content, decode, pointer), pointer)
+    kind = _media_type(str(event.get("datacontenttype", "application/json")))
+    try:
+        return Parsed(attributes, _data(kind, str(event.get("type")), content, decode, pointer, "data_base64"), pointer)
+    except UnsupportedMediaTypeError as error:
+        raise InvalidError([FieldProblem(f"{pointer}/datacontenttype", str(error))]) from error
 
 
 def _binary(kind: str, headers: Mapping[str, str], body: bytes, decode: DecodeAvro) -> Parsed:
     attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
-    return Parsed(attributes, _data(kind, attributes.get("type", ""), body, decode, ""))
+    return Parsed(attributes, _data(kind, attributes.get("type", ""), body, decode))
 
 
-def _data(kind: str, event_type: str, content: bytes, decode: DecodeAvro, pointer: str) -> object:
+def _data(kind: str, event_type: str, content: bytes, decode: DecodeAvro, pointer: str = "", field: str = "") -> object:
+    """Return the data; ``field`` is the part of the event at ``pointer`` that holds it, empty where the body does."""
     if kind in FRAMED_AVRO:
         try:
             return decode(event_type, content)
         except InvalidError as error:
             raise InvalidError([FieldProblem(pointer + p.pointer, p.detail) for p in error.problems]) from error
     if kind in {"application/json", ""} or kind.endswith("+json"):
-        return _json(content)
+        return _json(content, f"{pointer}/{field}" if field else "")
     raise UnsupportedMediaTypeError(f"{kind}: 数据应为 JSON 或 Confluent 格式的 Avro (JSON or framed Avro data)")

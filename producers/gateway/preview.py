@@ -9,6 +9,7 @@ from producers.gateway.acceptance import Refused
 from producers.gateway.parsing import Parsed
 from producers.publishing import Prepared
 from schemas.codec import Decoded
+from schemas.contracts import Contracts
 from schemas.registry_client import RegistryAway
 from services.routing.matching import Matcher
 from services.runtime.clock import Clock
@@ -25,11 +26,11 @@ class Preview:
     """Says where events would go."""
 
     def __init__(
-        self, view: ControlView, decode: Callable[[bytes], Decoded], follow_ups: frozenset[str], clock: Clock
+        self, view: ControlView, decode: Callable[[bytes], Decoded], contracts: Contracts, clock: Clock
     ) -> None:
         self._view = view
         self._decode = decode
-        self._follow_ups = follow_ups
+        self._follow_ups, self._unshared = contracts.follow_up_types(), contracts.unshared_types()
         self._clock = clock
         self._version = -1
         self._matcher = Matcher((), clock.now)
@@ -77,6 +78,7 @@ class Preview:
         # The version is read before the entries: a change in between makes the next call build again.
         version = self._view.version
         if version != self._version:
-            self._matcher = Matcher(list(self._view.subscriptions.values()), self._clock.now, self._view.agencies)
+            known = list(self._view.subscriptions.values())
+            self._matcher = Matcher(known, self._clock.now, self._view.agencies, self._unshared)
             self._version = version
         return self._matcher

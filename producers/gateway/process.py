@@ -97,7 +97,7 @@ def _gateway(
         Acceptance(publishing, contracts.types, remembered, clock, limits),
         Credentials(follower.view, clock, tokens, lambda: follower.caught_up(0)),
         RateLimits(limits, clock),
-        Preview(follower.view, codec.decode, contracts.follow_up_types(), clock),
+        Preview(follower.view, codec.decode, contracts, clock),
         publishing,
         Decoding(publishing, clock),
         letters,

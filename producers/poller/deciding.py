@@ -21,6 +21,10 @@ from services.runtime.errors import FieldProblem, InvalidError
 
 UNMAPPED = "此行在发布之后又有改动，映射里没有 changed (changed after its event, and the mapping has no `changed`)"
 NO_CURSOR = "游标列为空，水位找不到它；请补上，或在 query 里用 COALESCE (the cursor is null)"
+NO_OVERLAP = (
+    "游标列 {column} 是文字，没法往回 overlap：是时间就写 cursor.format；不是就写 overlap: 0，"
+    "那时晚提交的行只靠 compare_s (a cursor of text needs a format, or `overlap: 0`)"
+)
 BAD_CURSOR = "游标列不是可用的时间，请更正 (the cursor can't be read as a time)"
 
 NO_DATA = "此行在映射写上 deleted 之前就不在了，没有记下数据 (it was gone before the mapping had `deleted`)"
@@ -67,6 +71,9 @@ class Decider:
 
     def page(self, rows: Sequence[Row], known: Known, now: datetime) -> Decided:
         """Decide for every row; raises TableMismatchError, RegistryUnavailableError."""
+        cursor = self._mapping.cursor
+        if cursor.format is None and cursor.overlap and any(type(row.cursor) is str for row in rows):
+            raise TableMismatchError(NO_OVERLAP.format(column=cursor.column))
         decided = Decided()
         met: set[str] = set()
         for row in rows:

@@ -168,7 +168,12 @@ class Look:
             gone = keys.keys() - set(map(key_text, found))
             if gone:
                 self._commit(Decided(changes=Changes(rejects=dict.fromkeys(gone))))
-        self._settle(self._rows.without_cursor(self._mapping.batch))
+        last: Row | None = None
+        while page := self._rows.without_cursor(self._mapping.batch, last):
+            self._settle(page)
+            if len(page) < self._mapping.batch or self.overfull():
+                break
+            last = page[-1]
 
     def overfull(self) -> bool:
         """Tell whether so many rows are rejected that going on would only add more."""

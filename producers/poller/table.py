@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -85,9 +85,12 @@ class TableSession:
             wanted.append(self._cursor.is_not(None))
         return self._rows(self._all.where(*wanted).order_by(self._cursor, *self._keys).limit(limit))
 
-    def without_cursor(self, limit: int) -> list[Row]:
-        """Return the first rows whose cursor is null: no watermark would ever find them."""
-        return self._rows(self._all.where(self._cursor.is_(None)).order_by(*self._keys).limit(limit))
+    def without_cursor(self, limit: int, after: Row | None = None) -> list[Row]:
+        """Return the next rows in the order of the key whose cursor is null: no watermark would ever find them."""
+        wanted: list[ColumnElement[bool]] = [self._cursor.is_(None)]
+        if after is not None:
+            wanted.append(_beyond(zip(self._keys, after.key, strict=True)))
+        return self._rows(self._all.where(*wanted).order_by(*self._keys).limit(limit))
 
     def with_keys(self, keys: Sequence[tuple[Any, ...]]) -> list[Row]:
         """Return the rows that have these keys, at most :data:`KEYS_AT_ONCE` of them."""
@@ -95,13 +98,7 @@ class TableSession:
         return self._rows(self._all.where(or_(*one_of)))
 
     def _behind(self, row: Row) -> ColumnElement[bool]:
-        """Compare cursor and key with a row's, as a tuple: written out, since not every database compares tuples."""
-        behind: ColumnElement[bool] | None = None
-        for part, value in reversed([(self._cursor, row.cursor), *zip(self._keys, row.key, strict=True)]):
-            further = part > _bound(value)
-            behind = further if behind is None else or_(further, and_(part == _bound(value), behind))
-        if behind is None:
-            raise TypeError("a cursor is always there")
+        behind = _beyond([(self._cursor, row.cursor), *zip(self._keys, row.key, strict=True)])
         # The plain bound first: it is what an index on the cursor can use.
         return and_(self._cursor >= _bound(row.cursor), behind)
 
@@ -118,6 +115,15 @@ class TableSession:
             Row(tuple(values[k] for k in keys), values[cursor], {name: plain(values[at]) for name, at in used})
             for values in found
         ]
+
+
+def _beyond(parts: Iterable[tuple[ColumnElement[Any], Any]]) -> ColumnElement[bool]:
+    """Compare columns with values, as a tuple: written out, since not every database compares tuples."""
+    *first, (last, value) = parts
+    beyond: ColumnElement[bool] = last > _bound(value)
+    for part, bound in reversed(first):
+        beyond = or_(part > _bound(bound), and_(part == _bound(bound), beyond))
+    return beyond
 
 
 def _bound(value: Any) -> ColumnElement[Any]:  # noqa: ANN401

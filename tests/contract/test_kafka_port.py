@@ -397,6 +397,23 @@ def test_a_record_too_large_for_its_topic_is_refused_for_good_and_the_next_one_i
     admin.close()
 
 
+def test_a_flush_ends_when_every_outcome_is_known(cluster: Cluster) -> None:
+    """Flush: it waits for the acknowledgements and the refusals alike, and leaves it to each record to tell."""
+    admin = cluster.kafka.admin()
+    small = f"{cluster.name}.small"
+    admin.ensure_topics([TopicSpec(small, 1, max_message_bytes=60_000)])
+    producer = cluster.kafka.producer()
+    outcomes: list[str] = []
+    for size in (10, 80_000, 10):
+        sent = producer.send(small, key=b"k", value=b"x" * size, partition=0)
+        sent.then(lambda placed, error: outcomes.append("placed" if placed else type(error).__name__))
+    producer.flush(20)
+    assert sorted(outcomes) == ["RecordTooLargeError", "placed", "placed"]
+    producer.close()
+    admin.delete_topics([small])
+    admin.close()
+
+
 def test_a_transaction_with_a_record_too_large_for_its_topic_never_commits(cluster: Cluster) -> None:
     """Commit: the size is told, nothing of the transaction is visible, and the producer that follows goes on."""
     admin = cluster.kafka.admin()

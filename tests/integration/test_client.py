@@ -13,7 +13,8 @@ from kafka import KafkaProducer
 from kafka.errors import MessageSizeTooLargeError
 from prometheus_client import CollectorRegistry
 
-from producers.client import Publisher
+from producers.client import Publisher, UndeliveredError
+from producers.publishing import Prepared
 from schemas.contracts import load_contracts
 from schemas.topics import EVENT_MAX_BYTES, Topics
 from services.runtime.errors import BufferFullError, InvalidError, RecordTooLargeError, TooLargeError
@@ -70,6 +71,24 @@ def test_an_event_that_is_too_large_is_refused_by_name(kafka: Kafka, own: OwnTop
         with pytest.raises(RecordTooLargeError, match="MessageSizeTooLarge"):
             publisher.send(foreign).result(15)
     assert [attribute(record, "ce_id") for record in read_all(kafka, own.events("window"), 12)] == ["fits"]
+
+
+def test_a_block_that_ends_well_has_delivered_everything(installation: Settings) -> None:
+    """A failure that nobody asked for is raised at its end; one that was asked for was told already."""
+
+    def foreign(publisher: Publisher) -> Prepared:
+        return replace(publisher.prepare(ACCEPTED, SAMPLE, id="foreign"), value=b"x" * EVENT_MAX_BYTES)
+
+    told = pytest.raises(UndeliveredError, match=r"1 个事件.*MessageSizeTooLarge")
+    with told, Publisher(installation, SOURCE) as one:
+        one.publish(ACCEPTED, SAMPLE, id="good")
+        one.send(foreign(one))
+    with Publisher(installation, SOURCE) as other:
+        sent = other.send(foreign(other))
+        other.flush()
+        with pytest.raises(RecordTooLargeError):
+            sent.result(15)
+        other.send(foreign(other)).then(lambda _placed, _error: None)
 
 
 def test_a_producer_that_compresses_is_held_to_the_same_size(kafka_address: str, kafka: Kafka, own: OwnTopics) -> None:

@@ -256,6 +256,18 @@ def test_a_time_that_no_calendar_has_holds_up_its_own_row_alone(
 
 
 @on_one_database
+def test_every_row_without_a_cursor_is_told(kafka: Kafka, own: OwnTopics, department: Department, poll: Poll) -> None:
+    """More of them than a page; each that gets one is told of."""
+    commit(department, *range(1, 46), changed_at=None)
+    poll()
+    eventually(lambda: len(rejected(kafka, own)) == 45, LONG_S)
+    for number in (1, 45):
+        change(department, number)
+    eventually(lambda: set(told(kafka, own)) == {"1", "45"}, LONG_S)
+    eventually(lambda: len(rejected(kafka, own)) == 43, LONG_S)
+
+
+@on_one_database
 def test_a_mended_mapping_brings_the_rejected_rows(
     kafka: Kafka, own: OwnTopics, department: Department, poll: Poll
 ) -> None:

@@ -182,7 +182,10 @@ class Producer(Protocol):
         ...
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until everything sent is acknowledged; raises UnavailableError."""
+        """Wait until everything sent is acknowledged or has failed: each ``Sent`` tells which.
+
+        Raises UnavailableError when something is still under way after that time.
+        """
         ...
 
     def close(self) -> None:

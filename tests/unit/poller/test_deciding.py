@@ -120,6 +120,16 @@ def test_a_row_whose_cursor_is_no_time_is_rejected(cursor: str, cursor_format: s
     assert cursor in problem["problem"]
 
 
+def test_a_cursor_of_text_needs_a_format_or_no_overlap_at_all() -> None:
+    """Else it would have none in silence, and a row that commits late would be lost."""
+    rows = [Row((1,), "2025-12-02 10:15:00", ROW)]
+    with pytest.raises(TableMismatchError, match=r"cursor\.format.*overlap: 0"):
+        decider(cursor={"column": "changed_at"}).page(rows, NOTHING, NOW)
+    for cursor in ({"format": "%Y-%m-%d %H:%M:%S"}, {"overlap": 0}):
+        decided = decider(cursor={"column": "changed_at", **cursor}).page(rows, NOTHING, NOW)
+        assert types(decided) == [ISSUED]
+
+
 def test_a_key_that_can_not_be_kept_is_told_as_what_the_mapping_must_mend() -> None:
     """And is tried again, rather than end the process."""
     with pytest.raises(UnusableTypeError, match="timedelta"):
