@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 
+from producers.client import Publisher
 from schemas.contracts import load_contracts
+from schemas.topics import TopicSpec
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import RelaySettings, Settings
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
 from tests.databases import Department
-from tests.events import ACCEPTED
+from tests.events import ACCEPTED, SOURCE
 from tests.outbox import ids
 from tests.processes import Processes
 
@@ -71,6 +76,40 @@ def test_the_page_as_written_takes_a_department_from_nothing_to_kafka(
     department.execute(mend)
     eventually(lambda: ids(kafka, own).count(f"{FIRST}-accepted") == 2, 60)
     department.execute(clean)
+
+
+@pytest.mark.servers
+def test_the_bridge_of_the_page_takes_what_debezium_writes_to_the_events(
+    kafka: Kafka, own: OwnTopics, installation: Settings
+) -> None:
+    """A record as the outbox event router makes it of a row: taken twice it is the same event; a bad one is told."""
+    topic = own.events("window").replace("events.", "outbox.")
+    admin = kafka.admin()
+    admin.ensure_topics([TopicSpec(topic, 1)])
+    data = json.dumps(load_contracts().types[ACCEPTED].sample).encode()
+    headers = [("id", b"x"), ("ce_id", b"bridged"), ("ce_type", ACCEPTED.encode()), ("ce_source", SOURCE.encode())]
+    producer = kafka.producer()
+    for value in (data, b"{}", data):
+        producer.send(topic, key=b"k", value=value, headers=[*headers, ("ce_follows", b"")]).result(10)
+    producer.close()
+    namespace: dict[str, Any] = {}
+    exec(re.findall(r"^```python bridge\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0], namespace)
+    refused: list[str] = []
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=installation.kafka.bootstrap_servers,
+        group_id=topic,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=5000,
+    )
+    with closing(consumer), Publisher(installation, SOURCE) as publisher:
+        namespace["bridge"](consumer, publisher, lambda _record, error: refused.append(str(error)))
+        assert consumer.committed(TopicPartition(topic, 0)) == 3
+    assert ids(kafka, own) == ["bridged", "bridged"]
+    assert len(refused) == 1
+    admin.delete_topics([topic])
+    admin.close()
 
 
 def load_copied_helper(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,32 @@ def test_events_of_one_case_come_in_the_order_of_their_commits(
     assert by_key(kafka, own)[KEY] == ["first-1", "first-2", "second"]
 
 
+def test_rows_of_many_cases_keep_the_order_of_each(department: Department) -> None:
+    """In one statement on PostgreSQL; on MySQL a statement a row, as the page says: there the numbers of all rows of
+    one statement are taken with its first, before the locks of the others.
+    """
+    insert = "INSERT INTO hongyan_outbox (id, aggregatetype, aggregateid, type, payload) VALUES "
+    row = "('{}', 'window', '{}', 't', '{{}}')".format
+    holder, other = department.connect(), department.connect()
+    holder.cursor().execute(insert + row("held-1", "K2"))
+    both = [row("late-1", "K1"), row("late-2", "K2")]
+    statements = [", ".join(both)] if department.kind == "postgresql" else both
+
+    def write() -> None:
+        for statement in statements:
+            other.cursor().execute(insert + statement)
+
+    late = in_background(write)
+    late.join(0.3)
+    assert late.is_alive()
+    holder.cursor().execute(insert + row("held-2", "K2"))
+    holder.commit()
+    late.join(20)
+    other.commit()
+    found = department.execute("SELECT id FROM hongyan_outbox WHERE aggregateid = 'K2' ORDER BY position")
+    assert [str(id_) for (id_,) in found] == ["held-1", "held-2", "late-2"]
+
+
 def test_a_transaction_that_commits_after_later_ones_is_not_passed_over(
     kafka: Kafka, own: OwnTopics, relaying: Settings, department: Department, processes: Processes
 ) -> None:

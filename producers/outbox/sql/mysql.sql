@@ -26,6 +26,8 @@ CREATE TABLE hongyan_outbox (
 -- 同一业务主键的事务在此排队：行锁到事务结束才放行；位置号在锁内取得，因此按位置读就是按提交先后读。
 -- (Transactions of one key queue here: the row lock is held to the transaction's end. The position is taken under it,
 -- so per key the order of positions is the order of commits.)
+-- 一条 INSERT 只写一行：多行的 INSERT 在第一行就取走全部位置号，早于后面各行的锁。
+-- (One row an INSERT: one of several rows takes all its positions with the first, before the locks of the others.)
 CREATE TABLE hongyan_outbox_lock (
     aggregateid varchar(255) NOT NULL PRIMARY KEY,
     uses        bigint       NOT NULL DEFAULT 1
