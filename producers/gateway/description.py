@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from producers.gateway.parsing import BATCH, STRUCTURED
+from producers.gateway.parsing import BATCH, FRAMED_AVRO, STRUCTURED
 from schemas.contracts import Contracts
 
 PROBLEM = {
@@ -46,6 +46,7 @@ _TAKEN = {
         },
     },
 }
+_BINARY = ("specversion", "id", "type", "source", "subject", "time", "division", "follows")
 _REFUSALS = {
     400: "请求不是 HTTP 所允许的 (not valid HTTP)",
     401: "没有有效的密钥或令牌 (no valid key or token)",
@@ -65,19 +66,29 @@ def publish_description(contracts: Contracts) -> dict[str, Any]:
     samples = {
         contract.type: {
             "summary": contract.catalogue.title_zh,
-            "value": {"specversion": "1.0", "id": "sample-1", "type": contract.type, "data": dict(contract.sample)},
+            "value": {
+                "specversion": "1.0",
+                "id": f"sample-{contract.type}",
+                "type": contract.type,
+                "data": dict(contract.sample),
+            },
         }
         for contract in contracts.types.values()
     }
+    batch = [sample["value"] for sample in list(samples.values())[:2]]
+    framed = {"type": "string", "format": "binary", "description": "0x00、四字节模式 id、Avro (Confluent wire format)"}
     content = {
         STRUCTURED: {"schema": event, "examples": samples},
-        BATCH: {"schema": {"type": "array", "items": event, "minItems": 1}},
+        BATCH: {"schema": {"type": "array", "items": event, "minItems": 1}, "example": batch},
+        "application/json": {"schema": {"type": "object", "description": "二进制模式：只有数据，属性在 ce- 头里"}},
+        **{kind: {"schema": framed} for kind in sorted(FRAMED_AVRO)},
     }
     return {
         "security": [{"bearer": []}],
         "parameters": [
             _header("Prefer", "handling=lenient：逐个接收，其余不受影响 (take what can be taken)"),
             _header("Content-Encoding", "gzip"),
+            *(_header(f"ce-{name}", f"二进制模式的属性 {name} (binary mode)") for name in _BINARY),
         ],
         "requestBody": {"required": True, "content": content},
         "responses": {
@@ -105,7 +116,8 @@ def _event(contracts: Contracts) -> dict[str, Any]:
     text = {"type": "string", "minLength": 1, "maxLength": 1024}
     return {
         "type": "object",
-        "required": ["id", "type", "data"],
+        "required": ["id", "type"],
+        "oneOf": [{"required": ["data"]}, {"required": ["data_base64"]}],
         "properties": {
             "specversion": {"const": "1.0"},
             "id": text,
@@ -115,7 +127,12 @@ def _event(contracts: Contracts) -> dict[str, Any]:
             "time": {"type": "string", "format": "date-time"},
             "division": {"type": "string", "pattern": "^[0-9]{6}$"},
             "follows": text,
-            "data": {"type": "object"},
+            "data": {"type": "object", "description": "字段见 /v1/catalogue/{type} (by the type's schema)"},
+            "data_base64": {"type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/]{4})*$"},
+            "datacontenttype": {
+                "enum": ["application/json", *sorted(FRAMED_AVRO)],
+                "description": "data_base64 里是什么，默认 application/json (what data_base64 holds)",
+            },
         },
     }
 
