@@ -153,9 +153,15 @@ def verify(month: MonthArgument) -> None:
             if decision is None:
                 raise ConflictError(f"{month} 尚未关账 (is not closed)")
             definitions = reader.frozen.definitions(decision.month)
-        rebuild = _rebuild(settings)
+        rebuild, targets = _rebuild(settings), _targets(decision.positions)
+        if lost := rebuild.lost(_targets(decision.starts), targets):
+            lines = "\n".join(f"  · {one}" for one in lost)
+            raise ConflictError(
+                f"{month} 的事件日志已不全，无从重算；公布数与摘要不变 (can't be counted again; what was published "
+                f"stands)：\n{lines}\n关账摘要 (digest) {decision.digest}"
+            )
         with rebuild.beside() as store:
-            rebuild.fill(store, _targets(decision.positions))
+            rebuild.fill(store, targets)
             consumer = Topics(settings.kafka.topic_prefix).group("statistics")
             known = shapes(load_contracts())
             with figures(dsn_of(settings.database), consumer, metrics_of(settings), known, BESIDE) as again:
@@ -164,6 +170,20 @@ def verify(month: MonthArgument) -> None:
         typer.secho(f"{month} 摘要不符 (differs)：关账 {decision.digest}，重算 {digest}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1)
     typer.echo(f"{month} 摘要相符 (the same): {digest}")
+
+
+@statistics.command("coverage")
+def coverage() -> None:
+    """列出统计覆盖的日志范围，及已不能由日志重算的月份 (what of each log is counted, and what can't be any more)."""
+    with told(), open_figures(settings_for_cli()) as reader:
+        starts, positions, found = reader.starts, reader.positions(), reader.gaps
+    for (topic, number), position in sorted(positions.items()):
+        typer.echo(f"{topic}/{number} 第 {starts.get((topic, number), 0)} 条起，至第 {position} 条之前")
+    for gap in found:
+        typer.secho(str(gap), fg=typer.colors.RED, err=True)
+    if found:
+        raise typer.Exit(1)
+    typer.echo("关账月份均可由日志重算 (every closed month can be counted again)")
 
 
 @statistics.command("rebuild")

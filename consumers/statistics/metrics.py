@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.statistics.store import Stored
 
@@ -15,6 +15,11 @@ class StatisticsMetrics:
         self._repeated = Counter("hongyan_statistics_repeated", "Events that were counted already", registry=registry)
         self._conflicts = Counter(
             "hongyan_statistics_conflicts", "Events counted already with other content", registry=registry
+        )
+        self.lost_months = Gauge(
+            "hongyan_statistics_lost_months",
+            "Closed months whose facts can't be counted from the log any more",
+            registry=registry,
         )
         self.dead_letters = Counter("hongyan_statistics_deadletters", "Records put aside", registry=registry)
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from consumers.statistics.engine import Statistics
 from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Projection
+from consumers.statistics.watching import GapWatch
 from schemas.codec import Codec
 from schemas.contracts import Contracts, load_contracts
 from schemas.registry_client import RegistryClient
@@ -31,17 +32,27 @@ def run(settings: Settings, *, port: int) -> None:
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
     metrics_registry = CollectorRegistry()
     dsn = dsn_of(settings.database)
+    consumer, metrics = topics.group("statistics"), StatisticsMetrics(metrics_registry)
+    watch = GapWatch(dsn, consumer, metrics)
+
+    def settle() -> None:
+        settle_now(dsn)
+        watch.look()
+
+    def health() -> Health:
+        return Health(statistics.working, {"lost_months": lost} if (lost := watch.months()) else {})
+
     statistics = Statistics(
         connect(settings.kafka),
         topics,
         counted_topics(topics, contracts),
-        FactStore(dsn, topics.group("statistics")),
+        FactStore(dsn, consumer),
         Projection(contracts, codec, topics, timedelta(seconds=settings.gateway.future_skew_s)),
-        StatisticsMetrics(metrics_registry),
+        metrics,
         f"statistics-{settings.router.slot}",
-        lambda: settle_now(dsn),
+        settle,
     )
-    with ProbeServer(settings.http.host, port, lambda: Health(statistics.working), metrics_registry):
+    with ProbeServer(settings.http.host, port, health, metrics_registry):
         statistics.run(stop)
 
 

@@ -14,6 +14,7 @@ from services.runtime.errors import ConflictError, DatabaseUnavailableError, Kaf
 from services.runtime.kafka.port import Consumer, Kafka, Partition
 from services.runtime.positions import PartitionKey, read_positions
 from services.statistics.facts import Deletion, Fact
+from services.statistics.gaps import log_starts
 from services.statistics.settling import settled
 from services.statistics.store import SCHEMA, FactStore, in_schema, read_sql
 
@@ -121,8 +122,10 @@ class Rebuild:
     def run(self, *, switch: bool, on_progress: Callable[[int], None] = lambda _: None) -> Rebuilt:
         """Rebuild up to where the serving store stands, compare, and switch to the new one when they agree.
 
-        Serving goes on meanwhile; only over the last few records and the comparison its writers wait.
+        Serving goes on meanwhile; only over the last few records and the comparison its writers wait. Raises
+        ConflictError where the log has not all of it any more.
         """
+        self._check_kept()
         with self.beside() as store:
             self.fill(store, self._serving(), on_progress)
             with settled(self._dsn, BESIDE):
@@ -143,6 +146,26 @@ class Rebuild:
             if switched:
                 _execute(self._dsn, f"DROP SCHEMA {RETIRED} CASCADE")
         return Rebuilt(self._records, self._facts, differences, switched)
+
+    def _check_kept(self) -> None:
+        with psycopg.connect(in_schema(self._dsn), connect_timeout=3) as connection:
+            starts = log_starts(connection, self._consumer)
+        if lost := self.lost({Partition(*key): offset for key, offset in starts.items()}, self._serving()):
+            lines = "\n".join(f"  · {one}" for one in lost)
+            raise ConflictError(f"日志已不全，重建会丢失现有事实 (a rebuild would lose facts)：\n{lines}")
+
+    def lost(self, starts: Targets, targets: Targets) -> list[str]:
+        """Return a line for each partition of which the log has no more all from its start up to a target."""
+        consumer = self._kafka.consumer(None, client_id="statistics-rebuild")
+        try:
+            beginnings = consumer.beginning_offsets(list(targets))
+        finally:
+            consumer.close()
+        return [
+            f"{one.topic}/{one.partition} 只保留第 {beginnings[one]} 条以后的记录 (what came before is on it no more)"
+            for one, target in sorted(targets.items())
+            if starts.get(one, 0) < min(beginnings[one], target)
+        ]
 
     @staticmethod
     def _settle_serving(connection: psycopg.Connection) -> None:

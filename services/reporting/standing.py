@@ -29,7 +29,8 @@ def standing(reader: FigureReader, month: Month, metric_ids: Sequence[str]) -> S
         f"由本月 {reader.events(month):,} 个事件统计，按发生时间（上海）归月；"
         f"截至 {len(offsets)} 个分区的第 {sum(offsets):,} 条记录。"
     )
-    return Standing(list(_remarks(reader, month)), list(_errata(reader, month, metric_ids)), source)
+    remarks = [*_remarks(reader, month), *_lacking(reader, month)]
+    return Standing(remarks, list(_errata(reader, month, metric_ids)), source)
 
 
 def _remarks(reader: FigureReader, month: Month) -> Iterator[str]:
@@ -42,6 +43,14 @@ def _remarks(reader: FigureReader, month: Month) -> Iterator[str]:
     for closing in reader.frozen.decisions[month.number]:
         if closing.override:
             yield _overridden(closing)
+
+
+def _lacking(reader: FigureReader, month: Month) -> Iterator[str]:
+    """Say that what came late can't be told of this month or the last, since the log has not all of it any more."""
+    months = {gap.month for gap in reader.gaps}
+    for one in (month.back(1), month):
+        if one.number in months:
+            yield f"{one} 的事件日志已不完整，所列为关账时的公布数，关账后的变化无从列出。"
 
 
 def _overridden(decision: Decision) -> str:
@@ -59,7 +68,8 @@ def _errata(reader: FigureReader, month: Month, metric_ids: Sequence[str]) -> It
     closed = next((one for one in decisions if one.revision == FIRST), None)
     if closed is None:
         return
-    yield from _adjusted(reader, before, metric_ids)
+    if before.number not in {gap.month for gap in reader.gaps}:
+        yield from _adjusted(reader, before, metric_ids)
     for back in range(2, MONTHS_BACK):
         older = month.back(back)
         decision = reader.frozen.decision(older.number)

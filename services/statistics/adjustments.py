@@ -9,6 +9,7 @@ from typing import Any
 from services.runtime.errors import ConflictError
 from services.statistics.definition import Metric
 from services.statistics.figure import Figure, Month
+from services.statistics.gaps import check_counted
 from services.statistics.lineage import Behind, behind_of
 from services.statistics.reading import FigureReader
 
@@ -42,13 +43,15 @@ class Adjustment:
 
 
 def adjustments(reader: FigureReader, month: str) -> list[Adjustment]:
-    """Return every figure of a closed month that has changed; raises ConflictError while the month is open.
+    """Return every figure of a closed month that has changed; raises ConflictError while the month is open, and
+    CountedNoMoreError where the log has not all of it any more.
 
     Events are named also where they cancel each other out and the figure is the same.
     """
     at = Month.parse(month)
     if reader.frozen.decision(at.number) is None:
         raise ConflictError(f"{month} 尚未关账，没有调整 (is not closed, so there is nothing to adjust)")
+    check_counted(reader, at)
     found = (_adjustment(reader, metric, month) for metric in reader.frozen.definitions(at.number))
     return [one for one in found if one.changes or one.published.exact != one.now_known.exact]
 
@@ -64,6 +67,7 @@ def changes_of(reader: FigureReader, metric: Metric, month: str, limit: int = LI
     decision = reader.frozen.decision(at.number)
     if decision is None:
         return []
+    check_counted(reader, at)
     statement = "then_as_of" if metric.period == "as_of" else "then_period"
     rows = reader.counter.run_statement(metric, at, statement, limit=limit, **_places(decision.positions))
     return [Change(change, late, behind_of(tuple(rest))) for change, *rest, late in rows]

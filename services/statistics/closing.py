@@ -17,6 +17,7 @@ from services.statistics.balance import Balance, balances, moved_cases
 from services.statistics.definition import Metric
 from services.statistics.figure import Figure, Month, figure_of
 from services.statistics.freezing import FrozenFigure, digest_of, freeze, plain
+from services.statistics.gaps import check_counted, missing_starts
 from services.statistics.loading import Metrics
 from services.statistics.naming import event_types
 from services.statistics.reading import FigureReader
@@ -120,6 +121,7 @@ class Closing:
             before = reader.frozen.decision(at.number)
             if before is None:
                 raise ConflictError(f"{month} 尚未关账 (is not closed)")
+            check_counted(reader, at)
             figures = freeze(reader, at, reader.frozen.definitions(at.number))
             changed = _changed(reader, at, before.revision, figures)
             if not changed:
@@ -144,7 +146,7 @@ class Closing:
         return at
 
     def _refusals(self, connection: psycopg.Connection, reader: FigureReader, month: Month) -> list[str]:
-        found = list(self._guard(month, reader.positions()))
+        found = [*self._guard(month, reader.positions()), *missing_starts(reader.frozen, reader.starts)]
         wrong = [one for one in balances(connection, reader.units, month) if one.difference]
         found += [_unbalanced(one) for one in wrong]
         if wrong:
@@ -169,22 +171,25 @@ class Closing:
                 read_sql("definition_add"), (metric.id, metric.version, metric.digest, metric.canonical())
             )
         positions = {f"{topic}/{number}": offset for (topic, number), offset in sorted(reader.positions().items())}
-        self._decide(connection, month, revision, state, signature, refusals, positions, digest)
+        starts = {f"{topic}/{number}": offset for (topic, number), offset in sorted(reader.starts.items())}
+        self._decide(connection, month, revision, state, signature, refusals, positions, digest, starts)
         rows = [
             (
                 month.number,
                 revision,
                 one.metric.id,
-                one.dimension,
-                one.name,
+                "".join(one.dimensions),
+                "".join(one.names),
                 one.metric.version,
                 plain(one.value.exact),
                 one.value.count,
                 one.events_digest,
             )
             for one in figures
+            if len(one.dimensions) < 2
         ]
         connection.cursor().executemany(read_sql("figure_add"), rows)
+        connection.cursor().executemany(read_sql("crossed_add"), _crossed(month, revision, figures))
         return Outcome(str(month), revision, digest, tuple(refusals), len(rows), tuple(restated))
 
     def _decide(
@@ -197,6 +202,7 @@ class Closing:
         refusals: Sequence[str],
         positions: Mapping[str, int],
         digest: str | None,
+        starts: Mapping[str, int] | None = None,
     ) -> None:
         values = {
             "month": month.number,
@@ -207,6 +213,7 @@ class Closing:
             "override": signature.override if refusals else None,
             "refusals": Jsonb(list(refusals)),
             "positions": Jsonb(dict(positions)),
+            "starts": Jsonb(dict(starts or {})),
             "digest": digest,
             "at": self._clock.now(),
         }
@@ -218,7 +225,9 @@ class Closing:
     def _closed_data(
         self, month: Month, signature: Signature, outcome: Outcome, figures: Sequence[FrozenFigure]
     ) -> dict[str, Any]:
-        whole = [figure_of(one.metric, month, one.value.exact, one.value.count) for one in figures if not one.dimension]
+        whole = [
+            figure_of(one.metric, month, one.value.exact, one.value.count) for one in figures if not one.dimensions
+        ]
         return {
             "month": str(month),
             "closed_at": self._clock.now().isoformat(),
@@ -239,7 +248,7 @@ class Closing:
         outcome: Outcome,
         figures: Sequence[FrozenFigure],
     ) -> None:
-        whole = {one.metric.id: one for one in figures if not one.dimension}
+        whole = {one.metric.id: one for one in figures if not one.dimensions}
         for metric_id in outcome.restated:
             one = whole[metric_id]
             before = reader.figure(metric_id, str(month))
@@ -272,7 +281,17 @@ def _unbalanced(one: Balance) -> str:
 def _changed(reader: FigureReader, month: Month, revision: int, figures: Sequence[FrozenFigure]) -> list[str]:
     """Return the metrics of which the whole figure is another than in a revision."""
     kept = reader.frozen.figures(month.number, revision)
-    return [one.metric.id for one in figures if not one.dimension and kept[one.metric.id, "", ""] != one.value]
+    return [one.metric.id for one in figures if not one.dimensions and kept[one.metric.id, "", ""] != one.value]
+
+
+def _crossed(month: Month, revision: int, figures: Sequence[FrozenFigure]) -> list[tuple[object, ...]]:
+    """Return the figures by two dimensions as rows, one for each metric and pair."""
+    found: dict[tuple[str, ...], list[object]] = {}
+    for one in figures:
+        if len(one.dimensions) == 2:
+            said = [*one.names, plain(one.value.exact), one.value.count]
+            found.setdefault((one.metric.id, *one.dimensions), []).append(said)
+    return [(month.number, revision, *key, Jsonb(values)) for key, values in found.items()]
 
 
 def _said(figure: Figure) -> dict[str, Any]:
@@ -286,4 +305,5 @@ def _announce(connection: psycopg.Connection, event_id: str, part: str, data: Ma
 
 def verify_digest(reader: FigureReader, month: Month, metrics: Sequence[Metric]) -> str:
     """Return the digest that a month has in a store which was counted up to its closing."""
-    return digest_of(month, freeze(reader, month, metrics))
+    crossed = reader.frozen.is_crossed(month.number)
+    return digest_of(month, freeze(reader, month, metrics, crossed=crossed))

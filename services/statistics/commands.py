@@ -44,7 +44,8 @@ def figure(
                 print_explanation(explain(reader, metric, month, all_ids=all_ids), as_json)
                 return
             if by is not None:
-                found: Sequence[Figure] = reader.breakdown(metric, month, by, top, now=now)
+                held = _dimensions(where or [])
+                found: Sequence[Figure] = reader.breakdown(metric, month, by, top, where=held, now=now)
                 labels = [reader.label(by, one.dimensions[by], month) for one in found]
             elif months is not None:
                 found = reader.series(metric, month, months)
@@ -98,7 +99,10 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"  现在所知 (as now known)：{now.exact} {now.unit}；差额见 hongyan statistics adjustments {one.month}"
     yield f"  总体 {said.get('population', '全部')}；计法 {_counting(said['count'])}；周期 {one.period}"
     yield f"  负责 {said['owner']}；来源 {said['source']}"
-    if found.digest is not None:
+    yield from (f"  {gap}" for gap in found.gaps)
+    if found.gaps:
+        yield f"  关账时的事件摘要 (digest of its events at the closing) {found.digest or '—'}"
+    elif found.digest is not None:
         yield f"  其后 {now.count} 项，有质量标记 {found.marked} 项，事件摘要 {found.digest}"
     yield from (f"  {_event(event)}" for event in found.sample)
     for part in found.parts:

@@ -53,7 +53,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The cells of a population with the group of each; ``parts`` are the details asked for (``fields``), as JSON."""
+    """The cells of a population with the group of each, as JSON; ``parts`` are the details asked for (``fields``)."""
 
     cells: list[int] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
@@ -61,13 +61,23 @@ class Chosen:
     fields: tuple[str, ...] = ()
 
 
-Grouping = Callable[[CellRow], str | None]
-"""Tells a cell's group; None leaves the cell out."""
+NOTHING = Value(0, 0)
+NO_VALUE = Value(None, 0)
 
 
-def everything(_cell: CellRow) -> str:
+def nothing(metric: Metric) -> Value:
+    """Return what a metric comes to where nothing is counted: a count of nothing is zero, a mean or a rate is none."""
+    return NOTHING if metric.count.kind in {"events", "cases", "sum", "distinct"} else NO_VALUE
+
+
+Group = tuple[str, ...]
+Grouping = Callable[[CellRow], Group]
+"""Tells a cell's group: the value of each dimension that is asked for."""
+
+
+def everything(_cell: CellRow) -> Group:
     """Put all cells into one group."""
-    return ""
+    return ()
 
 
 class Counter:
@@ -81,7 +91,7 @@ class Counter:
 
     def values(
         self, metric: Metric, month: Month, grouping: Grouping = everything, by: Sequence[str] = ()
-    ) -> dict[str, Value]:
+    ) -> dict[Group, Value]:
         """Return what a counted metric comes to in a month, by group; a group without anything is left out.
 
         ``by`` names the fields that the grouping asks for. Raises PopulationError when the population can't be told of
@@ -91,7 +101,7 @@ class Counter:
         if self._is_fast(metric) and not chosen.fields:
             return self._fast(metric, month, chosen)
         found = self._run(metric, month, chosen, _aggregate(metric))
-        return {group: _value(metric, *rest) for group, *rest in found}
+        return {tuple(json.loads(group)): _value(metric, *rest) for group, *rest in found}
 
     def chosen(self, metric: Metric, month: Month, grouping: Grouping = everything, by: Sequence[str] = ()) -> Chosen:
         """Return the cells of a metric's population."""
@@ -100,23 +110,35 @@ class Counter:
         pairs = self._with_parts(metric, month, wanted, asked) if asked else self._whole(metric, wanted)
         found = Chosen(fields=asked)
         for cell, part in pairs:
-            group = grouping(cell)
-            if group is not None:
-                found.cells.append(cell.id)
-                found.parts.append(part)
-                found.groups.append(group)
+            found.cells.append(cell.id)
+            found.parts.append(part)
+            found.groups.append(json.dumps(grouping(cell), ensure_ascii=False))
         return found
 
     def run(self, metric: Metric, month: Month, aggregate: str, **more: object) -> list[tuple[Any, ...]]:
         """Return what an aggregate over the counted facts gives: a statement over ``counted``."""
         return self._run(metric, month, self.chosen(metric, month), read_sql(aggregate).decode(), **more)
 
-    def digests(self, metric: Metric, month: Month) -> list[tuple[Any, ...]]:
-        """Return (month, cell, digest) of a metric that is counted by cells alone."""
-        statement = read_sql("fast_digests").replace(b"{counted}", metric.count.kind.encode())
+    def digest(self, metric: Metric, month: Month) -> str:
+        """Return the digest over the events of a metric that is counted by cells alone."""
         first, last = span(metric, month)
         values = {"first": first.number, "last": last.number, "cells": self.chosen(metric, month).cells}
-        return self._connection.execute(statement, values).fetchall()
+        ((found,),) = self._by_cells("fast_digest", metric, values)
+        return bytes(found).hex()
+
+    def sample(self, metric: Metric, month: Month, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """Return how many of a month's events are marked, and the first events (see ``lineage_sample``).
+
+        Of a metric that is counted by cells alone. The first events lie in the cells that begin first.
+        """
+        values = {"month": month.number, "cells": self.chosen(metric, month).cells, "limit": limit}
+        early = self._by_cells("fast_first", metric, values)
+        if not early:
+            return 0, []
+        # Of fewer cells than events are wanted, every event may be among them.
+        last = early[-1][1] if len(early) >= limit else month.bounds[1]
+        values |= {"cells": [cell for cell, _, _ in early], "last": last, "kinds": _kinds(self._types(metric))}
+        return int(early[0][2]), self._by_cells("fast_sample", metric, values)
 
     def run_statement(self, metric: Metric, month: Month, name: str, **more: object) -> list[tuple[Any, ...]]:
         """Return what a statement gives that chooses the facts of a metric by itself (see ``then_*.sql``)."""
@@ -175,16 +197,19 @@ class Counter:
         counted = metric.count.kind in _AGGREGATES and metric.time != RECORDED
         return counted and not asked and metric.period != "as_of"
 
-    def _fast(self, metric: Metric, month: Month, chosen: Chosen) -> dict[str, Value]:
-        statement = read_sql("fast").replace(b"{counted}", metric.count.kind.encode())
+    def _fast(self, metric: Metric, month: Month, chosen: Chosen) -> dict[Group, Value]:
         first, last = span(metric, month)
         values = {"first": first.number, "last": last.number, "cells": chosen.cells}
-        counts: dict[int, int] = dict(self._connection.execute(statement, values).fetchall())
+        counts: dict[int, int] = dict(self._by_cells("fast", metric, values))
         found: dict[str, int] = {}
         for cell, group in zip(chosen.cells, chosen.groups, strict=True):
             if counts.get(cell):
                 found[group] = found.get(group, 0) + counts[cell]
-        return {group: Value(count, count) for group, count in found.items()}
+        return {tuple(json.loads(group)): Value(count, count) for group, count in found.items()}
+
+    def _by_cells(self, name: str, metric: Metric, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        statement = read_sql(name).decode().replace("{counted}", metric.count.kind)
+        return self._connection.execute(statement.replace("{skipped}", _skipped(metric)).encode(), values).fetchall()
 
     def _run(
         self, metric: Metric, month: Month, chosen: Chosen, aggregate: str, **more: object
@@ -238,8 +263,11 @@ def _counted(metric: Metric, chosen: Chosen) -> str:
     else:
         name = "counted_recorded" if metric.time == RECORDED else "counted_period"
     part = read_sql("part_agrees").decode() if chosen.fields else ""
-    skipped = "void" if metric.count.kind == "events" else "aside"
-    return read_sql(name).decode().replace("{part}", part).replace("{skipped}", skipped)
+    return read_sql(name).decode().replace("{part}", part).replace("{skipped}", _skipped(metric))
+
+
+def _skipped(metric: Metric) -> str:
+    return "void" if metric.count.kind == "events" else "aside"
 
 
 def _aggregate(metric: Metric) -> str:

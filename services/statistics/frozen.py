@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from services.statistics.counting import Value
+from services.statistics.counting import Group, Value, nothing
 from services.statistics.definition import Metric
 from services.statistics.loading import Metrics, MetricsError
 from services.statistics.store import read_sql
@@ -29,6 +29,7 @@ class Decision:
     override: str | None
     refusals: tuple[str, ...]
     positions: Mapping[str, int]
+    starts: Mapping[str, int]
     digest: str | None
     decided_at: datetime
 
@@ -45,8 +46,8 @@ class Frozen:
         """Return the decisions about each month, the earliest first."""
         found: dict[int, list[Decision]] = {}
         for row in self._connection.execute(read_sql("decisions")):
-            month, revision, state, by, reason, override, refusals, positions, digest, at = row
-            decision = Decision(month, revision, state, by, reason, override, tuple(refusals), positions, digest, at)
+            month, revision, state, by, reason, override, refusals, *rest = row
+            decision = Decision(month, revision, state, by, reason, override, tuple(refusals), *rest)
             found.setdefault(decision.month, []).append(decision)
         return found
 
@@ -99,22 +100,47 @@ class Frozen:
         return {}
 
     def value(self, metric_id: str, month: int, where: Mapping[str, str], revision: int | None = None) -> Value | None:
-        """Return a frozen figure; None where it was not frozen: an open month, or several dimensions at once."""
-        if len(where) > 1:
+        """Return a frozen figure; None where it was not frozen: an open month, or more than two dimensions at once."""
+        kept = self.values(metric_id, month, tuple(where), revision)
+        definition = self.definition(metric_id, month)
+        if kept is None or definition is None:
             return None
-        dimension, name = next(iter(where.items()), ("", ""))
-        kept = self.values(metric_id, month, dimension, revision)
-        return None if kept is None else kept.get(name, Value(0, 0))
+        return kept.get(tuple(where.values()), nothing(definition))
 
     def values(
-        self, metric_id: str, month: int, dimension: str, revision: int | None = None
-    ) -> dict[str, Value] | None:
-        """Return the frozen figures by the values of a dimension; None where there are none."""
+        self, metric_id: str, month: int, dimensions: Group, revision: int | None = None
+    ) -> dict[Group, Value] | None:
+        """Return the frozen figures by the values of none, one or two dimensions; None where there are none."""
         decision = self.decision(month)
         if decision is None or metric_id not in self._versions(month):
             return None
-        kept = self.figures(month, revision or decision.revision)
-        return {value: found for (one, named, value), found in kept.items() if (one, named) == (metric_id, dimension)}
+        number = revision or decision.revision
+        if len(dimensions) > 1:
+            return self._crossed(metric_id, month, number, dimensions)
+        named = "".join(dimensions)
+        kept = self.figures(month, number).items()
+        return {(one,) * len(dimensions): found for (of, by, one), found in kept if (of, by) == (metric_id, named)}
+
+    def events_digest(self, metric_id: str, month: int) -> str | None:
+        """Return the digest of the events that a closed month's figure counted; None where it has none."""
+        decision = self.decision(month)
+        values = (month, decision.revision if decision else 0, metric_id)
+        row = self._connection.execute(read_sql("frozen_digest"), values).fetchone()
+        return None if row is None else row[0]
+
+    def is_crossed(self, month: int) -> bool:
+        """Tell whether a closed month's figures were frozen by two dimensions at once too."""
+        decision = self.decision(month)
+        values = (month, decision.revision if decision else 0)
+        return self._connection.execute(read_sql("crossed_any"), values).fetchone() is not None
+
+    def _crossed(self, metric_id: str, month: int, revision: int, dimensions: Group) -> dict[Group, Value] | None:
+        values = {"month": month, "revision": revision, "metric_id": metric_id, "dimensions": list(dimensions)}
+        row = self._connection.execute(read_sql("crossed"), values).fetchone() if len(dimensions) == 2 else None
+        if row is None:
+            return None
+        turned = row[0] != dimensions[0]
+        return {((b, a) if turned else (a, b)): Value(number(exact), count) for a, b, exact, count in row[1]}
 
     def figures(self, month: int, revision: int) -> Mapping[tuple[str, str, str], Value]:
         """Return every frozen figure of a revision, by metric, dimension and value."""

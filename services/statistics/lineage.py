@@ -33,6 +33,7 @@ class Explanation:
 
     ``digest`` is one over the identities of all its events; ``sample`` are the first events of the figure's last
     month, or all that were asked for; ``marked`` counts those of that month with quality marks (an assumed offset).
+    ``gaps`` are records that the log has no more: then no event is named, and the digest is the one that was frozen.
     """
 
     figure: Figure
@@ -42,6 +43,7 @@ class Explanation:
     marked: int
     sample: Sequence[Behind]
     parts: Sequence[Explanation] = ()
+    gaps: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -53,6 +55,7 @@ class Explanation:
             "marked": self.marked,
             "sample": [asdict(one) for one in self.sample],
             "parts": [part.to_json() for part in self.parts],
+            "gaps": list(self.gaps),
         }
 
 
@@ -65,6 +68,9 @@ def explain(reader: FigureReader, metric_id: str, month: str, *, all_ids: bool =
     if metric.count.derived:
         parts = [explain(reader, one, month, all_ids=all_ids) for one in dict.fromkeys(metric.count.metrics)]
         return Explanation(figure, now, said, None, 0, (), parts)
+    lacking = [str(gap) for gap in reader.lacking(metric, at)]
+    if lacking:
+        return Explanation(figure, now, said, reader.frozen.events_digest(metric_id, at.number), 0, (), (), lacking)
     marked, events = behind(reader, metric, at, all_ids)
     return Explanation(figure, now, said, events_digest(reader, metric, at), marked, events)
 
@@ -74,6 +80,9 @@ def behind(reader: FigureReader, metric: Metric, month: Month, all_ids: bool = F
 
     They are the first few of the figure's last month (as of: of all), or every event of its period.
     """
+    if not all_ids and reader.counter.is_fast(metric):
+        marked, rows = reader.counter.sample(metric, month, SAMPLE)
+        return marked, [behind_of(row) for row in rows]
     narrow = metric if all_ids or metric.period == "as_of" else metric.model_copy(update={"period": "month"})
     rows = reader.counter.run(narrow, month, "lineage_sample", limit=NO_LIMIT if all_ids else SAMPLE)
     return (int(rows[0][-1]) if rows else 0), [behind_of(row[:-1]) for row in rows]
@@ -88,10 +97,8 @@ def behind_of(row: tuple[Any, ...]) -> Behind:
 def events_digest(reader: FigureReader, metric: Metric, month: Month) -> str:
     """Return a digest over the identities of all events that a metric counts: month by month and cell by cell."""
     if reader.counter.is_fast(metric):
-        rows = reader.counter.digests(metric, month)
-    else:
-        rows = reader.counter.run(metric, month, "lineage_digest")
+        return reader.counter.digest(metric, month)
     found = hashlib.sha256()
-    for at, cell, digest in sorted(rows):
+    for at, cell, digest in sorted(reader.counter.run(metric, month, "lineage_digest")):
         found.update(f"{at} {cell} ".encode() + bytes(digest))
     return found.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,8 @@ _FIELD = re.compile(r"\bdata\.([A-Za-z_][A-Za-z0-9_]*)(\s*\()?")
 _IN = re.compile(r"\bdata\.(\w+)\s+in\s+\[([^\]]*)\]")
 _COMPARED = re.compile(r"\bdata\.(\w+)\s*[=!]=\s*\"([^\"]*)\"")
 _TEXT = re.compile(r'"([^"]*)"')
+_DATA = re.compile(r"\bdata\b")
+_MOST_TOLD = 10_000
 _VARIABLES = {"data", "type", "source"}
 _ERRORS = (ValueError, TypeError, RuntimeError, KeyError, ArithmeticError)
 
@@ -35,6 +37,10 @@ class Population:
             raise PopulationError(f"CEL 只能用 data、type、source (names the unknown {', '.join(unknown)})")
         self.text = text
         self.everything = text.strip() == "true"
+        self._fields = tuple(sorted(self.fields()))
+        # Where data is named by its fields alone, and no other way, these decide.
+        self._by_fields = len(_DATA.findall(text)) == len(_FIELD.findall(text))
+        self._told: dict[tuple[object, ...], bool] = {}
 
     def fields(self) -> frozenset[str]:
         """Return the fields of the data that it names."""
@@ -53,6 +59,17 @@ class Population:
         """
         if self.everything:
             return True
+        if not self._by_fields:
+            return self._evaluate(kind, source, data)
+        asked = (kind, source, *(data.get(name) for name in self._fields))
+        found = self._told.get(asked)
+        if found is None:
+            found = self._evaluate(kind, source, data)
+            if len(self._told) < _MOST_TOLD:
+                self._told[asked] = found
+        return found
+
+    def _evaluate(self, kind: str, source: str, data: Mapping[str, Any]) -> bool:
         try:
             found = self._program.execute({"type": kind, "source": source, "data": data})
         except _ERRORS as error:
@@ -66,9 +83,3 @@ class Population:
 def population(text: str) -> Population:
     """Return the compiled population; raises PopulationError."""
     return Population(text)
-
-
-def matching(text: str, cells: Sequence[tuple[int, str, str, Mapping[str, Any]]]) -> list[int]:
-    """Return the ids of the cells (id, type, source, data) that belong to a population."""
-    holds: Callable[[str, str, Mapping[str, Any]], bool] = population(text).holds
-    return [number for number, kind, source, data in cells if holds(kind, source, data)]

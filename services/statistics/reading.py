@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cached_property
@@ -11,18 +11,18 @@ import psycopg
 
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.positions import PartitionKey, read_positions
-from services.statistics.counting import CellRow, Counter, Grouping, Value, everything
+from services.statistics.counting import NO_VALUE, CellRow, Counter, Group, Grouping, Value, everything, nothing, span
 from services.statistics.definition import Metric
 from services.statistics.departments import DEPARTMENT, Units, label_of
-from services.statistics.figure import Figure, Month, figure_of
+from services.statistics.figure import Basis, Figure, Month, figure_of
 from services.statistics.frozen import Frozen
+from services.statistics.gaps import Gap, gaps, log_starts
 from services.statistics.loading import Metrics
 from services.statistics.settling import settled
 from services.statistics.shapes import Shape
 from services.statistics.store import SCHEMA, read_sql
 
 MONTHS_BACK: Mapping[str, int] = {"previous_month": 1, "same_month_last_year": 12}
-NOTHING = Value(0, 0)
 
 
 class FigureReader:
@@ -61,16 +61,29 @@ class FigureReader:
         return figure_of(metric, at, value.exact, value.count, where)
 
     def breakdown(
-        self, metric_id: str, month: str, dimension: str, top: int | None = None, *, now: bool = False
+        self,
+        metric_id: str,
+        month: str,
+        dimension: str,
+        top: int | None = None,
+        *,
+        where: Mapping[str, str] | None = None,
+        now: bool = False,
     ) -> list[Figure]:
-        """Return the figure of each value of a dimension, the largest first; ``top`` limits how many."""
-        metric, at = self.metric(metric_id, month), Month.parse(month)
-        _check_dimensions(metric, {dimension: ""})
-        kept = None if now else self.frozen.values(metric_id, at.number, dimension)
-        values = kept if kept is not None else self.grouped(metric, at, dimension)
+        """Return the figure of each value of a dimension, the largest first; ``top`` limits how many.
+
+        ``where`` holds other dimensions to one value each.
+        """
+        metric, at, held = self.metric(metric_id, month), Month.parse(month), dict(where or {})
+        _check_dimensions(metric, {**held, dimension: ""})
+        dimensions = (dimension, *held)
+        kept = None if now else self.frozen.values(metric_id, at.number, dimensions)
+        values = kept if kept is not None else self.grouped(metric, at, dimensions)
+        basis: Basis = "log" if kept is None else "closed"
         found = [
-            figure_of(metric, at, value.exact, value.count, {dimension: name}, "log" if kept is None else "closed")
-            for name, value in values.items()
+            figure_of(metric, at, value.exact, value.count, {dimension: name, **held}, basis)
+            for (name, *rest), value in values.items()
+            if rest == list(held.values())
         ]
         found.sort(
             key=lambda one: (-(one.exact if one.exact is not None else Decimal("-Infinity")), *one.dimensions.values())
@@ -88,18 +101,32 @@ class FigureReader:
         return label_of(dimension, value, {**names, **self.units.names(Month.parse(month).number)})
 
     def value(self, metric: Metric, month: Month, where: Mapping[str, str]) -> Value:
-        """Return what a metric comes to as now known."""
-        if metric.count.derived:
-            return self._derived(metric, month, where)
-        grouping = self._only(where, month) if where else everything
-        return self.counter.values(metric, month, grouping, list(where)).get("", NOTHING)
+        """Return what a metric comes to as now known; no value where that can't be counted any more."""
+        found = self.grouped(metric, month, tuple(where)).get(tuple(where.values()))
+        return found or self._nothing(metric, month)
 
-    def grouped(self, metric: Metric, month: Month, dimension: str) -> dict[str, Value]:
-        """Return what a metric comes to as now known, by the values of a dimension."""
-        if not metric.count.derived:
-            return self.counter.values(metric, month, lambda cell: self._told(cell, dimension, month), [dimension])
-        names = [name for other in metric.count.metrics for name in self._parts(other, month, dimension)]
-        return {name: self._derived(metric, month, {dimension: name}) for name in sorted(set(names))}
+    def grouped(self, metric: Metric, month: Month, dimensions: Group) -> dict[Group, Value]:
+        """Return what a metric comes to as now known, by the values of some dimensions."""
+        if metric.count.derived:
+            return self._derived(metric, month, dimensions)
+        if self.lacking(metric, month):
+            return {}
+        return self.counter.values(metric, month, self._grouping(dimensions, month), dimensions)
+
+    @cached_property
+    def gaps(self) -> Sequence[Gap]:
+        """Return which records of closed months can't be counted from the log any more."""
+        return gaps(self.frozen, self.starts)
+
+    @cached_property
+    def starts(self) -> Mapping[PartitionKey, int]:
+        """Return from which offset on each log is counted."""
+        return log_starts(self._connection, self._consumer)
+
+    def lacking(self, metric: Metric, month: Month) -> list[Gap]:
+        """Return what a figure lacks: records of its month, or of a month that it adds up or that came before."""
+        first = 0 if metric.period == "as_of" else span(metric, month)[0].number
+        return [gap for gap in self.gaps if first <= gap.month <= month.number]
 
     def published(self, metric_id: str, month: Month) -> Decimal | int | None:
         """Return the imported aggregate of a month, where there are no events of it."""
@@ -114,34 +141,46 @@ class FigureReader:
         """Return up to where each partition is counted (the next offset)."""
         return read_positions(self._connection, self._consumer)
 
-    def _parts(self, metric_id: str, month: Month, dimension: str) -> Mapping[str, Value]:
-        return self.grouped(self.metric(metric_id, str(month)), month, dimension)
-
-    def _derived(self, metric: Metric, month: Month, where: Mapping[str, str]) -> Value:
+    def _derived(self, metric: Metric, month: Month, dimensions: Group) -> dict[Group, Value]:
+        """Divide one metric's figures by another's, by those of an earlier month or by the whole along a dimension."""
         counting = metric.count
-        first = self._of(counting.metrics[0], month, where)
-        match counting.kind:
-            case "change":
-                before = self._of(counting.metrics[0], month.back(MONTHS_BACK[counting.against or ""]), where)
-                difference = None if None in {first.exact, before.exact} else _number(first) - _number(before)
-                return Value(_divided(difference, before.exact), first.count)
-            case "share":
-                whole = {name: value for name, value in where.items() if name != counting.along}
-                return Value(_divided(first.exact, self._of(counting.metrics[0], month, whole).exact), first.count)
-            case _:
-                return Value(_divided(first.exact, self._of(counting.metrics[1], month, where).exact), first.count)
+        names = [*counting.metrics, counting.metrics[0]][:2]
+        at, under = month, dimensions
+        if counting.kind == "change":
+            at = month.back(MONTHS_BACK[counting.against or ""])
+        elif counting.kind == "share":
+            under = tuple(name for name in dimensions if name != counting.along)
+        tops, bottoms = self._parts(names[0], month, dimensions), self._parts(names[1], at, under)
+        groups = {*tops, *(bottoms if counting.kind == "ratio" else ())} if dimensions else {()}
+        none = self._nothing(self.metric(names[0], str(month)), month)
+        below = self._nothing(self.metric(names[1], str(at)), at)
+        kept = [n for n, name in enumerate(dimensions) if name in under]
+        found = {}
+        for group in groups:
+            top, bottom = tops.get(group, none), bottoms.get(tuple(group[n] for n in kept), below)
+            over: Decimal | int | None = top.exact
+            if counting.kind == "change":
+                over = None if None in {top.exact, bottom.exact} else _number(top) - _number(bottom)
+            found[group] = Value(_divided(over, bottom.exact), top.count)
+        return found
 
-    def _of(self, metric_id: str, month: Month, where: Mapping[str, str]) -> Value:
-        published = None if where else self.published(metric_id, month)
+    def _parts(self, metric_id: str, month: Month, dimensions: Group) -> Mapping[Group, Value]:
+        """Return what a metric that others are computed from comes to; as published where that is all there is."""
+        published = None if dimensions else self.published(metric_id, month)
         if published is not None:
-            return Value(published, 0)
-        return self.value(self.metric(metric_id, str(month)), month, where)
+            return {(): Value(published, 0)}
+        metric = self.metric(metric_id, str(month))
+        kept = self.frozen.values(metric_id, month.number, dimensions) if self.lacking(metric, month) else None
+        return self.grouped(metric, month, dimensions) if kept is None else kept
 
-    def _only(self, where: Mapping[str, str], month: Month) -> Grouping:
-        def grouping(cell: CellRow) -> str | None:
-            return "" if all(self._told(cell, name, month) == value for name, value in where.items()) else None
+    def _nothing(self, metric: Metric, month: Month) -> Value:
+        return NO_VALUE if self.lacking(metric, month) else nothing(metric)
 
-        return grouping
+    def _grouping(self, dimensions: Group, month: Month) -> Grouping:
+        def grouping(cell: CellRow) -> Group:
+            return tuple(self._told(cell, name, month) for name in dimensions)
+
+        return grouping if dimensions else everything
 
     def _told(self, cell: CellRow, dimension: str, month: Month) -> str:
         """Return a cell's value as it is told in a month: a merged department as its unit."""

@@ -56,6 +56,11 @@ class FactStore(PositionStore):
         self._months.clear()
         return super().positions()
 
+    def begin(self, partition: PartitionKey, offset: int) -> None:
+        """Make a partition known, and that what lies before this offset is not here; unless it is already."""
+        with self.transaction() as connection:
+            connection.execute(read_sql("log_begin"), (self._consumer, *partition, offset, offset))
+
     def store(self, rows: Sequence[Fact | Deletion], moves: Moves) -> Stored:
         """Store facts and move each partition, in one transaction (see :meth:`PositionStore.moving`)."""
         facts = [row for row in rows if isinstance(row, Fact)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -24,26 +24,15 @@ from services.statistics.definition import Metric
 from services.statistics.export import ExportFormat, export
 from services.statistics.figure import Month
 from services.statistics.history import keep_aggregates, read_aggregates
-from services.statistics.lineage import explain
+from services.statistics.lineage import SAMPLE, explain
 from services.statistics.loading import Group, Metrics, MetricsError
+from services.statistics.store import in_schema
 from tests.conftest import OwnTopics
-from tests.fact_stores import ACCEPTED, CONSUMER, METRICS, SHAPES, WITHDRAWN, OwnStore
+from tests.fact_stores import ACCEPTED, CONSUMER, METRICS, SHAPES, WITHDRAWN, Day, OwnStore
 from tests.fakes.schemas import MemorySchemas
 
 pytestmark = pytest.mark.servers
 SIGNED = Signature("张三", "按月关账")
-
-
-class Day:
-    """The clock of January 12."""
-
-    def now(self) -> datetime:
-        """Return its time."""
-        return datetime(2026, 1, 12, 1, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        """Return a time that goes on."""
-        return 0.0
 
 
 @pytest.fixture
@@ -268,3 +257,56 @@ def test_a_closing_is_published_as_an_event(store: OwnStore, kafka: Kafka, topic
     assert {one["metric_id"]: one["exact"] for one in closed["figures"]}["items_handled"] == "2"
     restated = codec.decode(found["restated-2025-12-2-items_handled"].value).data
     assert (restated["exact_before"], restated["exact_after"]) == ("2", "3")
+
+
+def test_the_first_events_are_named_whatever_cells_they_lie_in(store: OwnStore) -> None:
+    """Departments whose cases end at the same moment, and marked events: the sample is the beginning of the whole."""
+    moments = ("2025-12-02T09:00:00", "2025-12-02T09:00:00", "2025-12-04T09:00:00", "2025-12-04T09:00:00")
+    store.put(
+        *(
+            store.fact(f"m{n}", moments[n % 4], department_code=f"D{n % 7}", quality=["offset_assumed"] * (n % 3 == 0))
+            for n in range(40)
+        )
+    )
+    with store.reading() as reader:
+        found = explain(reader, "items_handled", "2025-12")
+        everything = explain(reader, "items_handled", "2025-12", all_ids=True)
+    assert found.sample == everything.sample[:SAMPLE]
+    assert (found.marked, everything.marked) == (14, 14)
+    assert len(everything.sample) == 42
+
+
+def test_the_digest_is_made_of_the_cells_digests_in_order(store: OwnStore) -> None:
+    """By rows in this process as by the database: months closed before have the digest that they were closed with."""
+    year = METRICS.of("items_handled", "2025-12").model_copy(update={"period": "year_to_date"})
+    with store.reading(only(year)) as reader:
+        found = explain(reader, "items_handled", "2025-12").digest
+    with psycopg.connect(in_schema(store.dsn)) as connection:
+        rows = connection.execute(
+            "SELECT month, cell, cases_digest FROM month_cell JOIN cell ON cell.id = cell WHERE cell.type = %s",
+            (year.types[0],),
+        ).fetchall()
+    said = b"".join(f"{at} {cell} ".encode() + bytes(digest) for at, cell, digest in sorted(rows))
+    assert len(rows) == 2
+    assert found == hashlib.sha256(said).hexdigest()
+
+
+def test_two_dimensions_at_once_are_frozen_too(store: OwnStore) -> None:
+    """By department and division as published, in either order, and for rates; what comes late is as now known."""
+    store.put(store.fact("s1", "2025-12-07T09:00:00", case="S", department_code="D2", division="510100"))
+    outcome = closing(store).close("2025-12", SIGNED)
+    store.put(store.fact("late", "2025-12-31T23:00:00", case="C", department_code="D2", division="510100"))
+    both = {"department_code": "D2", "division": "510100"}
+    turned = dict(reversed(both.items()))
+    with store.reading() as reader:
+        for where in (both, turned):
+            figure = reader.figure("dept_completed", "2025-12", where)
+            assert (figure.exact, figure.basis) == (1, "closed")
+            assert reader.figure("dept_completed", "2025-12", where, now=True).exact == 2
+        assert reader.figure("dept_online_share", "2025-12", both).exact == 1
+        assert reader.figure("dept_completed", "2025-12", {**both, "division": "510300"}).exact == 0
+        assert reader.figure("dept_mean_days", "2025-12", {**both, "division": "510300"}).exact is None
+        listed = reader.breakdown("dept_completed", "2025-12", "division", where={"department_code": "D2"})
+        assert [(one.dimensions["division"], one.exact, one.basis) for one in listed] == [("510100", 1, "closed")]
+        restored = reader.frozen.definitions(202512)
+        assert verify_digest(reader, Month(2025, 12), restored) != outcome.digest

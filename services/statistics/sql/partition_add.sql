@@ -1,1 +1,1 @@
-CREATE TABLE fact_{month} PARTITION OF fact FOR VALUES IN ({month})
+CREATE TABLE IF NOT EXISTS fact_{month} PARTITION OF fact FOR VALUES IN ({month})

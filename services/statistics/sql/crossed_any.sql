@@ -1,0 +1,1 @@
+SELECT FROM statistics_crossed WHERE month = %s AND revision = %s LIMIT 1

@@ -1,0 +1,1 @@
+SELECT topic, partition, began FROM consumer_offset WHERE consumer = %s
