@@ -210,7 +210,7 @@ def _catch_up(address: str, receivers: Receivers) -> list[Result]:
         alone = _percentile(_flow(pushing, receivers, names), 0.99)
         pushing.admin.ensure_topics(pushing.topics.agency_specs("late"))
         for n in range(HOUR):
-            pushing.append("late", f"late-{n:07d}")
+            pushing.append("late", f"late-{n:07d}", (HOUR - n) / 5 + 60)
         pushing.flush()
         pushing.agencies({"late": f"{receivers.well}/late"})
         beside = _percentile(_flow(pushing, receivers, names), 0.99)

@@ -72,9 +72,10 @@ class Pushing:
         self._start("run", "pusher")
         return self._processes["pusher"].pid
 
-    def append(self, agency: str, event_id: str) -> None:
-        """Append an event to a feed; it is on its way when this returns."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    def append(self, agency: str, event_id: str, age_s: float = 0.0) -> None:
+        """Append an event to a feed that was published a while ago; it is on its way when this returns."""
+        at = time.time() - age_s
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
         attributes = {
             "specversion": "1.0",
             "id": event_id,
@@ -86,7 +87,12 @@ class Pushing:
         }
         headers = binary_headers(attributes)
         self._producer.send(
-            self.topics.feed(agency), key=event_id.encode(), value=self.value, headers=headers, partition=0
+            self.topics.feed(agency),
+            key=event_id.encode(),
+            value=self.value,
+            headers=headers,
+            partition=0,
+            timestamp_ms=int(at * 1000),
         )
 
     def learn(self, agencies: Iterable[str]) -> None:

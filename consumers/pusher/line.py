@@ -27,6 +27,9 @@ from services.subscriptions.stopping import grants_of, stopped
 LEAVE_S = 15.0
 """How long a line that leaves waits for what is under way, before another channel takes the feed over."""
 
+BEHIND_MS = 60_000
+"""From which age on an event's delivery counts as catching up."""
+
 log = structlog.get_logger()
 
 
@@ -255,7 +258,15 @@ class Line:
         return due[: max(1, due.index(alone[0]))] if alone else due[:batch]
 
     def _ready_at(self) -> float:
-        return self._pace.ready_at(self.receiver.profile.rate_per_s)
+        return self._pace.ready_at(self._rate())
+
+    def _rate(self) -> float | None:
+        """Return how many events a second may go: one agency's backlog leaves room for what is due at the others."""
+        profile = self.receiver.profile
+        oldest_ms = self._heads[min(self._heads)].record.timestamp if self._heads else math.inf
+        if self.clock.now().timestamp() * 1000 - oldest_ms < BEHIND_MS:
+            return profile.rate_per_s
+        return min(profile.rate_per_s or math.inf, profile.catch_up_per_s)
 
     def _due(self, at: float) -> bool:
         """Tell whether a monotonic time has come; if not, pump again then."""
@@ -268,9 +279,10 @@ class Line:
         return False
 
     def _start(self, offsets: Sequence[int]) -> None:
+        rate = self._rate()
         deliveries = [self._heads.pop(offset) for offset in offsets]
         self._highest = max(self._highest, *offsets)
-        self._pace.sent(len(deliveries), self.receiver.profile.rate_per_s, self.clock.monotonic())
+        self._pace.sent(len(deliveries), rate, self.clock.monotonic())
         task = asyncio.get_running_loop().create_task(self._attempt(deliveries))
         self._tasks[task] = deliveries
         task.add_done_callback(self._attempt_ended)

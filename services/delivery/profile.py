@@ -67,6 +67,7 @@ class Wishes(_Part):
     window: int | None = Field(None, ge=1, le=10_000)
     concurrency: int | None = Field(None, ge=1, le=256)
     rate_per_s: float | None = Field(None, gt=0)
+    catch_up_per_s: float | None = Field(None, gt=0)
     timeout_s: float | None = Field(None, gt=0, le=300)
     connect_timeout_s: float | None = Field(None, gt=0, le=60)
     retry_base_s: float | None = Field(None, gt=0, le=3600)
@@ -92,6 +93,7 @@ class Profile:
     connect_timeout_s: float
     retry: RetryPolicy
     hold_after: int
+    catch_up_per_s: float
     format: Literal["json", "avro"] = "json"
     batch: int = 1
     rate_per_s: float | None = None
@@ -114,7 +116,7 @@ def profile_of(document: Mapping[str, Any], defaults: DeliverySettings, unseal: 
     wishes = wishes_of(with_secrets(document, unseal))
     chosen = {
         name: getattr(defaults, name) if getattr(wishes, name) is None else getattr(wishes, name)
-        for name in ("window", "concurrency", "timeout_s", "connect_timeout_s", "hold_after")
+        for name in ("window", "concurrency", "timeout_s", "connect_timeout_s", "hold_after", "catch_up_per_s")
     }
     retry = RetryPolicy(wishes.retry_base_s or defaults.retry_base_s, wishes.retry_cap_s or defaults.retry_cap_s)
     return Profile(

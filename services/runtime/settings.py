@@ -162,6 +162,9 @@ class DeliverySettings(_Group):
 
     window: int = Field(64, ge=1, description="events of one agency between its cursor and the newest in flight")
     concurrency: int = Field(16, ge=1, description="requests of one agency at once")
+    catch_up_per_s: float = Field(
+        250.0, gt=0, description="events a second of one agency that are over a minute old: the others go on meanwhile"
+    )
     timeout_s: float = Field(10.0, gt=0, description="seconds for one delivery")
     connect_timeout_s: float = Field(5.0, gt=0, description="seconds to connect, TLS included")
     require_verification: bool = Field(

@@ -35,7 +35,7 @@ from tests.configuration import SECRET
 from tests.faults import Behaviour, Reader, Writer, answering, port_of, raw, request_of, serve
 
 NETWORKS = parse_networks(["127.0.0.1/32"])
-PROFILE = Profile(64, 16, 1.0, 0.5, RetryPolicy(1.0, 60.0), 3)
+PROFILE = Profile(64, 16, 1.0, 0.5, RetryPolicy(1.0, 60.0), 3, 1e9)
 MESSAGE = Message("evt_1", "e1", "urn:a", "t", "k", None, b'{"id":"e1"}')
 POST = single(MESSAGE, 7)
 QUICK_S = 0.3

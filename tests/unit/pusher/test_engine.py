@@ -27,7 +27,7 @@ from tests.fakes.kafka import FakeKafka
 from tests.fakes.virtual_time import VirtualClock
 
 TOPICS = Topics()
-PROFILE = Profile(64, 16, 1.0, 0.5, RetryPolicy(1.0, 60.0), 3)
+PROFILE = Profile(64, 16, 1.0, 0.5, RetryPolicy(1.0, 60.0), 3, 1e9)
 ONE = Partition(TOPICS.feed("one"), 0)
 
 

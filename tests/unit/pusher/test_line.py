@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import pairwise
 
 import orjson
@@ -24,13 +25,13 @@ from services.delivery.retry import RetryPolicy
 from services.delivery.window import Window
 from services.runtime.kafka.port import Committed, Partition
 from tests.fakes.kafka import FakeRecord
-from tests.fakes.virtual_time import VirtualClock, run
+from tests.fakes.virtual_time import START, VirtualClock, run
 
 WINDOW = 6
 CONCURRENCY = 3
 HOLD_AFTER = 3
 POLICY = RetryPolicy(1.0, 60.0)
-PROFILE = Profile(WINDOW, CONCURRENCY, 30.0, 5.0, POLICY, HOLD_AFTER)
+PROFILE = Profile(WINDOW, CONCURRENCY, 30.0, 5.0, POLICY, HOLD_AFTER, catch_up_per_s=1e9)
 RECEIVER = Receiver("scjg", "http://127.0.0.1/", (LiveKey("secret"),), PROFILE)
 
 
@@ -141,14 +142,15 @@ def office_with(
     return office
 
 
-def record(offset: int, key: bytes) -> FakeRecord:
-    """Return a record of the feed."""
-    return FakeRecord("feed.scjg", 0, offset, 0, key, b"", [])
+def record(offset: int, key: bytes, age_s: float = 0.0) -> FakeRecord:
+    """Return a record of the feed, of this age at the start."""
+    at = START - timedelta(seconds=age_s)
+    return FakeRecord("feed.scjg", 0, offset, int(at.timestamp() * 1000), key, b"", [])
 
 
-async def feed_until_ended(office: ScriptedOffice, limit_s: float = 100_000.0) -> None:
+async def feed_until_ended(office: ScriptedOffice, limit_s: float = 100_000.0, old: Collection[int] = ()) -> None:
     """Give the line its events as it asks for them, and commit now and then, until all have ended."""
-    coming = [record(offset, key) for offset, key in sorted(office.keys.items())]
+    coming = [record(offset, key, 3600.0 * (offset in old)) for offset, key in sorted(office.keys.items())]
     while sum(office.recorded.values()) < len(office.keys):
         assert office.clock.seconds < limit_s, "the line stands still"
         if coming and office.line.wants_more():
@@ -224,6 +226,17 @@ def test_a_rate_is_kept_to_and_a_full_backlog_goes_at_exactly_that_rate() -> Non
     run(office.clock, feed_until_ended(office))
     times = [at for at, _ in office.attempts]
     assert all(0.49 <= later - earlier <= 0.7 for earlier, later in pairwise(times))
+
+
+def test_a_backlog_is_caught_up_at_a_pace_and_what_is_fresh_is_not() -> None:
+    """Of twenty events ten are an hour old: these go at two a second, the fresh ones as fast as they can."""
+    keys = {offset: str(offset).encode() for offset in range(20)}
+    receiver = replace(RECEIVER, profile=replace(PROFILE, catch_up_per_s=2.0))
+    office = office_with(keys, {}, receiver=receiver)
+    run(office.clock, feed_until_ended(office, old=range(10)))
+    times = [at for at, _ in sorted(office.attempts, key=lambda attempt: attempt[1])]
+    assert all(0.49 <= later - earlier <= 0.7 for earlier, later in pairwise(times[:10]))
+    assert times[19] - times[10] < 1.0
 
 
 def test_what_cannot_be_built_ends_without_the_receiver_and_opens_no_held_line() -> None:
