@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schemas.codec import to_jsonable
-from schemas.contracts import EventContract, nested_record
+from schemas.contracts import ContractError, Contracts, EventContract, nested_record
 from schemas.formats import normalise_certificate_no
 from schemas.models import model_for
 
@@ -175,6 +175,30 @@ class Validator:
             for name in self._times
             if valid[name] is not None and valid[name] > latest
         ]
+
+
+def contract_problems(contracts: Contracts) -> list[str]:
+    """Return which types no event could be validated by: checks that don't compile, or a sample that breaks the rules.
+
+    The samples stand in the documents and are what a developer copies.
+    """
+    problems, now = [], datetime.now(UTC)
+    for name, contract in sorted(contracts.types.items()):
+        try:
+            Validator(contract, ValidationRules()).validate(contract.sample, now)
+        except InvalidData as error:
+            problems.append(f"{name}: sample.json: {error}")
+        except (ContractError, ValueError) as error:
+            problems.append(f"{name}: schema.avsc: {error}")
+    return problems
+
+
+def ensure_sound(contracts: Contracts) -> Contracts:
+    """Return the contracts, once each of them has taken its own sample; raises ContractError that names the others."""
+    problems = contract_problems(contracts)
+    if problems:
+        raise ContractError("; ".join(problems))
+    return contracts
 
 
 def _problem(error: ErrorDetails) -> Problem:

@@ -13,6 +13,7 @@ from producers.files.drop import Drop, DropMetrics, DropRules
 from producers.files.folder import DropFolder
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
+from schemas.validation import ensure_sound
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
@@ -32,7 +33,7 @@ def run(settings: Settings, *, port: int) -> None:
         raise HongyanError(
             "请设置 HONGYAN_DROP__FOLDER 与 HONGYAN_DROP__SOURCE (drop.folder and drop.source are needed)"
         )
-    source, contracts = ours.source, load_contracts().types
+    source, contracts = ours.source, ensure_sound(load_contracts()).types
     if ours.type is not None and ours.type not in contracts:
         raise HongyanError(f"HONGYAN_DROP__TYPE: 没有这个事件类型 (unknown type): {ours.type}")
     stop = stop_event()

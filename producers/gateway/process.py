@@ -20,6 +20,7 @@ from schemas.codec import Codec
 from schemas.contracts import Contracts, load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from schemas.validation import ensure_sound
 from services.quarantine.letters import DeadLetters
 from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
@@ -43,7 +44,7 @@ def run(settings: Settings, *, port: int) -> None:
     stop, ready = stop_event(), threading.Event()
     kafka = connect(settings.kafka)
     topics = Topics(settings.kafka.topic_prefix)
-    contracts = load_contracts()
+    contracts = ensure_sound(load_contracts())
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
     clock = SystemClock()
     publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, clock)

@@ -11,6 +11,7 @@ from producers.publishing import Publishing
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from schemas.validation import ensure_sound
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
@@ -29,7 +30,9 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     topics = Topics(settings.kafka.topic_prefix)
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
-    publishing = Publishing(load_contracts(), registry, settings.registry.url, topics, settings.gateway, SystemClock())
+    publishing = Publishing(
+        ensure_sound(load_contracts()), registry, settings.registry.url, topics, settings.gateway, SystemClock()
+    )
     outbox = Outbox(ours.dsn.get_secret_value(), ours.table, ours.after, max(ours.lock_idle_s, 2 * ours.poll_s))
     rules = RelayRules(ours.name, ours.source, ours.batch, ours.poll_s)
     counted = CollectorRegistry()

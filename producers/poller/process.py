@@ -20,6 +20,7 @@ from schemas.codec import SchemaSource
 from schemas.contracts import Contracts, load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from schemas.validation import ensure_sound
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
@@ -64,7 +65,7 @@ def run(settings: Settings, *, port: int) -> None:
     """Poll until SIGTERM."""
     logging.configure(settings.log, process="poller")
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
-    parts = assemble(settings, load_contracts(), registry)
+    parts = assemble(settings, ensure_sound(load_contracts()), registry)
     stop = stop_event()
     kafka, topics, name = connect(settings.kafka), Topics(settings.kafka.topic_prefix), parts.mapping.name
     counted = CollectorRegistry()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from schemas.contracts import ROOT, ContractError, Contracts, load_contracts
-from schemas.validation import InvalidData, ValidationRules, Validator
+from schemas.validation import contract_problems
 from services.catalogue import document
 from services.catalogue.entry import entry_of, summary_of
 from services.catalogue.scaffold import scaffold
@@ -77,7 +76,7 @@ def check_types(
 ) -> None:
     """核对模式、目录与样例 (check schemas, catalogue and samples against each other)."""
     contracts = _loaded(root)
-    problems = sample_problems(contracts)
+    problems = contract_problems(contracts)
     if docs is not None:
         problems += [f"{name}: 与模式不符，请运行 make docs (stale)" for name in document.stale(contracts, docs)]
     for problem in problems:
@@ -91,14 +90,3 @@ def check_types(
 def write_docs(out: Annotated[Path, typer.Option(help="写到哪里 (folder)")] = REFERENCE, root: Root = ROOT) -> None:
     """由模式与目录生成文档 (write the documents)."""
     typer.echo(f"{document.write(_loaded(root), out)} 页 (pages): {out}")
-
-
-def sample_problems(contracts: Contracts) -> list[str]:
-    """Return what is wrong with the samples, which stand in the documents and are what a developer copies."""
-    problems = []
-    for name, contract in sorted(contracts.types.items()):
-        try:
-            Validator(contract, ValidationRules()).validate(contract.sample, datetime.now(UTC))
-        except InvalidData as error:
-            problems.append(f"{name}: sample.json: {error}")
-    return problems

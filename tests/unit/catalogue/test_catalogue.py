@@ -108,21 +108,31 @@ def test_an_entry_that_does_not_hold_together_stops_the_start(
         load_contracts(tmp_path)
 
 
-def test_a_process_does_not_start_on_a_catalogue_that_is_not_in_order(tmp_path: Path) -> None:
-    """It ends at once with one line that names the folder and what is wrong; nothing is connected to before."""
+@pytest.mark.parametrize(
+    ("file", "sound", "broken", "said"),
+    [
+        ("catalogue.yaml", "time_field: ", "time_field: no_such_", ("credit/listed", "no_such_")),
+        ("sample.json", '"subject_name"', '"surplus"', ("credit.listed: sample.json", "/subject_name", "/surplus")),
+        ("schema.avsc", '"cel": "', '"cel": "(', ("credit.listed: schema.avsc", "Failed to parse")),
+    ],
+)
+def test_a_process_does_not_start_on_a_type_that_is_not_in_order(
+    tmp_path: Path, file: str, sound: str, broken: str, said: tuple[str, ...]
+) -> None:
+    """It ends at once with one line that names the type and what is wrong; nothing is connected to before."""
     for folder in ("schemas", "services", "producers", "consumers"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "hongyan.py", tmp_path)
-    broken = tmp_path / "schemas" / "avro" / "credit" / "listed" / "catalogue.yaml"
-    broken.write_text(broken.read_text(encoding="utf-8").replace("time_field: ", "time_field: no_such_"), "utf-8")
+    path = tmp_path / "schemas" / "avro" / "credit" / "listed" / file
+    assert sound in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(sound, broken, 1), "utf-8")
     environment = os.environ | {"HONGYAN_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     command = [sys.executable, "-m", "hongyan", "serve", "gateway", "--port", "0"]
     ended = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.returncode == 1
-    assert "credit/listed" in ended.stderr
-    assert "no_such_" in ended.stderr
+    assert [part for part in said if part not in ended.stderr] == []
     assert "Traceback" not in ended.stderr
 
 
