@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 import sys
@@ -15,17 +14,14 @@ from services.runtime.settings import with_environment
 from tests.conditions import eventually
 from tests.conftest import open_folder
 from tests.e2e.test_up import ROOT, environment, start
+from tests.pages import named
 
 pytestmark = pytest.mark.servers
 
-PAGE = (ROOT / "docs" / "subscribe.md").read_text(encoding="utf-8")
 
-
-def written(command: str) -> tuple[dict[str, str], list[str]]:
-    """Return the variables and the arguments of the page's block that has this command."""
-    (block,) = (
-        b for b in re.findall(r"^```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) if f"hongyan {command}" in b
-    )
+def written(name: str) -> tuple[dict[str, str], list[str]]:
+    """Return the variables and the arguments of the page's block of this name."""
+    block = named("subscribe.md", "sh", name)
     words = shlex.split(block)
     at = words.index("hongyan")
     return dict(word.split("=", 1) for word in words[:at]), words[at + 1 :]
@@ -34,7 +30,7 @@ def written(command: str) -> tuple[dict[str, str], list[str]]:
 def test_a_receiver_on_this_machine_can_be_registered_as_written() -> None:
     """With the variable as written the agency is added and its secret starts the receiver; without, it is named."""
     variables, _ = written("up")
-    _, adding = written("agency add")
+    _, adding = written("add")
     port = str(free_port())
     adding = [word.replace("9000", port) for word in adding]
     with open_folder() as data:
@@ -46,7 +42,7 @@ def test_a_receiver_on_this_machine_can_be_registered_as_written() -> None:
         told = hongyan(data, adding)
         assert told.returncode == 0, told.stderr
         secret = next(word for word in told.stdout.split() if word.startswith("whsec_"))
-        placeholder, receiving = written("receiver run")
+        placeholder, receiving = written("receiver")
         assert placeholder == {"HONGYAN_RECEIVER_SECRET": "whsec_…"}
         receiver = subprocess.Popen(
             [sys.executable, "-m", "hongyan", *(word.replace("9000", port) for word in receiving)],
@@ -54,7 +50,7 @@ def test_a_receiver_on_this_machine_can_be_registered_as_written() -> None:
         )
         try:
             assert eventually(lambda: answers(int(port)))
-            told = hongyan(data, written("agency verify")[1])
+            told = hongyan(data, written("verify")[1])
             assert told.returncode == 0, told.stderr
         finally:
             receiver.terminate()

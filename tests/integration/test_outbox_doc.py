@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -19,14 +20,15 @@ from kafka import KafkaConsumer, TopicPartition
 from producers.client import Publisher
 from schemas.contracts import load_contracts
 from schemas.topics import TopicSpec
+from services.runtime.embedded.ports import free_port
 from services.runtime.kafka.port import Kafka
-from services.runtime.settings import RelaySettings, Settings
+from services.runtime.settings import RelaySettings, Settings, as_environment, with_environment
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
 from tests.databases import Department
 from tests.events import ACCEPTED, SOURCE
 from tests.outbox import ids
-from tests.processes import Processes
+from tests.pages import PageShell, named
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "outbox.md").read_text(encoding="utf-8")
@@ -38,28 +40,28 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def printed_sql(dialect: str) -> str:
-    """Return what the page's first command prints."""
-    command = f"hongyan relay sql --dialect {dialect}"
-    assert command in blocks("sh")[0]
-    return subprocess.run(
-        [sys.executable, "-m", *command.split()], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
+@pytest.fixture
+def shell(installation: Settings, tmp_path: Path) -> Iterator[PageShell]:
+    """Run the page's commands on this test's topics."""
+    found = PageShell("outbox.md", tmp_path, with_environment(as_environment(installation)))
+    yield found
+    found.end()
 
 
 @pytest.mark.servers
 def test_the_page_as_written_takes_a_department_from_nothing_to_kafka(
     kafka: Kafka,
     own: OwnTopics,
-    relaying: Settings,
     department: Department,
-    processes: Processes,
+    shell: PageShell,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The printed statements, the plain SQL, the copied helper, then the mending and the cleaning up."""
     department.uninstall()
-    department.execute(printed_sql("postgresql" if department.kind == "postgresql" else "mysql"))
+    printed = shell.run("postgresql" if department.kind == "postgresql" else "mariadb")
+    assert printed.returncode == 0, printed.stderr
+    department.execute((tmp_path / "outbox.sql").read_text(encoding="utf-8"))
     prepare, write, mend, clean = blocks("sql")
     department.execute(prepare)
     department.execute(write)
@@ -68,7 +70,10 @@ def test_the_page_as_written_takes_a_department_from_nothing_to_kafka(
     exec(blocks("python")[0], namespace)
     namespace["accept"](department.connect(), SECOND)
     assert set(department.execute("SELECT state FROM window_case")) == {("accepted",)}
-    processes.start("relay", relaying)
+    relay = f"hongyan run relay --port {free_port()}"
+    shell.start(
+        "relay", {"postgresql://relay:…@db.example/approval": quote(department.url), "hongyan run relay": relay}
+    )
     wanted = Counter([f"{FIRST}-accepted", f"{SECOND}-accepted"])
     eventually(lambda: Counter(ids(kafka, own)) == wanted, 60)
     eventually(lambda: set(department.states().values()) == {"sent"}, 60)
@@ -93,7 +98,7 @@ def test_the_bridge_of_the_page_takes_what_debezium_writes_to_the_events(
         producer.send(topic, key=b"k", value=value, headers=[*headers, ("ce_follows", b"")]).result(10)
     producer.close()
     namespace: dict[str, Any] = {}
-    exec(re.findall(r"^```python bridge\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0], namespace)
+    exec(named("outbox.md", "python", "bridge"), namespace)
     refused: list[str] = []
     consumer = KafkaConsumer(
         topic,

@@ -7,24 +7,28 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from pydantic import SecretStr
 
 from producers.poller.mapping import TableMapping, load_mapping
 from schemas.contracts import load_contracts
+from services.runtime.embedded.ports import free_port
 from services.runtime.kafka.port import Kafka
-from services.runtime.settings import PollerSettings, Settings, as_environment
+from services.runtime.settings import PollerSettings, Settings, as_environment, with_environment
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
 from tests.databases import Department
+from tests.pages import PageShell, named
 from tests.poller import told
-from tests.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "poller.md").read_text(encoding="utf-8")
 FILE = "certificates.yaml"
+ADDRESS = "postgresql://reader:…@db.example/approval"
 
 
 def blocks(language: str) -> list[str]:
@@ -32,27 +36,21 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def run(command: str, folder: Path, settings: Settings) -> subprocess.CompletedProcess[str]:
-    """Run a command that stands on the page."""
-    assert command in "\n".join(blocks("sh"))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HONGYAN_")} | {"COLUMNS": "240"}
-    return subprocess.run(
-        [sys.executable, "-m", *command.split()],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=environment | as_environment(settings) | {"PYTHONPATH": str(ROOT)},
-    )
+@pytest.fixture
+def shell(installation: Settings, tmp_path: Path) -> Iterator[PageShell]:
+    """Run the page's commands on this test's topics."""
+    installation.poller = PollerSettings()
+    found = PageShell("poller.md", tmp_path, with_environment(as_environment(installation)))
+    yield found
+    found.end()
 
 
 @pytest.mark.servers
 def test_the_page_as_written_takes_a_table_from_a_mapping_to_kafka(
     kafka: Kafka,
     own: OwnTopics,
-    installation: Settings,
+    shell: PageShell,
     department: Department,
-    processes: Processes,
     tmp_path: Path,
 ) -> None:
     """The table, the mapping, the dry run, the run, the row that is rejected, and its mending."""
@@ -63,44 +61,50 @@ def test_the_page_as_written_takes_a_table_from_a_mapping_to_kafka(
     (mapping,) = blocks("yaml")
     file = tmp_path / FILE
     file.write_text(mapping + "\nretry_s: 0.2\npoll_s: 0.1\n", encoding="utf-8")
-    installation.poller = PollerSettings(dsn=SecretStr(department.url))
 
-    dry = run(f"hongyan poller run {FILE} --dry-run --rows 5", tmp_path, installation)
+    dry = shell.run("dry-run", {ADDRESS: quote(department.url)})
     assert dry.returncode == 3, dry.stderr
     assert "合成医院三" in dry.stdout
     assert "Z9" in dry.stdout
     assert "其中 1 行会被拒" in dry.stdout
     assert told(kafka, own) == {}
 
-    installation.poller.mapping = file
-    processes.start("poller", installation)
+    shell.environment = {**shell.environment, "HONGYAN_POLLER__DSN": department.url}
+    command = f"hongyan poller run {FILE}"
+    shell.start("run-mapping", {command: f"{command} --port {free_port()}"})
     eventually(lambda: told(kafka, own) == {"1202001": ["issued"], "1202003": ["issued"]}, 30)
-    shown = run(f"hongyan poller rejects {FILE} --key 2", tmp_path, installation)
-    assert "institution_class" in shown.stdout, shown.stderr
+    shown = shell.run("rejects")
+    assert shown.stdout.count("institution_class") == 2, shown.stderr
+    shell.end()
     department.execute(mend)
+    shell.start("service", {"hongyan run poller": f"hongyan run poller --port {free_port()}"})
     eventually(lambda: told(kafka, own).get("1202002") == ["issued"], 30)
-    eventually(lambda: "0 行被拒" in run(f"hongyan poller rejects {FILE}", tmp_path, installation).stdout, 30)
+    eventually(lambda: "0 行被拒" in shell.run("rejects").stdout, 30)
 
 
-def test_the_file_that_the_first_command_prints_is_a_mapping(tmp_path: Path) -> None:
+@pytest.fixture
+def alone(tmp_path: Path) -> PageShell:
+    """Run the page's commands where there is no server at all."""
+    return PageShell("poller.md", tmp_path, with_environment({}))
+
+
+def test_the_file_that_the_first_command_prints_is_a_mapping(alone: PageShell, tmp_path: Path) -> None:
     """It loads as it is, since every required field is there."""
-    first = blocks("sh")[0].split(">", maxsplit=1)[0].strip()
-    printed = run(first, tmp_path, Settings())
-    file = tmp_path / FILE
-    file.write_text(printed.stdout, encoding="utf-8")
-    assert load_mapping(file, load_contracts()).type == first.split()[-1]
+    printed = alone.run("new")
+    assert printed.returncode == 0, printed.stderr
+    assert load_mapping(tmp_path / FILE, load_contracts()).type in named("poller.md", "sh", "new")
 
 
-def test_a_wrong_mapping_is_refused_with_every_field_named(tmp_path: Path) -> None:
+def test_a_wrong_mapping_is_refused_with_every_field_named(alone: PageShell, tmp_path: Path) -> None:
     """Status 1, and a line for each."""
     file = tmp_path / FILE
     (mapping,) = blocks("yaml")
     wrong = mapping.replace("certificate_no: zsbh", "certificate_nr: zsbh").replace("codes: classes}", "codes: kinds}")
     file.write_text(wrong, encoding="utf-8")
-    refused = run(f"hongyan poller run {FILE} --dry-run --rows 5", tmp_path, Settings())
+    refused = alone.run("dry-run")
     assert refused.returncode == 1
-    for named in ("/fields/certificate_no:", "/fields/certificate_nr:", "/fields/institution_class:"):
-        assert named in refused.stderr
+    for field in ("/fields/certificate_no:", "/fields/certificate_nr:", "/fields/institution_class:"):
+        assert field in refused.stderr
 
 
 def test_the_page_names_every_setting_with_its_default() -> None:

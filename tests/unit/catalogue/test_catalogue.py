@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from services.catalogue import document
 from services.catalogue.entry import entry_of
 from services.catalogue.scaffold import scaffold
 from services.runtime.errors import InvalidError
+from tests.pages import named
 
 PROJECT = Path(__file__).parents[3]
 NEW = "cn.gov.sc.forestry.seedling-permit.granted"
@@ -30,15 +30,13 @@ def test_the_page_on_adding_a_type_works_as_written(tmp_path: Path) -> None:
     for folder in ("schemas", "services", "producers", "consumers"):
         shutil.copytree(PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "hongyan.py", tmp_path)
-    page = (PROJECT / "docs" / "extend.md").read_text(encoding="utf-8")
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
-    assert len(commands) == 4
-    for command in commands:
-        arguments = command.removeprefix("hongyan ").split()
-        done = subprocess.run(
-            [sys.executable, "-m", "hongyan", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for name in ("new", "check"):
+        for command in named("extend.md", "sh", name).splitlines():
+            arguments = command.removeprefix("hongyan ").split()
+            done = subprocess.run(
+                [sys.executable, "-m", "hongyan", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert (tmp_path / "docs" / "reference" / f"{NEW}.md").exists()
     assert NEW in load_contracts(tmp_path / "schemas" / "avro").types
 
