@@ -195,7 +195,7 @@ class FeedsApi:
             fields = [FieldProblem("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
             raise InvalidError(fields) from error
         taken = await self._acknowledging.take(agency, self._view.channel(agency), said, body, signed)
-        self._showing.moved(agency)
+        self._showing.moved(agency, taken.cursor)
         return {"after": taken.cursor - 1, "recorded": taken.recorded, "repeated": taken.repeated}
 
     def _ack_key(self, agency: str) -> str | None:

@@ -13,6 +13,8 @@ from services.subscriptions.stopping import Stops, grants_of, stopped
 
 CURSOR_S = 1.0
 """For so long an agency's cursor is taken to be where it was; it only ever moves on."""
+FRESH_MS = 2000
+"""What was published so short a time ago is read for the first time, unless the agency has just said otherwise."""
 
 
 class Showing:
@@ -39,19 +41,27 @@ class Showing:
         found = self.allowed(agency, entries)
         if not found:
             return found
-        cursor = await self._cursor(agency)
+        cursor = await self._cursor(agency, found)
         if found[0].cursor >= cursor:
             return found
         gone = await self._superseding.of(agency, [entry for entry in found if entry.cursor < cursor])
         return [entry.superseded(gone[entry.cursor]) if entry.cursor in gone else entry for entry in found]
 
-    def moved(self, agency: str) -> None:
-        """Look anew where an agency stands."""
-        self._known.pop(agency, None)
+    def moved(self, agency: str, cursor: int) -> None:
+        """Take in where an agency stands now."""
+        self._known[agency] = self._clock.monotonic(), cursor
 
-    async def _cursor(self, agency: str) -> int:
+    async def _cursor(self, agency: str, entries: Sequence[Entry]) -> int:
+        """Return where an agency stands, as far as these events ask for it: whoever follows its feed asks nobody."""
         now = self._clock.monotonic()
-        known = self._known.get(agency)
-        if known is None or now - known[0] > CURSOR_S:
-            known = self._known[agency] = now, await asyncio.to_thread(self._cursors.get, agency)
-        return known[1]
+        at, cursor = self._known.get(agency, (-CURSOR_S, 0))
+        if entries[0].cursor >= cursor and self._fresh(entries):
+            return cursor
+        if now - at >= CURSOR_S:
+            cursor = await asyncio.to_thread(self._cursors.get, agency)
+            self._known[agency] = now, cursor
+        return cursor
+
+    def _fresh(self, entries: Sequence[Entry]) -> bool:
+        now = self._clock.now().timestamp() * 1000
+        return all(0 <= now - entry.record.timestamp < FRESH_MS for entry in entries)
