@@ -284,7 +284,9 @@ class Backfiller:
             and given.since < record.offset
             and not task.has(agency, record.offset)
         }
-        told = {a for a in (*matched, *original) if a in held.given and held.given[a].followed > record.offset}
+        # What is older than a follow-up that an agency has no longer tells the state; an ending does, until restored.
+        stays = plan.effects.get(event.attributes["type"]) == "ends"
+        told = {a for a in (*matched, *original) if not stays and held.followed(a) > record.offset}
         if told and held.ended <= record.offset:
             self._withhold(task, record, event, router, plan, state, "它此后的更正已送达 (corrected since)", told)
             matched = {agency: names for agency, names in matched.items() if agency not in told}

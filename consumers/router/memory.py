@@ -87,6 +87,10 @@ class Held:
     given: Mapping[str, Given]
     ended: int = -1
 
+    def followed(self, agency: str) -> int:
+        """Return the offset of the newest follow-up that an agency got, -1 when it got none."""
+        return self.given[agency].followed if agency in self.given else -1
+
     def to_bytes(self) -> bytes:
         """Return it as the store holds it: ``!<ended>`` and ``agency=policy@since^followed``, joined by commas."""
         parts = [f"!{self.ended}"] if self.ended >= 0 else []

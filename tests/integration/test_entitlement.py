@@ -234,31 +234,36 @@ def test_a_backfill_gives_no_original_after_its_correction(
 ) -> None:
     """An agency has had corrections alone; granted the originals too, it gets those that were not corrected since.
 
-    One that has had nothing gets both, in order. Expressions that fail on the way are counted and shown.
+    It gets a revocation too, which a later correction does not undo. One that has had nothing gets both, in order.
+    Expressions that fail on the way are counted and shown.
     """
     portal = start_portal(installation, processes)
     portal.agency("market")
     portal.agency("other")
-    portal.department("health", [ISSUED, CORRECTED])
+    portal.department("health", [ISSUED, CORRECTED, REVOKED])
     portal.grant("market", "health", [CORRECTED])
     processes.start("router", installation)
     originals = [events.certificate(f"e{n}", n, beds=10) for n in range(3)]
     events.publish(*originals, events.certificate("c1", 1, CORRECTED))
-    ledger(4)
-    failing = [{"any": [{"cel": "data.beds == 200 || int(data.address) == 1"}, {"exact": {"type": ISSUED}}]}]
+    events.publish(events.certificate("r2", 2, REVOKED), events.certificate("c2", 2, CORRECTED))
+    ledger(6)
+    failing = [{"any": [{"cel": "data.beds == 200 || int(data.address) == 1"}, {"prefix": {"source": "urn"}}]}]
     past = {"backfill_from": "2025-12-01T00:00:00+08:00"}
     names = [
-        portal.grant("market", "health", [ISSUED], filters=failing, **past),
+        portal.grant("market", "health", [ISSUED, REVOKED], filters=failing, **past),
         portal.grant("other", "health", [ISSUED, CORRECTED], **past),
     ]
     for name in names:
         eventually(lambda name=name: portal.done(f"/v1/subscriptions/{name}")["backfill"]["done"], 60)
     feeds = {a: [attribute(r, "ce_id") for r in read_all(kafka, own.feed(a), 1)] for a in ("market", "other")}
-    assert sorted(feeds["market"]) == ["c1", "e0", "e2"]
-    assert sorted(feeds["other"]) == ["c1", "e0", "e1", "e2"]
+    assert sorted(feeds["market"]) == ["c1", "c2", "e0", "r2"]
+    assert sorted(feeds["other"]) == ["c1", "c2", "e0", "e1"]
     assert feeds["other"].index("e1") < feeds["other"].index("c1")
-    (withheld,) = (e for e in ledger(4) if e["verdict"] == "withheld")
-    assert (withheld["id"], withheld["subscription"], withheld["withheld_from"]) == ("e1", names[0], ["market"])
+    withheld = [e for e in ledger(6) if e["verdict"] == "withheld"]
+    assert sorted((e["id"], e["subscription"], *e["withheld_from"]) for e in withheld) == sorted(
+        [("e1", names[0], "market"), ("e2", names[0], "market"), ("e2", names[1], "other")]
+    )
+    assert "corrected" in next(e["reason"] for e in withheld if e["id"] == "e1")
     progress = portal.done(f"/v1/subscriptions/{names[0]}")["backfill"]
-    assert (progress["routed"], progress["withheld"], progress["failed"]) == (2, 1, 3)
-    assert "不能求值 3" in portal.command("subscription", "show", names[0]).stdout
+    assert (progress["routed"], progress["withheld"], progress["failed"]) == (2, 2, 4)
+    assert "不能求值 4" in portal.command("subscription", "show", names[0]).stdout
