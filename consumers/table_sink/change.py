@@ -33,6 +33,10 @@ class Change:
     data: Mapping[str, Any]
 
 
+class Stopped(Never):
+    """Why an event must not go out any more: a person's decision. The agency's database is told the reason alone."""
+
+
 def change_of(record: Record, decode: Callable[[bytes | None], Decoded], schemas: SchemaSource) -> Change | Never:
     """Return what a feed's record changes; raises RegistryUnavailableError when its schema can't be had now."""
     try:

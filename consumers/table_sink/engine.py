@@ -9,7 +9,7 @@ import structlog
 
 from consumers.runner.cursors import Cursors
 from consumers.runner.rows import Never
-from consumers.table_sink.change import Change, change_of
+from consumers.table_sink.change import Change, Stopped, change_of
 from consumers.table_sink.target import Refusal, Target
 from schemas.codec import Codec, SchemaSource
 from schemas.receipts import Receipt
@@ -125,7 +125,7 @@ class TableSink:
 
     def _change(self, record: Record) -> Change | Never:
         why = stopped(grants_of(record.headers), self._stops.of(self._agency))
-        return change_of(record, self._codec.decode, self._schemas) if why is None else Never(why)
+        return change_of(record, self._codec.decode, self._schemas) if why is None else Stopped(why)
 
     def _settle(self, producer: Producer, records: Sequence[Record], refusals: Sequence[Refusal]) -> None:
         """Put receipts on the log, and what was refused into the agency's parking place."""

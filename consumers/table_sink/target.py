@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn
 
 from consumers.runner.rows import Never
-from consumers.table_sink.change import Change
+from consumers.table_sink.change import Change, Stopped
 from consumers.table_sink.columns import Instant, Long, data_columns, own_columns, table_of, value_of, values_of
 from services.runtime.errors import DatabaseUnavailableError, HongyanError, UnavailableError
 from services.runtime.kafka.port import Record
@@ -134,7 +134,7 @@ class Target:
                 reason = change.reason if isinstance(change, Never) else self._put(connection, change, one_by_one)
                 if reason is not None:
                     refusals.append(Refusal(record, reason))
-                    self._park(connection, record, reason)
+                    self._park(connection, record, reason, named=not isinstance(change, Stopped))
         return refusals
 
     def _put(self, connection: Connection, change: Change, one_by_one: bool) -> str | None:
@@ -180,8 +180,9 @@ class Target:
             [(name, func.if_(newer, into.inserted[name], table.c[name])) for name in changing]
         )
 
-    def _park(self, connection: Connection, record: Record, reason: str) -> None:
-        event = ", ".join(f"{name}={value.decode(errors='replace')}" for name, value in record.headers)
+    def _park(self, connection: Connection, record: Record, reason: str, *, named: bool) -> None:
+        said = ", ".join(f"{name}={value.decode(errors='replace')}" for name, value in record.headers)
+        event = said if named else None
         at = value_of(datetime.now(UTC), aware=self._postgresql)
         values = {"feed": self._feed, "cursor": record.offset, "event": event, "reason": reason, "parked_at": at}
         connection.execute(self._parked.insert().values(values))

@@ -194,6 +194,30 @@ def test_an_event_that_the_database_refuses_is_parked_and_the_others_go_on(
     assert outcomes == {"first": "delivered", "a": "delivered", "b": "delivered", "big": "parked", "broken": "parked"}
 
 
+def test_a_stopped_grants_events_do_not_reach_the_database(
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+    configuration: Configuration,
+) -> None:
+    """They are parked with the reason, and nothing of them is in the agency's tables; a revocation is."""
+    configuration.subscription("s", AGENCY, [ISSUED], state="suspended")
+    configuration.subscription("other", AGENCY, [ISSUED])
+    events.feed(AGENCY, events.certificate("stopped", 1), grants="s")
+    events.feed(AGENCY, events.certificate("fine", 2), grants="other")
+    events.feed(AGENCY, events.certificate("r3", 3, REVOKED), grants="")
+    start(processes, sinking)
+    eventually(lambda: len(rows(database, "hongyan_key")) == 2, 20)
+    assert [row[0] for row in rows(database, "hongyan_event_id")] == ["fine", "r3"]
+    ((event, reason),) = database.execute("SELECT event, reason FROM hy_hongyan_parked")
+    assert (event, "已暂停" in reason) == (None, True)
+    (parked,) = eventually(lambda: read_all(kafka, topics.parked(AGENCY), 1))
+    assert dict(parked.headers)["ce_id"] == b"stopped"
+
+
 def test_a_database_that_is_away_is_waited_for(
     events: TestEvents, sinking: Settings, database: Department, processes: Processes
 ) -> None:
