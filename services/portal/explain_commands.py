@@ -58,7 +58,8 @@ def _tell_facts(found: dict[str, Any]) -> None:
     if not found["kept"]:
         typer.echo("事件本身已过保留期，以上只凭台账 (the event is no longer kept: the ledger alone answers)")
     for one in found["delivered"]:
-        typer.echo(f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {one['last_at']}")
+        told = f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {one['last_at']} {one['reason'] or ''}"
+        typer.echo(told.rstrip())
 
 
 def _filter(found: dict[str, Any], indent: str) -> None:
