@@ -17,6 +17,7 @@ from schemas.topics import EVENT_PARTITIONS, Topics
 from services.portal.trying import Seeing, agency_of, subscription_of
 from services.routing.explain import explained
 from services.routing.fields import policy_of
+from services.routing.redaction import PolicyFailedError
 from services.runtime.clock import Clock
 from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Kafka, Partition, Record
@@ -123,7 +124,7 @@ class Explaining:
         def decode() -> Mapping[str, Any]:
             try:
                 return see(record.value) if record is not None else {}
-            except (UndecodableValue, RegistryError):
+            except (UndecodableValue, RegistryError, PolicyFailedError):
                 return {}
 
         return decode

@@ -17,7 +17,7 @@ from schemas.times import SHANGHAI, happened
 from schemas.topics import EVENT_PARTITIONS, Topics
 from services.routing.fields import LEAST, FieldPolicy
 from services.routing.matching import Matcher
-from services.routing.redaction import Redactor, Unregistered
+from services.routing.redaction import PolicyFailedError, Redactor, Unregistered
 from services.runtime.clock import Clock
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Kafka, Partition, Record
@@ -185,7 +185,7 @@ class _Trial:
             matched = self.matcher.match(attributes, lambda: self.see(record.value), failed)
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
-        except (UndecodableValue, RegistryError):
+        except (UndecodableValue, RegistryError, PolicyFailedError):
             self.unreadable += 1
             return False
         self.failed += bool(failed)
