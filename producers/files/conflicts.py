@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from producers.files.importing import Span
+from producers.publishing import Prepared
 from schemas.topics import Topics
 from services.quarantine.letters import DeadLetters, Letter
 from services.runtime.kafka.port import Admin, Kafka, Partition
@@ -16,7 +18,6 @@ WAIT_S = 20.0
 POLL_S = 0.2
 EARLIER_MS = 60_000
 """How far the clocks of this machine and of the log may be apart."""
-
 MAX_NAMED = 10_000
 
 Placed = Mapping[Partition, Span]
@@ -24,16 +25,26 @@ Placed = Mapping[Partition, Span]
 
 @dataclass(slots=True)
 class Conflicts:
-    """How many events of one import are in conflict, and the first :data:`MAX_NAMED` of them as (id, subject)."""
+    """How many events of one import are in conflict, and the first :data:`MAX_NAMED` of them by id, key and value."""
 
     count: int = 0
-    named: set[tuple[str, str]] = field(default_factory=set)
+    _named: set[tuple[str | None, str | None, bytes | None]] = field(default_factory=set)
 
     def add(self, letter: Letter) -> None:
         """Count one."""
         self.count += 1
-        if len(self.named) < MAX_NAMED:
-            self.named.add((letter.attributes.get("id", ""), letter.attributes.get("subject", "")))
+        if len(self._named) < MAX_NAMED:
+            digest = None if letter.value is None else _digest(letter.value)
+            self._named.add((letter.attributes.get("id"), letter.attributes.get("subject"), digest))
+
+    def hold(self, event: Prepared) -> bool:
+        """Tell whether an event is one of those named; one of the same identity with the first content is not."""
+        id_, subject = event.attributes["id"], event.attributes["subject"]
+        return any((id_, subject, digest) in self._named for digest in (_digest(event.value), None))
+
+
+def _digest(value: bytes) -> bytes:
+    return blake2b(value, digest_size=16).digest()
 
 
 def conflicts(

@@ -188,7 +188,7 @@ class Drop:
             log.warning("conflicts_unknown", file=waiting.path.name)
             return 0
         if found.count:
-            importer.reject_conflicts(waiting.path, self._folder.draft(waiting.path.name), found.named)
+            importer.reject_conflicts(waiting.path, self._folder.draft(waiting.path.name), found.hold)
         return found.count
 
     def _contract_of(self, name: str) -> EventContract | FieldProblem:

@@ -86,12 +86,12 @@ class Importer:
                 self._await(under_way)
         return tally
 
-    def reject_conflicts(self, path: Path, rejects: Path, conflicting: Collection[tuple[str, str]]) -> None:
-        """Read the file again and add the rows whose (id, subject) the router set aside to those rejected before."""
+    def reject_conflicts(self, path: Path, rejects: Path, conflicting: Callable[[Prepared], bool]) -> None:
+        """Read the file again and add the rows whose event the router set aside to those rejected before."""
         with Rejects(rejects, anew=False) as rejected, suppress(InvalidError):  # a file that breaks off has been told
             for number, values in self._rows(path, rejected):
                 prepared = self._prepared(values)
-                if prepared is not None and (prepared.envelope.id, prepared.envelope.subject) in conflicting:
+                if prepared is not None and conflicting(prepared):
                     rejected.write(number, values, [FieldProblem("/id", CONFLICT)])
 
     def _prepared(self, values: Sequence[str]) -> Prepared | None:

@@ -128,6 +128,10 @@ def test_rows_that_stand_on_the_log_with_other_content_are_put_beside_the_reject
     eventually(lambda: department.files().get(second) == "rejected", 30, "the second file taken")
     assert [reason[:2] for reason in department.reasons(second)] == [["4", "division"], ["3", "id"]]
     assert "先到的有效" in department.reasons(second)[1][2]
+    both = [*cases(range(20, 21)), *cases(range(20, 21), department_name="合成改名局")]
+    department.put(f"{ACCEPTED}-both.csv", both)
+    eventually(lambda: department.files().get(f"{ACCEPTED}-both.csv") == "rejected", 30, "a file at odds with itself")
+    assert [reason[:2] for reason in department.reasons(f"{ACCEPTED}-both.csv")] == [["3", "id"]]
     department.put(f"{ACCEPTED}-third.csv", cases(range(3)))
     eventually(lambda: department.files().get(f"{ACCEPTED}-third.csv") == "done", 30, "the same rows again are none")
 
