@@ -77,6 +77,7 @@ class RegistryClient:
         held = self._ids.get(key)
         if held is None:
             held = self._ids.setdefault(key, self.register(subject, schema))
+            self._schemas.setdefault(held, schema)
         return held
 
     def register(self, subject: str, schema: Schema) -> int:

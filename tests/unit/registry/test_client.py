@@ -105,6 +105,14 @@ def test_registers_looks_up_and_reads_back(client: RegistryClient) -> None:
     assert client.schema_by_id(number) == CONTRACT.schema
 
 
+def test_what_it_registered_it_need_not_ask_for() -> None:
+    """Whoever writes in a schema reads in it too, whether the registry is there then or not."""
+    with answering(200, {"id": 7}) as server, closing(RegistryClient(f"http://{server.address}")) as client:
+        assert client.id_of("a", CONTRACT.schema) == 7
+        assert client.schema_by_id(7) == CONTRACT.schema
+        assert len(server.asked) == 1
+
+
 def test_an_incompatible_schema_is_refused_with_the_reason(client: RegistryClient) -> None:
     """No retry helps, and the message names the field; the check beforehand says the same."""
     client.register("strict", CONTRACT.schema)
