@@ -15,10 +15,10 @@ from services.quarantine.aside import original, whole
 from services.runtime.clock import Clock
 from services.runtime.errors import ConflictError, NotFoundError
 from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record
+from services.runtime.kafka.scanning import scan
 from services.subscriptions.stopping import SUBSCRIPTIONS, grants_of
 
 WAIT_S = 10.0
-IDLE_POLLS = 30
 REPLAYED = "hongyan-replayed-offset"
 _OURS = "hongyan-"
 
@@ -107,10 +107,10 @@ class ParkingPlace:
         (nothing is there), ConflictError (it has ended already) or UnavailableError.
         """
         feed = Partition(self._topics.feed(agency), 0)
+        if feed.topic not in self._known():
+            raise NotFoundError(f"没有接收单位 {agency} 的队列 (no such feed)")
         admin = self._kafka.admin()
         try:
-            if feed.topic not in admin.list_topics():
-                raise NotFoundError(f"没有接收单位 {agency} 的队列 (no such feed)")
             reached = cursor_of(admin, self._topics, feed, agency)
         finally:
             admin.close()
@@ -146,19 +146,16 @@ class ParkingPlace:
 
     def _read(self, agency: str) -> Iterator[Record]:
         partition = Partition(self._topics.parked(agency), 0)
-        consumer = self._kafka.consumer(None, client_id="parked")
+        if partition.topic not in self._known():
+            raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
+        yield from scan(self._kafka, [partition], client_id="parked")
+
+    def _known(self) -> set[str]:
+        admin = self._kafka.admin()
         try:
-            consumer.assign([partition])
-            end = consumer.end_offsets([partition])[partition]
-            consumer.seek(partition, consumer.beginning_offsets([partition])[partition])
-            idle = 0
-            while idle < IDLE_POLLS and consumer.position(partition) < end:
-                found = consumer.poll(0.2, 500)
-                idle = 0 if found else idle + 1
-                for records in found.values():
-                    yield from records
+            return admin.list_topics()
         finally:
-            consumer.close()
+            admin.close()
 
 
 def _original(headers: HeaderList) -> HeaderList:

@@ -23,7 +23,7 @@ from services.identity.access import Access
 
 log = structlog.get_logger()
 T = TypeVar("T")
-D = TypeVar("D", "Agency", "Subscription")
+D = TypeVar("D", "Agency", "Subscription", "Department")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _department(entry: Mapping[str, Any]) -> Department:
         Key(k["id"], k["digest"], datetime.fromisoformat(k["expires_at"]) if k.get("expires_at") else None)
         for k in held
     ]
-    return Department(**rest, keys=keys)
+    return _known(Department, rest | {"keys": keys})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +186,8 @@ class ControlView:
         """Take in one record; tells whether it was one of ours. What can't be read is logged and left out."""
         kind, _, name = key.partition("/")
         try:
-            known = self._apply(kind, name, orjson.loads(value) if value is not None else None)
-        except (ValueError, TypeError, KeyError) as error:
+            known = self._apply(kind, name, _object(value) if value is not None else None)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("control_record_refused", key=key, error=str(error))
             return False
         self.version += known
@@ -246,6 +246,13 @@ def _agency(entry: Mapping[str, Any]) -> Agency:
 def _known(kind: type[D], entry: Mapping[str, Any]) -> D:
     names = {one.name for one in fields(kind)}
     return kind(**{name: value for name, value in entry.items() if name in names})
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    found = orjson.loads(value)
+    if not isinstance(found, dict):
+        raise TypeError(f"an object is needed, not {type(found).__name__}")
+    return found
 
 
 def _put(held: dict[str, T], name: str, entry: T | None) -> None:
