@@ -14,12 +14,14 @@ from producers.simulation.month import MonthMaker
 from producers.simulation.scribe import SimulatedFile
 from producers.simulation.sections import section_files
 
+LATE = "late"
 _MONTH = re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])")
 README = """\
 合成数据，不是真实办件。Synthetic data; no real case, person or institution.
 
 由 `hongyan simulate {month} --seed {seed} --scale {scale}` 生成；相同参数得到相同文件。
 用 `hongyan import 文件 --type 事件类型` 导入，事件类型是文件名去掉 -synthetic.csv 的部分。
+late 目录里是关账之后才报来的该月办件，先关账再导入。late holds what is told after the month was closed.
 """
 
 
@@ -35,15 +37,22 @@ def simulate(
         raise typer.BadParameter(f"应为 2025-12 这样的年月 (a month like 2025-12): {month}")
     for file in write_month(int(year), int(number), out, seed, scale):
         typer.echo(f"{file.name}: {sum(1 for _ in file.open(encoding='utf-8-sig')) - 1} 行")
+    typer.echo(f"关账之后才报来的 (told after the closing): {out / LATE}")
 
 
 def write_month(year: int, month: int, out: Path, seed: int, scale: float) -> list[Path]:
-    """Write a month's files, each named by its event type and marked synthetic; return their paths."""
+    """Write a month's files, each named by its event type and marked synthetic; return their paths.
+
+    What is told after the month was closed lies in the folder ``late``, whose paths are not among them.
+    """
     out.mkdir(parents=True, exist_ok=True)
     text = README.format(month=f"{year}-{month:02d}", seed=seed, scale=scale)
     (out / "README-synthetic.txt").write_text(text, encoding="utf-8")
-    files = [*MonthMaker(year, month, seed, scale).files(), *section_files(year, month, seed, scale)]
-    return write_files(out, files)
+    maker = MonthMaker(year, month, seed, scale)
+    own = maker.files()
+    (out / LATE).mkdir(exist_ok=True)
+    write_files(out / LATE, maker.late_files(own))
+    return write_files(out, [*own, *section_files(year, month, seed, scale)])
 
 
 def write_files(out: Path, files: Iterable[SimulatedFile]) -> list[Path]:

@@ -26,6 +26,7 @@ SECOND = timedelta(seconds=1)
 LIMITS = {"legal_days": "20", "promised_days": "10"}
 REOPENED_SHARE = 0.003
 WITHDRAWN_SHARE = 0.002
+TOLD_LATE_SHARE = 0.002
 INTEGRATED_ONLINE_SHARE = 0.6
 
 
@@ -54,6 +55,33 @@ class MonthMaker:
             self._results("result.mailed", completed, ("origin", "hall", "department"), self.targets.hall_mailed),
             self._file("consultation.recorded", self._contacts()),
         ]
+
+    def late_files(self, files: Sequence[SimulatedFile]) -> list[SimulatedFile]:
+        """Return what departments tell of the month once it is closed: its cases and contacts, and earlier completions.
+
+        ``files`` are the month's own. A case that was completed in the month before already leaves the month again.
+        """
+        rows = {file.type.removeprefix(f"{TYPE_START}."): file.rows for file in files}
+        count = max(2, round(len(rows["case.completed"]) * TOLD_LATE_SHARE))
+        accepted = [self._case("online", "online", self._scribe.moment(self._within)) for _ in range(count)]
+        on_record = {row["project_no"] for row in rows["case.accepted"]}
+        carried = {
+            row["project_no"]: row
+            for row in rows["case.completed"]
+            if row["project_no"] not in on_record and self._from <= time_of(row) < self._to
+        }
+        earlier = self._random.sample(list(carried.values()), min(len(carried), max(1, count // 2)))
+        completed = [self._finish(row) for row in accepted] + [self._completed_before(row) for row in earlier]
+        contacts = [self._contact("phone", 1, self._scribe.moment(self._within, office_hours=True)) for _ in accepted]
+        return [
+            self._file("case.accepted", accepted),
+            self._file("case.completed", completed),
+            self._file("consultation.recorded", contacts),
+        ]
+
+    def _completed_before(self, completed: Row) -> Row:
+        at = self._from - timedelta(minutes=self._random.randint(60, 60 * 24 * 20))
+        return {**completed, "occurred_at": self._scribe.written(at)}
 
     def _cases(self) -> tuple[list[Row], list[Row]]:
         accepted = self._accepted()

@@ -68,8 +68,7 @@ def changes_of(reader: FigureReader, metric: Metric, month: str, limit: int = LI
     if decision is None:
         return []
     check_counted(reader, at)
-    statement = "then_as_of" if metric.period == "as_of" else "then_period"
-    rows = reader.counter.run_statement(metric, at, statement, limit=limit, **_places(decision.positions))
+    rows = reader.counter.since(metric, at, limit=limit, **_places(decision.positions))
     return [Change(change, late, behind_of(tuple(rest))) for change, *rest, late in rows]
 
 

@@ -151,6 +151,8 @@ class Closing:
         found += [_unbalanced(one) for one in wrong]
         if wrong:
             found += [f"  涉及办件 (case): {case}" for case in moved_cases(connection, reader.units, month)]
+        dangling = connection.execute(read_sql("dangling"), {"month": month.number, "limit": _MOST_LISTED}).fetchall()
+        found += [_dangling(*row) for row in dangling]
         return found[:_MOST_LISTED]
 
     def _keep(
@@ -275,6 +277,13 @@ def _unbalanced(one: Balance) -> str:
         f"平衡不成立 {one.department or '（无部门）'}：期初 {one.opening} + 无受理 {one.unregistered} + "
         f"受理 {one.accepted} − 撤回 {one.withdrawn} − 办结 {one.completed} ≠ 期末 {one.closing} "
         f"(the balance fails by {one.difference})"
+    )
+
+
+def _dangling(event_id: str, case_key: str) -> str:
+    return (
+        f"更正 {event_id}（{case_key}）所指的原事件不在同一业务主键下，原件可能仍在计数：请原发布方用墓碑记录撤回它 "
+        f"(what it follows is not there under its business key, so that the original may count still)"
     )
 
 

@@ -98,6 +98,8 @@ def _lines(found: Explanation) -> Iterator[str]:
     if now.exact != one.exact:
         yield f"  现在所知 (as now known)：{now.exact} {now.unit}；差额见 hongyan statistics adjustments {one.month}"
     yield f"  总体 {said.get('population', '全部')}；计法 {_counting(said['count'])}；周期 {one.period}"
+    if "deadline_from" in said:
+        yield f"  时限起算 (the clock starts) {said['deadline_from']}：平台收到之日为第 0 日，至第 N 个工作日终了"
     yield f"  负责 {said['owner']}；来源 {said['source']}"
     yield from (f"  {gap}" for gap in found.gaps)
     if found.gaps:

@@ -140,12 +140,14 @@ class Counter:
         values |= {"cells": [cell for cell, _, _ in early], "last": last, "kinds": _kinds(self._types(metric))}
         return int(early[0][2]), self._by_cells("fast_sample", metric, values)
 
-    def run_statement(self, metric: Metric, month: Month, name: str, **more: object) -> list[tuple[Any, ...]]:
-        """Return what a statement gives that chooses the facts of a metric by itself (see ``then_*.sql``)."""
+    def since(self, metric: Metric, month: Month, **more: object) -> list[tuple[Any, ...]]:
+        """Return the events that a metric counts now and did not at some positions, or the reverse (``then.sql``)."""
         chosen = self.chosen(metric, month)
         part = read_sql("part_agrees").decode() if chosen.fields else ""
         skipped = "true" if metric.count.kind == "events" else "false"
-        statement = read_sql(name).decode().replace("{part}", part).replace("{each}", skipped)
+        judged = read_sql("then_as_of" if metric.period == "as_of" else "then_period").decode().rstrip()
+        statement = read_sql("then").decode().replace("{judged}", judged)
+        statement = statement.replace("{part}", part).replace("{each}", skipped)
         values = self._parameters(metric, month, chosen) | more
         return self._connection.execute(statement.encode(), values).fetchall()
 

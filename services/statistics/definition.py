@@ -111,7 +111,9 @@ class Metric(BaseModel):
     """One definition. ``valid_from`` is the first month it holds for, where the metric was defined otherwise before.
 
     ``population`` is CEL over ``data``, ``type``, ``source``. ``ended_by`` (as of only) are the types whose event ends
-    what the others began. ``time`` is ``happened`` (each type's own time field) or ``recordedtime``.
+    what the others began. ``time`` is ``happened`` (each type's own time field) or ``recordedtime``. ``deadline_from``
+    names where the clock of ``data.deadline`` starts: ``published``, the Shanghai day on which the platform accepted
+    the event, which is day 0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -126,6 +128,7 @@ class Metric(BaseModel):
     population: str = "true"
     count: Counting
     time: Literal["happened", "recordedtime"] = "happened"
+    deadline_from: Literal["published"] = "published"
     period: Period
     dimensions: tuple[str, ...] = ()
     unit: Text

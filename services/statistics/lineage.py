@@ -9,6 +9,7 @@ from typing import Any
 
 from services.statistics.definition import Metric
 from services.statistics.figure import Figure, Month
+from services.statistics.population import population
 from services.statistics.reading import FigureReader
 
 SAMPLE = 5
@@ -65,6 +66,8 @@ def explain(reader: FigureReader, metric_id: str, month: str, *, all_ids: bool =
     figure = reader.figure(metric_id, month)
     now = figure if figure.basis == "log" else reader.figure(metric_id, month, now=True)
     said = metric.model_dump(mode="json", exclude_defaults=True) | {"version": metric.version, "digest": metric.digest}
+    if "deadline" in population(metric.population).fields():
+        said["deadline_from"] = metric.deadline_from
     if metric.count.derived:
         parts = [explain(reader, one, month, all_ids=all_ids) for one in dict.fromkeys(metric.count.metrics)]
         return Explanation(figure, now, said, None, 0, (), parts)

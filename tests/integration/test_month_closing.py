@@ -131,6 +131,13 @@ def test_closing_is_refused_and_says_why(store: OwnStore) -> None:
         assert reader.frozen.state(202512) == "open"
 
 
+def test_a_correction_that_meets_no_original_is_listed(store: OwnStore) -> None:
+    """Published anew under another business key it corrects nothing: the original counts on, until it is withdrawn."""
+    store.put(store.fact("b3", "2025-12-06T09:00:00", case="B2", follows="never-there"))
+    with pytest.raises(ClosingRefusedError, match="更正 b3（B2）所指的原事件不在同一业务主键下"):
+        closing(store).close("2025-12", SIGNED)
+
+
 def test_an_override_is_kept_with_its_reason(store: OwnStore) -> None:
     """Who closed in spite of what, and why, stands beside the closing for the report to print."""
     signed = Signature("张三", "按月关账", "死信经核实与本月数字无关")

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,15 +18,9 @@ from random import Random
 import psycopg
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from prometheus_client import CollectorRegistry
 from psycopg.conninfo import conninfo_to_dict
 
-from consumers.statistics.engine import Statistics
-from consumers.statistics.metrics import StatisticsMetrics
-from consumers.statistics.process import settle_now
-from consumers.statistics.projection import Projection
 from producers.simulation.commands import type_of, write_month
-from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from services.quarantine.aside import LEFT_OUT
 from services.runtime.embedded.ports import free_port
@@ -43,6 +36,7 @@ from services.statistics.store import FactStore
 from tests import independent_count
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
+from tests.counting import Counting, count, passed, publish
 from tests.events import read_all
 from tests.fakes.kafka import FakeKafka
 from tests.window_events import COMPLETED, Made, WindowEvents
@@ -65,73 +59,10 @@ def base_topics(topics: OwnTopics) -> None:
     topics.ensure_base(*DOMAINS)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """One instance at work, with its metrics."""
-
-    statistics: Statistics
-    metrics: CollectorRegistry
-
-    def total(self, name: str) -> float | None:
-        """Return a counter's value."""
-        return self.metrics.get_sample_value(f"hongyan_statistics_{name}_total")
-
-    def await_outage(self) -> None:
-        """Wait until the instance has noticed that something is away."""
-        eventually(lambda: not self.statistics.working, 20, "the outage")
-
-
-class Counting:
-    """The statistics at work in this process, one instance a thread."""
-
-    def __init__(self, kafka: Kafka, topics: OwnTopics, dsn: str, events: WindowEvents) -> None:
-        self._made = (kafka, topics, dsn, events)
-
-    @contextmanager
-    def instance(self, slot: str = "0") -> Iterator[Running]:
-        """Run one instance."""
-        kafka, topics, dsn, events = self._made
-        registry, stop = CollectorRegistry(), threading.Event()
-        statistics = Statistics(
-            kafka,
-            topics,
-            [topics.events(domain) for domain in DOMAINS],
-            FactStore(dsn, topics.group("statistics")),
-            Projection(load_contracts(), Codec(events.schemas), topics),
-            StatisticsMetrics(registry),
-            f"statistics-{slot}",
-            lambda: settle_now(dsn),
-        )
-        thread = threading.Thread(target=statistics.run, args=(stop,))
-        thread.start()
-        try:
-            yield Running(statistics, registry)
-        finally:
-            stop.set()
-            thread.join(30)
-        assert not thread.is_alive()
-
-
 @pytest.fixture
 def counting(kafka: Kafka, topics: OwnTopics, database_dsn: str, events: WindowEvents) -> Counting:
     """Return the statistics, not yet running."""
-    return Counting(kafka, topics, database_dsn, events)
-
-
-def publish(kafka: Kafka, topics: OwnTopics, made: Sequence[Made]) -> None:
-    """Append records and wait until all are on the log."""
-    producer = kafka.producer(acknowledge_timeout_s=30.0)
-    sent = [producer.send(topics.events(m.domain), key=m.key, value=m.value, headers=m.headers) for m in made]
-    producer.flush(30)
-    assert all(one.result(1) for one in sent)
-    producer.close()
-
-
-def count(dsn: str, query: str = "SELECT count(*) FROM statistics.fact") -> int:
-    """Return one number from the database."""
-    with psycopg.connect(dsn) as connection:
-        row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    return Counting(kafka, topics, database_dsn, events, [topics.events(domain) for domain in DOMAINS])
 
 
 def reached(dsn: str, facts: int) -> bool:
@@ -154,11 +85,6 @@ def report(dsn: str, topics: OwnTopics, month: str = "2025-12") -> Section:
         ids = next(group.ids for group in reader.metrics.groups if group.name == "section_one")
         found = [reader.figure(metric_id, month) for metric_id in ids]
         return Section(found, reader.events(Month.parse(month)), reader.positions())
-
-
-def passed(dsn: str) -> int:
-    """Return how many offsets the table has passed."""
-    return count(dsn, "SELECT coalesce(sum(next_offset), 0) FROM statistics.consumer_offset")
 
 
 @pytest.mark.parametrize(("year", "month", "seed"), [(2025, 12, 3), (2026, 3, 8)])
@@ -383,7 +309,8 @@ def test_a_kafka_that_is_away_is_waited_for(topics: OwnTopics, database_dsn: str
     """The count resumes by itself once Kafka answers again."""
     cluster = FakeKafka()
     cluster.admin().ensure_topics(topics.base_specs(list(DOMAINS)))
-    with Counting(cluster, topics, database_dsn, events).instance() as running:
+    inputs = [topics.events(domain) for domain in DOMAINS]
+    with Counting(cluster, topics, database_dsn, events, inputs).instance() as running:
         events.make(event_id="a").send(cluster.producer(), topics, 0)
         eventually(lambda: passed(database_dsn) == 1)
         cluster.away = True

@@ -1,37 +1,5 @@
--- The events that a metric counted when a month was closed, of the cases that anything came to since then; and those now.
-WITH chosen AS (
-    SELECT * FROM unnest(%(cells)s::bigint[], %(parts)s::jsonb[], %(groups)s::text[]) AS c(cell, part, grp)
-), position AS (
-    SELECT o.id AS log, coalesce(p.next, 0) AS next
-    FROM consumer_offset o
-    LEFT JOIN unnest(%(topics)s::text[], %(partitions)s::integer[], %(offsets)s::bigint[]) AS p(topic, partition, next)
-        ON p.topic = o.topic AND p.partition = o.partition
-), candidate AS (
-    SELECT f.kind, f.case_id
-    FROM fact f JOIN position p ON p.log = f.log
-    WHERE f.month <= %(last)s AND f.kind = ANY(%(kinds)s) AND f."offset" >= p.next
-    UNION
-    SELECT i.kind, i.case_id
-    FROM correction c
-    JOIN position p ON p.log = c.log
-    JOIN identity i ON i.id IN (c.target, c.identity)
-    WHERE c."offset" >= p.next AND i.kind = ANY(%(kinds)s)
-), known AS MATERIALIZED (
-    SELECT f.*, f."offset" < p.next AS before
-    FROM fact f JOIN candidate USING (kind, case_id) JOIN position p ON p.log = f.log
-    WHERE f.month <= %(last)s
-), corrected AS (
-    SELECT c.* FROM correction c JOIN position p ON p.log = c.log WHERE c."offset" < p.next
-), valid AS (
-    SELECT k.*
-    FROM known k
-    WHERE k.before
-      AND NOT EXISTS (SELECT FROM corrected c WHERE c.target = k.identity)
-      AND (k.follows IS NULL OR k.identity = (
-          SELECT c.identity FROM corrected c WHERE c.target = k.follows
-          ORDER BY c.recorded_at DESC, c.identity DESC LIMIT 1
-      ))
-), first AS (
+-- Of each case (or each event) the first valid one, where it lies in the period.
+first AS (
     SELECT DISTINCT ON (kind, case_id, CASE WHEN {each} THEN identity END) *
     FROM valid
     ORDER BY kind, case_id, CASE WHEN {each} THEN identity END, occurred_at, identity
@@ -41,12 +9,4 @@ WITH chosen AS (
     SELECT f.*
     FROM known f JOIN chosen ON chosen.cell = f.cell {part}
     WHERE f.month BETWEEN %(first)s AND %(last)s AND CASE WHEN {each} THEN NOT f.void ELSE NOT f.aside END
-), difference AS (
-    SELECT 'added' AS change, n.* FROM now_counted n WHERE n.identity NOT IN (SELECT identity FROM then_counted)
-    UNION ALL
-    SELECT 'removed', t.* FROM then_counted t WHERE t.identity NOT IN (SELECT identity FROM now_counted)
 )
-SELECT d.change, cell.source, d.event_id, d.case_key, d.occurred_at, o.topic, o.partition, d."offset", d.marks, NOT d.before
-FROM difference d JOIN cell ON cell.id = d.cell JOIN consumer_offset o ON o.id = d.log
-ORDER BY d.occurred_at, d.identity
-LIMIT %(limit)s

@@ -99,6 +99,20 @@ def test_every_row_passes_the_checks_of_its_type(december: Path) -> None:
             validator.validate(columns.split(values)[1], NOW)
 
 
+def test_what_is_told_late_is_of_this_month_and_of_none_of_its_files(december: Path) -> None:
+    """New cases of the month, and completions of the month before of cases that the month's own files have as its."""
+    on_time = {row["project_no"]: at for at, row in rows(december, "case.completed")}
+    late = list(rows(december / "late", "case.completed"))
+    added = [row["project_no"] for at, row in late if FROM <= at < TO]
+    earlier = [row["project_no"] for at, row in late if at < FROM]
+    assert len(added) + len(earlier) == len(late)
+    assert len(added) > 50
+    assert len(earlier) > 20
+    assert not on_time.keys() & set(added)
+    assert all(FROM <= on_time[number] < TO for number in earlier)
+    assert {row["project_no"] for _, row in rows(december / "late", "case.accepted")} == set(added)
+
+
 def test_some_rows_arrive_out_of_order(december: Path) -> None:
     """Files are mostly in the order of their times, as systems export them, but not wholly."""
     times = [at for at, _ in rows(december, "case.completed")]
@@ -163,8 +177,9 @@ def test_a_seed_gives_the_same_month_again_and_another_seed_another(tmp_path: Pa
     made = {name: tmp_path / name for name in ("a", "b", "c")}
     for (_, folder), seed in zip(made.items(), (1, 1, 2), strict=True):
         write_month(2025, 12, folder, seed, 0.01)
-    same = [file.name for file in made["a"].iterdir() if file.read_bytes() == (made["b"] / file.name).read_bytes()]
-    assert len(same) == len(list(made["a"].iterdir())) == 22
+    files = [file.relative_to(made["a"]) for file in made["a"].rglob("*.csv")]
+    assert all((made["a"] / file).read_bytes() == (made["b"] / file).read_bytes() for file in files)
+    assert len(files) == 24
     assert (made["a"] / f"{WINDOW}.case.accepted-synthetic.csv").read_bytes() != (
         made["c"] / f"{WINDOW}.case.accepted-synthetic.csv"
     ).read_bytes()

@@ -146,6 +146,31 @@ def test_a_receipt_is_a_fact_about_the_push_service(events: WindowEvents) -> Non
     assert late.identity == fact.identity
 
 
+@pytest.mark.parametrize(
+    ("published", "ended", "said"),
+    [
+        ("2025-12-02T00:00:00+08:00", "2025-12-09T23:59:59.999+08:00", "within"),
+        ("2025-12-02T00:00:00+08:00", "2025-12-10T00:00:00+08:00", "after"),
+        ("2025-12-02T23:59:59.999+08:00", "2025-12-10T00:00:00+08:00", "after"),
+        ("2025-12-03T00:00:00+08:00", "2025-12-10T23:59:59.999+08:00", "within"),
+        ("2025-12-02T16:00:00Z", "2025-12-10T15:59:59.999Z", "within"),
+        ("2025-12-02T15:59:59Z", "2025-12-09T16:00:00Z", "after"),
+        ("2025-12-31T12:00:00+08:00", "2026-01-08T23:59:59.999+08:00", "within"),
+        ("2025-12-31T12:00:00+08:00", "2026-01-09T00:00:00+08:00", "after"),
+        ("2026-02-10T12:00:00+08:00", "2026-02-24T23:59:59.999+08:00", "within"),
+        ("2026-02-10T12:00:00+08:00", "2026-02-25T00:00:00+08:00", "after"),
+        ("2026-12-30T12:00:00+08:00", "2026-12-30T12:00:01+08:00", "unknown"),
+        (None, "2025-12-09T09:00:00+08:00", "none"),
+    ],
+)
+def test_the_deadlines_clock_starts_on_the_day_of_publication(
+    events: WindowEvents, published: str | None, ended: str, said: str
+) -> None:
+    """That Shanghai day is day 0; the limit is the end of the fifth working day, over weekends and holidays."""
+    receipt = replace(RECEIPT, published_at=published, last_at=ended)
+    assert receipt_fact(events, receipt).cell.data["deadline"] == said
+
+
 def test_a_signed_statement_is_no_fact_of_its_own(events: WindowEvents) -> None:
     """What an agency signed is said again by the receipts that come of it."""
     made = Made(b"market", b'{"kind":"statement","agency":"market"}', ())
