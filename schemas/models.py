@@ -17,7 +17,7 @@ _PRIMITIVES: dict[str, Any] = {
     "string": str,
     "int": Annotated[int, Field(ge=-(2**31), lt=2**31)],
     "long": Annotated[int, Field(ge=-(2**63), lt=2**63)],
-    "double": float,
+    "double": Annotated[float, Field(allow_inf_nan=False)],
     "boolean": bool,
 }
 _REFUSALS = {

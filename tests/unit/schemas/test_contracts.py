@@ -49,6 +49,16 @@ def test_every_sample_is_valid_and_survives_the_codec(kind: str) -> None:
     assert json.loads(json.dumps(to_jsonable(decoded.data)))
 
 
+@pytest.mark.parametrize("value", ["Infinity", "-inf", "nan", float("inf")])
+def test_what_is_no_number_is_refused_where_one_is_needed(value: Any) -> None:
+    """JSON has no room for it: every receiver would read nothing at all."""
+    fields = [field | ({"type": "double"} if field["name"] == "duration_seconds" else {}) for field in ISSUED.fields()]
+    contract = replace(ISSUED, schema={**ISSUED.schema, "fields": fields})
+    with pytest.raises(InvalidData) as caught:
+        Validator(contract, ValidationRules()).validate({**ISSUED.sample, "duration_seconds": value}, NOW)
+    assert [problem.pointer for problem in caught.value.problems] == ["/duration_seconds"]
+
+
 def test_every_bad_field_is_named_at_once() -> None:
     """Missing, unknown, out of range and wrong fields, each by its pointer."""
     data = dict(ISSUED.sample) | {"beds": -1, "surplus": 1, "media_types": ["电报"], "reviewer_division": "990000"}
