@@ -191,7 +191,7 @@ class _Cells:
             return _time_text(from_excel(number, self._epoch))
         except (ValueError, OverflowError) as error:
             detail = "设为日期的数字不是表格里有的日期，请更正或改为文本"
-            raise ValueError(f"{place}: {detail} (no date of a spreadsheet: {number:g})") from error
+            raise ValueError(f"{place}: {detail} (no date of a spreadsheet: {number:.15g})") from error
 
 
 def _content(element: Any) -> str:  # noqa: ANN401  (openpyxl's stubs know no tree of the standard library)
