@@ -72,8 +72,8 @@ class Acknowledging:
             stops = {each.cursor: self._showing.stopped(agency, each) for each, _ in entries.values()}
             named = {one.cursor for one in said.receipts}
             # What was stopped was not given out: a range does not cover it. The cursor passes it, with a reason.
-            aside = {at: why for at, why in stops.items() if why is not None and at not in named}
-            parked = [(entries.pop(at)[0], why) for at, why in aside.items()]
+            unsent = {at: why for at, why in stops.items() if why is not None and at not in named}
+            parked = [(entries.pop(at)[0], why) for at, why in unsent.items()]
             if channel == "pull":
                 await asyncio.to_thread(self._park, agency, parked)
             return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, entries)
