@@ -15,6 +15,8 @@ import pytest
 from fastavro import schemaless_reader
 
 from consumers.receiver.kit import events_of
+from producers.publishing import Prepared
+from schemas.envelope import message_id
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.delivery.signing import new_private_key, public_key, verify
@@ -80,6 +82,11 @@ def test_of_a_refused_batch_only_the_refused_event_is_parked(
     assert [ids(request) for request in market.requests if "e17" in ids(request)][-1] == ["e17"]
 
 
+def message_of(event: Prepared) -> str:
+    """Return the id of the webhook that brings an event: it stands for the event's identity."""
+    return message_id(event.envelope.source, event.envelope.id, event.envelope.subject)
+
+
 def test_an_avro_receiver_gets_the_records_own_bytes(
     events: TestEvents, receiver: Make, installation: Settings, processes: Processes
 ) -> None:
@@ -90,7 +97,7 @@ def test_an_avro_receiver_gets_the_records_own_bytes(
     events.feed("market", event)
     request = eventually(lambda: market.requests and market.requests[0])
     assert request.body == event.value
-    assert verify(SECRET, request.headers, request.body, time.time()) == "e1"
+    assert verify(SECRET, request.headers, request.body, time.time()) == message_of(event)
     schema = RegistryClient(installation.registry.url).schema_by_id(int.from_bytes(request.body[1:5], "big"))
     data: Any = schemaless_reader(io.BytesIO(request.body[5:]), schema, None)  # type: ignore[arg-type,call-arg]
     assert data["certificate_no_normalised"] == "(川)医广[2025]第0000001号"
@@ -123,10 +130,11 @@ def test_both_live_keys_sign_and_a_changed_key_is_used_at_once(
     private = new_private_key()
     market = receiver("market", secrets=[SECRET, private])
     processes.start("pusher", installation)
-    events.feed("market", events.certificate("e1", 1))
+    event = events.certificate("e1", 1)
+    events.feed("market", event)
     first = eventually(lambda: market.requests and market.requests[0])
     for key in (SECRET, public_key(private)):
-        assert verify(key, first.headers, first.body, time.time()) == "e1"
+        assert verify(key, first.headers, first.body, time.time()) == message_of(event)
     configuration.agency("market", market.url, secrets=[private])
 
     def only_new() -> bool:
