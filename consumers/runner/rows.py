@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ import structlog
 
 from schemas.topics import Topics
 from services.quarantine.aside import Aside, aside, pointer
-from services.runtime.errors import RecordTooLargeError
+from services.runtime.errors import RecordTooLargeError, UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, HeaderList, Kafka, Partition, Producer, Record, Sent
 from services.runtime.lifecycle import outlast
 from services.runtime.positions import Moves, PartitionKey, PositionLostError
@@ -93,6 +93,7 @@ class RowConsumer(Generic[Row, Stored]):
         self._instance = instance
         self._on_idle = on_idle
         self._expected: dict[Partition, int] = {}
+        self._passed: dict[Partition, int] = {}
         self._reassigned = False
         self.working = False
 
@@ -107,6 +108,7 @@ class RowConsumer(Generic[Row, Stored]):
     def _session(self, stop: threading.Event) -> None:
         with ExitStack() as clients:
             clients.callback(self._expected.clear)
+            clients.callback(self._passed.clear)
             group = self._topics.group(self._name)
             consumer = self._kafka.consumer(group, client_id=self._instance, instance=self._instance, bulk=True)
             clients.callback(consumer.close)
@@ -122,6 +124,7 @@ class RowConsumer(Generic[Row, Stored]):
                     self._on_idle()
                     if time.monotonic() - checked_at > CHECK_S:
                         self._check_positions()
+                        self._pass_markers(consumer)
                         checked_at = time.monotonic()
 
     def _check_positions(self) -> None:
@@ -130,6 +133,16 @@ class RowConsumer(Generic[Row, Stored]):
         lost = [partition for partition, at in self._expected.items() if held.get(_key(partition)) != at]
         if lost:
             raise PositionLostError(f"{len(lost)} positions are not where they were left")
+
+    def _pass_markers(self, consumer: Consumer) -> None:
+        """Commit what was read past without a record: the ends of transactions, which are nobody's lag."""
+        read = {partition: consumer.position(partition) for partition in self._expected}
+        passed = {p: at for p, at in read.items() if at > max(self._expected[p], self._passed.get(p, 0))}
+        # It only tells others how far we are: while partitions are dealt anew it is told later.
+        with suppress(UnavailableError):
+            if passed:
+                consumer.commit({partition: Committed(offset) for partition, offset in passed.items()})
+                self._passed.update(passed)
 
     def _settled(self, consumer: Consumer, found: Found) -> Found:
         """Return what was polled, but nothing that may have been read before the table's positions were taken up."""

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 import pytest
 
+from consumers.monitor.meter import LagMeter
 from consumers.pusher.parked import ParkingPlace
 from schemas.contracts import load_contracts
 from schemas.topics import EVENT_PARTITIONS, Topics
@@ -180,6 +182,12 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
     for twin in eventually(twins, 20, "the same id under another business key is another event"):
         assert (twin["completeness"]["entitled"], twin["repeats"]) == (5, 0)
         assert [len(agency["receipts"]) for agency in twin["agencies"]] == [1, 1, 1, 1, 0]
+    with closing(LagMeter(kafka, own, load_contracts().domains(), SystemClock())) as meter:
+
+        def caught_up() -> bool:
+            return not any(one.lag for one in meter.measure([]).groups if one.group == "ledger")
+
+        eventually(caught_up, 30, "the ends of the router's transactions are no lag")
     for receiver in receivers.values():
         receiver.close()
 
