@@ -68,7 +68,8 @@ def _content(bulletin: Bulletin) -> Mapping[str, object]:
 
 def _section(section: Section) -> dict[str, object]:
     paragraphs = [
-        [{"text": part.unbroken(), "bold": part.bold} for part in paragraph] for paragraph in section.paragraphs
+        [{"text": part.unbroken(), "bold": part.bold, "whole": part.figure is not None} for part in paragraph]
+        for paragraph in section.paragraphs
     ]
     return {"heading": section.heading, "paragraphs": paragraphs}
 

@@ -100,6 +100,17 @@ def test_the_print_is_the_golden_one() -> None:
     assert_golden("print.txt", squeezed(pdf_text(to_pdf(december()))) + "\n")
 
 
+def test_a_figure_stands_on_one_line_with_its_unit() -> None:
+    """No line ends within “0.13 万件”: neither before its unit nor between the unit's characters."""
+    issue = december()
+    lines = [squeezed(line) for line in pdf_text(to_pdf(issue)).splitlines()]
+    paragraphs = [paragraph for section in issue.sections for paragraph in section.paragraphs]
+    said = {squeezed(part.text) for paragraph in paragraphs for part in paragraph if part.figure}
+    assert len(said) > 30
+    split = [text for text in said if "".join(lines).count(text) != sum(line.count(text) for line in lines)]
+    assert split == []
+
+
 def test_the_workbook_is_the_golden_one() -> None:
     """Figures, remarks, comparison, and the data of each chart."""
     book = load_workbook(io.BytesIO(to_xlsx(december())))
