@@ -29,7 +29,7 @@ class Made:
     """A record to be."""
 
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: HeaderList
     domain: str = "window"
 

@@ -41,11 +41,13 @@ def figure(
     with told():
         with open_figures(settings_for_cli()) as reader:
             if explained or all_ids:
-                print_explanation(explain(reader, metric, month, all_ids=all_ids), as_json)
+                held = _dimensions(where or [])
+                print_explanation(explain(reader, metric, month, where=held, all_ids=all_ids), as_json)
                 return
             if by is not None:
-                held = _dimensions(where or [])
-                found: Sequence[Figure] = reader.breakdown(metric, month, by, top, where=held, now=now)
+                found: Sequence[Figure] = reader.breakdown(
+                    metric, month, by, top, where=_dimensions(where or []), now=now
+                )
                 labels = [reader.label(by, one.dimensions[by], month) for one in found]
             elif months is not None:
                 found = reader.series(metric, month, months)
@@ -93,6 +95,8 @@ def print_explanation(found: Explanation, as_json: bool) -> None:
 def _lines(found: Explanation) -> Iterator[str]:
     one, now, said = found.figure, found.as_now_known, found.definition
     yield f"{one.month} {one.label_zh}（{one.metric_id}，第 {one.version} 版，定义摘要 {said['digest'][:12]}）"
+    if one.dimensions:
+        yield f"  只取 (only) {'，'.join(f'{name}={value}' for name, value in one.dimensions.items())}"
     yield f"  显示 {one.shown} {one.shown_unit}，精确值 {one.exact} {one.unit}"
     yield f"  修约规则 {one.rounding}；{BASES[one.basis]}"
     if now.exact != one.exact:

@@ -7,7 +7,7 @@ never by other rules than CEL's.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -80,6 +80,22 @@ def everything(_cell: CellRow) -> Group:
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a population whose dimensions have these values; of none it is the whole."""
+
+    dimensions: Group = ()
+    names: Group = ()
+    grouping: Grouping = everything
+
+    def holds(self, cell: CellRow) -> bool:
+        """Tell whether a cell belongs to it."""
+        return self.grouping(cell) == self.names
+
+
+WHOLE = Part()
+
+
 class Counter:
     """Counts over one connection, whose snapshot is settled."""
 
@@ -88,6 +104,7 @@ class Counter:
         self._shapes = shapes
         self._cells: dict[str, list[CellRow]] = {}
         self._chosen: dict[tuple[str, tuple[str, ...]], list[CellRow]] = {}
+        self._parted: tuple[object, list[tuple[CellRow, str]]] = (None, [])
 
     def values(
         self, metric: Metric, month: Month, grouping: Grouping = everything, by: Sequence[str] = ()
@@ -103,35 +120,48 @@ class Counter:
         found = self._run(metric, month, chosen, _aggregate(metric))
         return {tuple(json.loads(group)): _value(metric, *rest) for group, *rest in found}
 
-    def chosen(self, metric: Metric, month: Month, grouping: Grouping = everything, by: Sequence[str] = ()) -> Chosen:
-        """Return the cells of a metric's population."""
+    def chosen(
+        self,
+        metric: Metric,
+        month: Month,
+        grouping: Grouping = everything,
+        by: Sequence[str] = (),
+        part: Part = WHOLE,
+    ) -> Chosen:
+        """Return the cells of a metric's population, or of a part of it."""
         wanted = population(metric.population)
-        asked = tuple(sorted({*wanted.fields(), *by} & self._details(metric)))
+        asked = tuple(sorted({*wanted.fields(), *by, *part.dimensions} & self._details(metric)))
         pairs = self._with_parts(metric, month, wanted, asked) if asked else self._whole(metric, wanted)
         found = Chosen(fields=asked)
-        for cell, part in pairs:
+        for cell, said in pairs:
+            if not part.holds(cell):
+                continue
             found.cells.append(cell.id)
-            found.parts.append(part)
+            found.parts.append(said)
             found.groups.append(json.dumps(grouping(cell), ensure_ascii=False))
         return found
 
-    def run(self, metric: Metric, month: Month, aggregate: str, **more: object) -> list[tuple[Any, ...]]:
+    def run(
+        self, metric: Metric, month: Month, aggregate: str, part: Part = WHOLE, **more: object
+    ) -> list[tuple[Any, ...]]:
         """Return what an aggregate over the counted facts gives: a statement over ``counted``."""
-        return self._run(metric, month, self.chosen(metric, month), read_sql(aggregate).decode(), **more)
+        return self._run(metric, month, self.chosen(metric, month, part=part), read_sql(aggregate).decode(), **more)
 
-    def digest(self, metric: Metric, month: Month) -> str:
+    def digest(self, metric: Metric, month: Month, part: Part = WHOLE) -> str:
         """Return the digest over the events of a metric that is counted by cells alone."""
         first, last = span(metric, month)
-        values = {"first": first.number, "last": last.number, "cells": self.chosen(metric, month).cells}
+        values: dict[str, object] = {"first": first.number, "last": last.number}
+        values["cells"] = self.chosen(metric, month, part=part).cells
         ((found,),) = self._by_cells("fast_digest", metric, values)
         return bytes(found).hex()
 
-    def sample(self, metric: Metric, month: Month, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+    def sample(self, metric: Metric, month: Month, limit: int, part: Part = WHOLE) -> tuple[int, list[tuple[Any, ...]]]:
         """Return how many of a month's events are marked, and the first events (see ``lineage_sample``).
 
         Of a metric that is counted by cells alone. The first events lie in the cells that begin first.
         """
-        values = {"month": month.number, "cells": self.chosen(metric, month).cells, "limit": limit}
+        cells = self.chosen(metric, month, part=part).cells
+        values: dict[str, object] = {"month": month.number, "cells": cells, "limit": limit}
         early = self._by_cells("fast_first", metric, values)
         if not early:
             return 0, []
@@ -151,9 +181,9 @@ class Counter:
         values = self._parameters(metric, month, chosen) | more
         return self._connection.execute(statement.encode(), values).fetchall()
 
-    def is_fast(self, metric: Metric) -> bool:
-        """Tell whether the cells of the months are enough to count it."""
-        return self._is_fast(metric)
+    def is_fast(self, metric: Metric, part: Part = WHOLE) -> bool:
+        """Tell whether the cells of the months are enough to count it, or a part of it."""
+        return self._is_fast(metric) and not set(part.dimensions) & self._details(metric)
 
     def _types(self, metric: Metric) -> list[str]:
         return matching(metric.types, self._shapes)
@@ -169,6 +199,15 @@ class Counter:
         return ((cell, "{}") for cell in self._chosen[key])
 
     def _with_parts(
+        self, metric: Metric, month: Month, wanted: Population, asked: Sequence[str]
+    ) -> Iterable[tuple[CellRow, str]]:
+        """Return the cells with each set of details; a metric broken down time and again finds the last ones."""
+        key = (metric.population, metric.types, metric.period, metric.time, month, tuple(asked))
+        if self._parted[0] != key:
+            self._parted = (key, list(self._find_parts(metric, month, wanted, asked)))
+        return self._parted[1]
+
+    def _find_parts(
         self, metric: Metric, month: Month, wanted: Population, asked: Sequence[str]
     ) -> Iterator[tuple[CellRow, str]]:
         cells = {cell.id: cell for kind in self._types(metric) for cell in self._cells_of(kind)}

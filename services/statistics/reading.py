@@ -11,7 +11,19 @@ import psycopg
 
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.positions import PartitionKey, read_positions
-from services.statistics.counting import NO_VALUE, CellRow, Counter, Group, Grouping, Value, everything, nothing, span
+from services.statistics.counting import (
+    NO_VALUE,
+    WHOLE,
+    CellRow,
+    Counter,
+    Group,
+    Grouping,
+    Part,
+    Value,
+    everything,
+    nothing,
+    span,
+)
 from services.statistics.definition import Metric
 from services.statistics.departments import DEPARTMENT, Units, label_of
 from services.statistics.figure import Basis, Figure, Month, figure_of
@@ -175,6 +187,11 @@ class FigureReader:
 
     def _nothing(self, metric: Metric, month: Month) -> Value:
         return NO_VALUE if self.lacking(metric, month) else nothing(metric)
+
+    def part(self, month: Month, where: Mapping[str, str]) -> Part:
+        """Return the part of a population whose dimensions have these values in a month."""
+        dimensions = tuple(where)
+        return Part(dimensions, tuple(where.values()), self._grouping(dimensions, month)) if where else WHOLE
 
     def _grouping(self, dimensions: Group, month: Month) -> Grouping:
         def grouping(cell: CellRow) -> Group:

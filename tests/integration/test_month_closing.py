@@ -15,7 +15,7 @@ import pytest
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from services.runtime.errors import ConflictError, InvalidError
-from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.positions import PartitionKey
 from services.statistics.adjustments import adjustments
 from services.statistics.announcing import Announcer
@@ -254,7 +254,7 @@ def test_a_closing_is_published_as_an_event(store: OwnStore, kafka: Kafka, topic
     reader = kafka.consumer(None)
     partitions = [Partition(topics.events("statistics"), number) for number in range(12)]
     reader.assign(partitions)
-    found = {}
+    found: dict[str, Record] = {}
     while len(found) < 1 + len(outcome.restated):
         for records in reader.poll(5, 50).values():
             found.update({dict(record.headers)["ce_id"].decode(): record for record in records})
@@ -317,3 +317,25 @@ def test_two_dimensions_at_once_are_frozen_too(store: OwnStore) -> None:
         assert [(one.dimensions["division"], one.exact, one.basis) for one in listed] == [("510100", 1, "closed")]
         restored = reader.frozen.definitions(202512)
         assert verify_digest(reader, Month(2025, 12), restored) != outcome.digest
+
+
+def test_a_figure_of_one_department_is_explained_by_its_own_events(store: OwnStore) -> None:
+    """By a dimension or two, also one that is a detail: the events named and the digest are of that part alone."""
+    store.put(
+        store.fact("s1", "2025-12-07T09:00:00", case="S", department_code="D2", division="510100", task_code="T1"),
+        store.fact("s2", "2025-12-08T09:00:00", case="R", department_code="D2", division="510300", task_code="T2"),
+    )
+    parts: dict[str, dict[str, str]] = {
+        "s1,s2": {"department_code": "D2"},
+        "s1": {"department_code": "D2", "division": "510100"},
+        "s2": {"department_code": "D2", "task_code": "T2"},
+        "a2,b2,s1,s2": {},
+    }
+    with store.reading() as reader:
+        found = {name: explain(reader, "dept_completed", "2025-12", where=where) for name, where in parts.items()}
+        share = explain(reader, "dept_online_share", "2025-12", where={"department_code": "D2"})
+    for name, one in found.items():
+        assert ",".join(event.event_id for event in one.sample) == name
+        assert one.figure.exact == one.figure.count == len(one.sample)
+    assert len({one.digest for one in found.values()}) == len(parts)
+    assert [[event.event_id for event in part.sample] for part in share.parts] == [["s1", "s2"], ["s1", "s2"]]

@@ -69,6 +69,55 @@ def test_every_departmental_cell_is_what_the_files_say(
         assert compare(reader, expected, "dept_") > 2000
 
 
+def test_corrected_and_withdrawn_cases_count_where_they_are_now(
+    kafka: Kafka, own: OwnTopics, database_dsn: str, tmp_path: Path
+) -> None:
+    """Corrections move cases to other departments and out of the month, tombstones take them away: each cell says so.
+
+    They come in any order with what they correct. The files that are counted anew hold the rows as corrected.
+    """
+    events, random = WindowEvents(), Random(23)
+    write_month(2025, 12, tmp_path, seed=6, scale=0.01)
+    made: list[Made] = []
+    for file in sorted(tmp_path.glob("cn.gov.sc.window.case.*-synthetic.csv")):
+        kind, written = type_of(file), file.read_text(encoding="utf-8-sig").splitlines()
+        rows = list(csv.DictReader(written))
+        made += [events.from_row(kind, row) for row in rows]
+        once = [row for row in rows if rows.count(row) == 1]
+        changed = random.sample(once, len(once) // 8)
+        kept = [row for row in rows if row not in changed]
+        for number, row in enumerate(changed):
+            original = events.from_row(kind, row)
+            if number % 4 == 0:
+                made.append(following(replace(events.from_row(kind, row | moved(row, 1)), value=None), original))
+                continue
+            corrected = row | moved(row, 40 if number % 4 == 1 else 0) | dict.fromkeys(("division",), "510700")
+            made.append(following(events.from_row(kind, corrected), original))
+            kept.append(corrected)
+        with file.open("w", encoding="utf-8-sig", newline="") as target:
+            writer = csv.DictWriter(target, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(kept)
+    random.shuffle(made)
+    publish(kafka, own, made)
+    with Counting(kafka, own, database_dsn, events).instance():
+        eventually(lambda: passed(database_dsn) == len(made), 60, "the whole month")
+    with figures(database_dsn, own.group("statistics"), METRICS, SHAPES) as reader:
+        compare(reader, Departments(FromFiles(tmp_path)).cells(), "dept_")
+
+
+def moved(row: dict[str, str], days: int) -> dict[str, str]:
+    """Return a row's time so many days and a second earlier."""
+    at = datetime.fromisoformat(row["occurred_at"])
+    return {"occurred_at": (at - timedelta(days=days, seconds=1)).isoformat()}
+
+
+def following(made: Made, original: Made) -> Made:
+    """Return an event as a correction of another."""
+    followed = dict(original.headers)["ce_id"]
+    return replace(made, headers=[*made.headers, ("ce_follows", followed)])
+
+
 def receipts(random: Random, count: int) -> list[dict[str, Any]]:
     """Return synthetic receipts around the edges of December and of deadlines, some twice, some of no known time."""
     moments = [datetime(2025, 11, 28, tzinfo=CHINA) + timedelta(hours=random.uniform(0, 24 * 36)) for _ in range(count)]
