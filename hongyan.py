@@ -67,6 +67,8 @@ class LazyGroup(TyperGroup):
             found = single
         command = typer.main.get_command(found)
         command.name = cmd_name
+        # Shell completion is installed for the whole command, at its root.
+        command.params = [one for one in command.params if one.name not in COMPLETION]
         return command
 
 
@@ -85,6 +87,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+COMPLETION = {"install_completion", "show_completion"}
 PROCESSES = {
     "registry": ("services.registry.process", 8081),
     "gateway": ("producers.gateway.process", 8080),

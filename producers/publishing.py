@@ -166,7 +166,7 @@ class Publishing:
         except InvalidData as error:
             problems += [FieldProblem(f"/data{p.pointer}", p.detail) for p in error.problems]
             valid = error.sound
-        if happened is None and contract.catalogue.time_field in valid:
+        if happened is None and attributes.get("time") is None and contract.catalogue.time_field in valid:
             problems.append(FieldProblem(f"/data/{contract.catalogue.time_field}", NO_TIME))
         key = _subject(attributes, contract, valid, problems)
         derived = {

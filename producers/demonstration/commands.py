@@ -21,6 +21,14 @@ from services.runtime.errors import HongyanError
 from services.runtime.lifecycle import interrupted_by_signals
 
 LAST_ROWS = 14
+PHASES = {
+    "up": "启动",
+    "prepare": "准备",
+    "publish": "发布与送达",
+    "simulate": "模拟",
+    "import": "导入",
+    "count": "计数",
+}
 INTERRUPTED = 130
 
 
@@ -37,6 +45,10 @@ def demo(
         with interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="hongyan-demo-") as temporary:
             Path(temporary).chmod(0o755)  # PostgreSQL runs unprivileged when we are root
             _demonstrate(data or Path(temporary), findings, console, as_json=as_json, stay=stay, month=month)
+        console.print(
+            "全部进程已停止，临时数据已删除；自己来试：hongyan up，见 docs/start.md (all stopped; now try it yourself)",
+            highlight=False,
+        )
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
@@ -46,7 +58,7 @@ def demo(
 
 
 def _demonstrate(data: Path, findings: Findings, console: Console, *, as_json: bool, stay: bool, month: bool) -> None:
-    console.print("[bold]1/4 启动 Kafka、PostgreSQL 与全部进程[/bold] (the first time fetches Kafka)")
+    console.print("[bold]1/4 启动 Kafka、PostgreSQL 与全部进程[/bold] (starting Kafka, PostgreSQL and every process)")
     with findings.timed("up"):
         installation = Installation(data)
     try:
@@ -81,7 +93,8 @@ def _show(installation: Installation, findings: Findings, console: Console, *, a
 
 
 def _deliveries(deliveries: Sequence[Delivery]) -> Table:
-    table = Table(title=f"已送达 {len(deliveries)} 次 (delivered)")
+    shown = min(LAST_ROWS, len(deliveries))
+    table = Table(title=f"已送达 {len(deliveries)} 次，下列最后 {shown} 次 (delivered; the last of them)")
     for column, justify in (("接收单位", "left"), ("事件", "left"), ("主键", "left"), ("毫秒", "right")):
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for one in deliveries[-LAST_ROWS:]:
@@ -102,8 +115,14 @@ def _figures(findings: Findings) -> Table:
     table.add_column("一致")
     for one in findings.figures:
         agrees = "是" if one["agrees"] else "[red]否[/red]"
-        table.add_row(one["label_zh"], str(one["exact"]), one["shown"], one["published"], one["shown_unit"], agrees)
+        table.add_row(one["label_zh"], _exact(one["exact"]), one["shown"], one["published"], one["shown_unit"], agrees)
     return table
+
+
+def _exact(number: object) -> str:
+    """Return a number to six places where it has more."""
+    whole, point, places = str(number).partition(".")
+    return f"{whole}.{places[:6]}…" if len(places) > 6 else f"{whole}{point}{places}"
 
 
 def _closing(findings: Findings, console: Console) -> None:
@@ -113,4 +132,7 @@ def _closing(findings: Findings, console: Console) -> None:
         f"p95 {p95:.1f} ms，p99 {p99:.1f} ms",
         highlight=False,
     )
-    console.print("各阶段用时：" + "，".join(f"{k} {v:.1f} 秒" for k, v in findings.seconds.items()), highlight=False)
+    console.print(
+        "各阶段用时：" + "，".join(f"{PHASES[name]} {took:.1f} 秒" for name, took in findings.seconds.items()),
+        highlight=False,
+    )

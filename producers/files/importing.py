@@ -158,7 +158,7 @@ def draft_of(rejects: Path) -> Path:
 
 
 class Rejects:
-    """The rejects file: what is wrong, row by row and field by field, with the row itself. Made only when needed.
+    """The rejects file: what is wrong, row by row, each with the row itself. Made only when needed.
 
     With ``anew`` false it goes on with what an earlier one has.
     """
@@ -181,15 +181,16 @@ class Rejects:
             self._path.unlink(missing_ok=True)  # an earlier run's: nothing is rejected any more
 
     def write(self, number: int, values: Sequence[str], problems: Sequence[FieldProblem]) -> None:
-        """Write one line for each thing that is wrong with a row."""
+        """Write a row once, with all that is wrong with it: mended, it is imported once."""
         kept = [number for number, name in enumerate(self.header) if name not in REASON_COLUMNS]
         if self._file is None:
             self._file = self._begun([self.header[n] for n in kept])
         writer = csv.writer(self._file)
         row = [values[n] if n < len(values) else "" for n in kept]
-        for problem in problems:
-            field = problem.pointer.removeprefix("/data").removeprefix("/")
-            writer.writerow([number, field, problem.detail, *row])
+        fields = [problem.pointer.removeprefix("/data").removeprefix("/") for problem in problems]
+        told = [f"{field}: {problem.detail}" for field, problem in zip(fields, problems, strict=True)]
+        what = problems[0].detail if len(problems) == 1 else "；".join(told)
+        writer.writerow([number, "；".join(dict.fromkeys(fields)), what, *row])
 
     def _begun(self, header: Sequence[str]) -> IO[str]:
         if not self._anew and self._path.exists():

@@ -27,7 +27,7 @@ from producers.publishing import Prepared, Publishing
 from schemas.contracts import Contracts
 from services.quarantine.letters import DeadLetters, Search
 from services.runtime.api_page import add_api_page
-from services.runtime.errors import RegistryUnavailableError
+from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError
 from services.runtime.probes import Health
 from services.runtime.settings import GatewaySettings
 from services.runtime.web import new_app, problem
@@ -104,6 +104,7 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
     async def publish(request: Request, dry_run: bool = False) -> Response:
         """发布一个或一批事件；应答 202 即已在 Kafka 上 (publish; 202 means that it is on the log)."""
         with seconds.time():
+            _check_parameters(request)
             department = await gateway.department(request)
             async with room.turn():
                 events = await gateway.read(request, department)
@@ -168,3 +169,10 @@ def _problem_handlers(app: FastAPI) -> None:
         found = problem(415, str(error))
         found.headers["Accept-Encoding"] = "gzip"
         return found
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuse what is no parameter: a mistyped ``dry_run`` would publish for real."""
+    unknown = sorted(request.query_params.keys() - {"dry_run"})
+    if unknown:
+        raise InvalidError([FieldProblem(f"/{name}", "没有这个查询参数 (no such parameter)") for name in unknown])

@@ -230,6 +230,8 @@ def test_a_dry_run_says_who_would_receive_it_and_publishes_nothing(
     configuration.subscription("s3", "city", [ISSUED], state="suspended")
 
     def receivers(**changes: Any) -> list[str]:
+        mistyped = gateway.post(event("t1", **changes), "/v1/events?dryrun=true")
+        assert (mistyped.status, mistyped.body["errors"][0]["pointer"]) == (422, "/dryrun")
         answer = gateway.post(event("t1", **changes), "/v1/events?dry_run=true")
         assert answer.status == 200
         return [one["agency"] for one in answer.body["events"][0]["receivers"]]

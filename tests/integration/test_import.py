@@ -108,7 +108,7 @@ def test_the_same_row_spelt_in_another_way_is_the_same_event(
 def test_rejected_rows_are_written_with_row_field_and_reason(
     kafka: Kafka, topics: Topics, imported: Import, tmp_path: Path
 ) -> None:
-    """The good rows go in; each thing that is wrong is one line, with the row itself beside it."""
+    """The good rows go in; each bad one is one line with all that is wrong, the row itself beside it."""
     lines = rows(4)
     lines[1] |= {"division": "990000", "handling": "by-post"}
     lines[3] |= {"occurred_at": "昨天"}
@@ -116,7 +116,7 @@ def test_rejected_rows_are_written_with_row_field_and_reason(
     assert (tally.rows, tally.accepted, tally.rejected) == (4, 2, 2)
     with (tmp_path / "rejects.csv").open(encoding="utf-8-sig", newline="") as file:
         found = list(csv.reader(file))
-    assert [(line[0], line[1]) for line in found[1:]] == [("3", "handling"), ("3", "division"), ("5", "occurred_at")]
+    assert [(line[0], line[1]) for line in found[1:]] == [("3", "handling；division"), ("5", "occurred_at")]
     assert found[1][3:] == list(lines[1].values())
     assert sum(ids(kafka, topics).values()) == 2
 

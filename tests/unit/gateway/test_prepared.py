@@ -52,6 +52,7 @@ def pointers(data: dict[str, Any] | None = None, **attributes: Any) -> set[str]:
         ({"traceparent": "\ud800"}, "/traceparent"),
         ({"data": {"certificate_no": "（川）医广〔2025〕第0000001\0号"}}, "/subject"),
         ({"time": "2025-12-01T09:00:00+08:00:30"}, "/time"),
+        ({"time": "yesterday"}, "/time"),
         ({"time": "0001-01-01T00:00:00+14:00"}, "/time"),
         ({"time": "1880-01-01T00:00:00"}, "/time"),
     ],
