@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -72,9 +72,8 @@ class DepartmentRepository:
 
     def add(self, department: DepartmentRow, key: str) -> None:
         """Add a department with its first key; raises ConflictError when id, source or client id is taken."""
-        values = asdict(department) | {"divisions": Jsonb(dict(department.divisions))}
         with self._changing() as cursor:
-            cursor.execute(_read("department_add"), values)
+            cursor.execute(_read("department_add"), _values(department))
             self._add_key(cursor, department.id, key)
             self._announce(cursor, department)
 
@@ -82,6 +81,20 @@ class DepartmentRepository:
         """Return all departments by id."""
         with self._changing() as cursor:
             return [DepartmentRow(**row) for row in cursor.execute(_read("department_list"))]
+
+    def change(
+        self, department: str, change: Callable[[DepartmentRow], DepartmentRow], by: str, reason: str
+    ) -> DepartmentRow:
+        """Change what a department is and may do, all but its id and source; return it.
+
+        Raises NotFoundError, ConflictError when the client id is taken, and what ``change`` raises.
+        """
+        with self._changing() as cursor:
+            row = change(self._touched(cursor, department))
+            cursor.execute(_read("department_change"), _values(row))
+            cursor.execute(_read("decision_add"), (row.id, row.version, "change", by, reason))
+            self._announce(cursor, row)
+        return row
 
     def keys(self, department: str) -> Sequence[KeyRow]:
         """Return a department's live keys, oldest first."""
@@ -114,13 +127,18 @@ class DepartmentRepository:
     def _decided(self, department: str, action: str, by: str, reason: str) -> Iterator[Cursor[DictRow]]:
         """Lock the department, let the caller change it, then record the decision and announce the change."""
         with self._changing() as cursor:
-            found = cursor.execute(_read("department_touch"), (department,)).fetchone()
-            if found is None:
-                raise NotFoundError(f"没有部门 {department} (no such department)")
-            row = DepartmentRow(**found)
+            row = self._touched(cursor, department)
             yield cursor
             cursor.execute(_read("decision_add"), (row.id, row.version, action, by, reason))
             self._announce(cursor, row)
+
+    @staticmethod
+    def _touched(cursor: Cursor[DictRow], department: str) -> DepartmentRow:
+        """Lock a department and return it in its next version."""
+        found = cursor.execute(_read("department_touch"), (department,)).fetchone()
+        if found is None:
+            raise NotFoundError(f"没有部门 {department} (no such department)")
+        return DepartmentRow(**found)
 
     @contextmanager
     def _changing(self) -> Iterator[Cursor[DictRow]]:
@@ -139,6 +157,10 @@ class DepartmentRepository:
     def _announce(self, cursor: Cursor[DictRow], row: DepartmentRow) -> None:
         document = _document(row, self._live(cursor, row.id))
         control_outbox.append(cursor.connection, "identities", f"department/{row.id}", document)
+
+
+def _values(department: DepartmentRow) -> dict[str, Any]:
+    return asdict(department) | {"divisions": Jsonb(dict(department.divisions))}
 
 
 def _read(name: str) -> bytes:

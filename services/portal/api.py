@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -37,9 +37,21 @@ class DepartmentBody(_Body):
 
     id: Identifier
     name: Text
-    source: Text
+    source: Annotated[Text, Field(pattern=r"^\S+$")]
     types: list[str] = Field(min_length=1)
     divisions: dict[str, list[str]] = {}
+    client_id: Text | None = None
+    rate_per_s: float | None = Field(None, gt=0)
+    burst: int | None = Field(None, ge=1)
+
+
+class DepartmentChange(_Body):
+    """What is to be changed of a department, and why; what is left out stays."""
+
+    reason: Text
+    name: Text | None = None
+    types: list[str] | None = Field(None, min_length=1)
+    divisions: dict[str, list[str]] | None = None
     client_id: Text | None = None
     rate_per_s: float | None = Field(None, gt=0)
     burst: int | None = Field(None, ge=1)
@@ -71,14 +83,27 @@ class Administration:
 
     def add_department(self, body: DepartmentBody) -> dict[str, Any]:
         """Add a department and return it with its key, which is shown this once."""
-        problems = [*self._type_problems(body.types), *_division_problems(body.divisions, body.types)]
-        if problems:
-            raise InvalidError(problems)
         key = new_key()
-        divisions = {kind: [division_prefix(code) for code in codes] for kind, codes in body.divisions.items()}
-        row = DepartmentRow(**body.model_dump() | {"divisions": divisions})
+        row = self._sound(DepartmentRow(**body.model_dump()))
         self.departments.add(row, key)
         return self.department(row) | {"key": key}
+
+    def change_department(self, department: str, body: DepartmentChange) -> dict[str, Any]:
+        """Change what a department may publish, and return it."""
+        changed = body.model_dump(exclude={"reason"}, exclude_none=True)
+        row = self.departments.change(
+            department, lambda held: self._sound(replace(held, **changed)), ADMINISTRATOR, body.reason
+        )
+        return self.department(row)
+
+    def _sound(self, row: DepartmentRow) -> DepartmentRow:
+        """Return a department with its divisions as prefixes; raises InvalidError."""
+        problems = [*self._type_problems(row.types), *_division_problems(row.divisions, row.types)]
+        if problems:
+            raise InvalidError(problems)
+        return replace(
+            row, divisions={kind: [division_prefix(code) for code in codes] for kind, codes in row.divisions.items()}
+        )
 
     def department(self, row: DepartmentRow) -> dict[str, Any]:
         """Return a department as it is shown: its live keys by id and end, never their digests."""
@@ -146,6 +171,10 @@ def _department_routes(router: APIRouter, administration: Administration) -> Non
     @router.get("/departments")
     def all_of_them() -> list[dict[str, Any]]:
         return [administration.department(row) for row in administration.departments.list()]
+
+    @router.patch("/departments/{department}")
+    def change(department: str, body: DepartmentChange) -> dict[str, Any]:
+        return administration.change_department(department, body)
 
     @router.post("/departments/{department}/keys", status_code=201)
     def rotate(department: str, body: RotateBody) -> dict[str, Any]:

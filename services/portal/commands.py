@@ -18,6 +18,7 @@ department = typer.Typer(help="发布部门 (publishing departments)", no_args_i
 key = typer.Typer(help="部门密钥 (a department's keys)", no_args_is_help=True)
 department.add_typer(key, name="key")
 
+DEPARTMENT_COLUMNS = {"id": "编号", "name": "名称", "source": "source", "types": "事件类型", "divisions": "区划"}
 KEY_COLUMNS = {"id": "密钥编号", "created_at": "发放时间", "expires_at": "失效时间"}
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")]
 Reason = Annotated[str, typer.Option(help="理由，记入决定记录 (reason, kept with the decision)")]
@@ -46,6 +47,8 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], as_json:
 
 
 def _cell(value: object) -> str:
+    if value == {}:
+        return "不限"
     if isinstance(value, list):
         return "\n".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in value)
     return "" if value is None else str(value)
@@ -68,20 +71,48 @@ def department_add(
     burst: Annotated[int | None, typer.Option(help="一次突发的事件数上限 (events at once at most)")] = None,
 ) -> None:
     """登记发布部门，显示一次性密钥 (add a department; its key is shown once)."""
-    limits: dict[str, list[str]] = {}
-    for text in divisions or ():
-        kind, _, code = text.rpartition("=")
-        limits.setdefault(kind or "*", []).append(code)
-    body = {"id": id, "name": name, "source": source, "types": types, "divisions": limits}
+    body = {"id": id, "name": name, "source": source, "types": types, "divisions": _limits(divisions or ())}
     added = ask("POST", "/v1/departments", body | {"client_id": client_id, "rate_per_s": rate, "burst": burst})
     typer.echo(f"{added['id']} {added['name']}\n密钥，仅显示这一次 (key, shown once): {added['key']}")
+
+
+@department.command("set")
+def department_set(
+    id: Annotated[str, typer.Argument(help="部门编号 (department)")],  # noqa: A002  (the option's name)
+    reason: Reason,
+    name: Annotated[str | None, typer.Option(help="名称 (name)")] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="可发布的全部事件类型，可多次给出 (all of them; repeatable)")
+    ] = None,
+    divisions: Annotated[
+        list[str] | None, typer.Option("--division", help="全部区划限制，写法同 add (all of them, as in add)")
+    ] = None,
+    client_id: Annotated[str | None, typer.Option(help="OAuth2 客户端编号 (client id at the OAuth2 server)")] = None,
+    rate: Annotated[float | None, typer.Option(help="每秒事件数上限 (events a second at most)")] = None,
+    burst: Annotated[int | None, typer.Option(help="一次突发的事件数上限 (events at once at most)")] = None,
+) -> None:
+    """修改发布部门，不给的不变 (change a department; what is left out stays)."""
+    limits = _limits(divisions) if divisions else None
+    given: dict[str, object] = {"name": name, "types": types, "divisions": limits, "client_id": client_id}
+    given |= {"rate_per_s": rate, "burst": burst}
+    body = {field: value for field, value in given.items() if value is not None}
+    changed = ask("PATCH", f"/v1/departments/{quote(id)}", body | {"reason": reason})
+    show([changed], DEPARTMENT_COLUMNS, as_json=False)
+
+
+def _limits(divisions: Sequence[str]) -> dict[str, list[str]]:
+    """Read ``5101`` or ``TYPE=5101``: which divisions each type is limited to, ``*`` being every type."""
+    limits: dict[str, list[str]] = {}
+    for text in divisions:
+        kind, _, code = text.rpartition("=")
+        limits.setdefault(kind or "*", []).append(code)
+    return limits
 
 
 @department.command("list")
 def department_list(as_json: AsJson = False) -> None:
     """列出发布部门 (list the departments)."""
-    columns = {"id": "编号", "name": "名称", "source": "source", "types": "事件类型", "divisions": "区划"}
-    show(ask("GET", "/v1/departments"), columns, as_json)
+    show(ask("GET", "/v1/departments"), DEPARTMENT_COLUMNS, as_json)
 
 
 @key.command("rotate")

@@ -22,7 +22,7 @@ from services.runtime.settings import Settings, as_environment, with_environment
 from services.subscriptions.follower import ControlFollower
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
-from tests.events import ISSUED
+from tests.events import ISSUED, REVOKED
 from tests.processes import Processes
 
 pytestmark = pytest.mark.servers
@@ -44,10 +44,12 @@ def call(installation: Settings, processes: Processes) -> Call:
     portal = processes.start("portal", installation)
     installation.portal.url = portal.url
 
-    def ask(path: str, body: object | None = None, key: str = "test-administration-key") -> tuple[int, dict[str, Any]]:
+    def ask(
+        path: str, body: object | None = None, method: str | None = None, key: str = "test-administration-key"
+    ) -> tuple[int, dict[str, Any]]:
         payload = json.dumps(body).encode() if body is not None else None
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        request = urllib.request.Request(portal.url + path, payload, headers)
+        request = urllib.request.Request(portal.url + path, payload, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, json.load(answer)
@@ -200,6 +202,23 @@ def test_a_key_is_changed_without_a_gap(call: Call, follower: ControlFollower, i
     assert held is not None
     assert first["key"] not in held[0]
     assert decided == [("rotate-key", "年度更换"), ("revoke-key", "泄露")]
+
+
+def test_a_department_gets_one_more_type(call: Call, follower: ControlFollower) -> None:
+    """What is not given stays; whoever follows learns of it; what would not do is named and changes nothing."""
+    assert call("/v1/departments", DEPARTMENT)[0] == 201
+    types = [*DEPARTMENT["types"], REVOKED]
+    status, changed = call("/v1/departments/health", {"types": types, "rate_per_s": 5, "reason": "增加撤销"}, "PATCH")
+    assert (status, changed["types"], changed["rate_per_s"]) == (200, types, 5)
+    assert (changed["name"], changed["source"]) == (DEPARTMENT["name"], DEPARTMENT["source"])
+    known = follower.view.departments
+    eventually(lambda: "health" in known and known["health"].types == types)
+    assert len(known["health"].keys) == 1
+    status, problem = call("/v1/departments/health", {"types": ["nothing"], "reason": "r"}, "PATCH")
+    assert (status, problem["errors"][0]["pointer"]) == (422, "/types/0")
+    assert call("/v1/departments/nobody", {"name": "n", "reason": "r"}, "PATCH")[0] == 404
+    assert call("/v1/departments")[1][0]["types"] == types
+    assert call("/v1/departments", {**DEPARTMENT, "id": "x", "source": "not a uri"})[0] == 422
 
 
 def test_a_department_is_limited_to_divisions(call: Call) -> None:
