@@ -22,10 +22,12 @@ from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
-from services.runtime.errors import BufferFullError, HongyanError, UnavailableError
+from services.runtime.errors import BufferFullError, HongyanError, InvalidError, UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Placed, Sent
 from services.runtime.settings import Settings
+
+__all__ = ["BufferFullError", "HongyanError", "InvalidError", "Publisher", "UnavailableError", "UndeliveredError"]
 
 MAX_BUFFERED = 10_000
 MAX_BLOCK_S = 30.0

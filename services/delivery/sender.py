@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -20,13 +20,14 @@ from aiohttp.resolver import ThreadedResolver
 from services.delivery.credentials import TokenRefusedError, Tokens
 from services.delivery.message import CURSOR_HEADER, Post
 from services.delivery.network import Network, is_allowed
-from services.delivery.outcome import HINT_HEADER, Later, Outcome, outcome_of
+from services.delivery.outcome import HINT_HEADER, Later, Outcome, Refused, outcome_of
 from services.delivery.profile import Tls
 from services.delivery.receiver import Receiver
 from services.delivery.signing import signed_headers
 from services.delivery.tls import context_of
 
 ANSWER_BYTES = 64 * 1024
+SAID_CHARS = 200
 DRAIN_S = 1.0
 
 Lookup = Callable[[str, int, socket.AddressFamily], Awaitable[list[ResolveResult]]]
@@ -137,6 +138,8 @@ class Sender:
                 answer.headers.get(HINT_HEADER),
                 credentialed=profile.auth is not None,
             )
+            if isinstance(outcome, Refused) and (said := _said(body)):
+                outcome = replace(outcome, reason=f"{outcome.reason}: {said}")
             return outcome, answer.status, body
 
     async def _post_form(self, url: str, form: dict[str, str]) -> tuple[int, bytes]:
@@ -164,6 +167,12 @@ class Sender:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+def _said(body: bytes) -> str:
+    """Return the beginning of what a receiver said, on one line: people will ask it why."""
+    text = body.decode(errors="replace")
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:SAID_CHARS]
 
 
 @lru_cache(maxsize=4096)

@@ -103,6 +103,15 @@ def test_answers_and_hints_mean_what_the_page_says(status: int, headers: Mapping
     assert attempt(answering(status, headers)) == expected
 
 
+def test_what_a_receiver_says_of_a_refusal_is_kept() -> None:
+    """The beginning of it, on one line: whoever looks at the parked event asks it why."""
+    said = "证照编号重复\n\x1b[31m" + "。" * 500
+    reason = "HTTP 422: " + ("证照编号重复 [31m" + "。" * 500)[:200]
+    assert attempt(answering(422, {}, said.encode())) == Refused(reason, 422)
+    assert attempt(answering(422, {}, b"\xff\n")) == Refused("HTTP 422: \ufffd", 422)
+    assert attempt(answering(422, {}, b" \n")) == Refused("HTTP 422", 422)
+
+
 FAULTS: Mapping[str, Behaviour] = {
     "closes at once": faults.closes_at_once,
     "resets": faults.resets,
