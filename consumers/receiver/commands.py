@@ -35,8 +35,13 @@ def receiver_run(
 ) -> None:
     """样例接收端：验签、去重、应答 (a sample receiver: verifies, deduplicates, acknowledges)."""
     from consumers.receiver.process import run
+    from services.runtime.errors import HongyanError
 
-    run(host, port, secret, out, seen)
+    try:
+        run(host, port, secret, out, seen)
+    except HongyanError as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
 
 
 @receiver.command("check")

@@ -6,17 +6,23 @@ agency's own receiver would.
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import threading
 from collections.abc import Sequence
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
 
 from consumers.receiver.kit import Event, MemorySeen, Receiver, Seen, SqliteSeen
 from services.runtime.clock import Clock, SystemClock
+from services.runtime.errors import HongyanError
 from services.runtime.lifecycle import stop_event
+
+KEY_KINDS = frozenset({"whsec", "whpk"})
+KEY_BYTES = 16
 
 
 class _Server(ThreadingHTTPServer):
@@ -54,6 +60,8 @@ def serve(receiver: Receiver, host: str, port: int) -> ThreadingHTTPServer:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             answer = receiver.receive(self.headers.items(), body)
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                _tell(f"{answer.status} {answer.body.decode()}")
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
@@ -67,12 +75,37 @@ def serve(receiver: Receiver, host: str, port: int) -> ThreadingHTTPServer:
     return _Server((host, port), Handler)
 
 
+def check_keys(keys: Sequence[str]) -> None:
+    """Raise HongyanError for what can be no key: with it every delivery would be refused."""
+    for key in keys:
+        kind, _, encoded = key.partition("_")
+        try:
+            raw = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            raw = b""
+        if kind not in KEY_KINDS or len(raw) < KEY_BYTES:
+            raise HongyanError(
+                "密钥应为登记单位时显示的 whsec_… 或 whpk_… (no key: it is shown when the agency is added)"
+            )
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def run(host: str, port: int, keys: Sequence[str], out: Path | None, seen: Path | None) -> None:
-    """Receive until SIGTERM."""
-    stop = stop_event()
+    """Receive until SIGTERM; raises HongyanError when a key is none or the port is taken."""
+    check_keys(keys)
     output = out.open("a", encoding="utf-8") if out else sys.stdout
     sample = SampleReceiver(keys, output, SystemClock(), SqliteSeen(str(seen)) if seen else MemorySeen())
-    server = serve(sample.receiver, host, port)
+    try:
+        server = serve(sample.receiver, host, port)
+    except OSError as error:
+        raise HongyanError(f"不能监听 {host}:{port} (can't listen): {error.strerror}") from error
+    stop = stop_event()
+    if out is None:
+        _tell(f"在 http://{host}:{server.server_port}/ 接收，ctrl-C 停止 (receiving)")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     stop.wait()
     server.shutdown()

@@ -57,7 +57,7 @@ def outlast(
 
 
 def stop_event(grace_s: float = GRACE_S) -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set.
+    """Return an event that SIGTERM and SIGINT set, and SIGHUP (a terminal that was closed) where nohup ignores it not.
 
     A process still running ``grace_s`` seconds later (a server that it waits for is away) ends with status 1: nothing
     is lost by it, since only finished work was ever committed.
@@ -78,6 +78,8 @@ def stop_event(grace_s: float = GRACE_S) -> threading.Event:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, on_signal)
     return stop
 
 
