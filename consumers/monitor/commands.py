@@ -23,7 +23,10 @@ from services.subscriptions.follower import ControlFollower
 CATCH_UP_S = 15.0
 
 
-def lag(as_json: Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")] = False) -> None:
+def lag(
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")] = False,
+    every: Annotated[bool, typer.Option("--all", help="没有积压的消费组也列出 (list groups without lag too)")] = False,
+) -> None:
     """各单位投递延迟与各消费组积压 (delivery lag of agencies and consumer groups)."""
     try:
         snapshot = measure_once(settings_for_cli())
@@ -33,7 +36,7 @@ def lag(as_json: Annotated[bool, typer.Option("--json", help="输出 JSON (print
     if as_json:
         typer.echo(json.dumps(snapshot.to_json(), ensure_ascii=False, indent=2))
     else:
-        print_snapshot(snapshot)
+        print_snapshot(snapshot, every=every)
 
 
 def measure_once(settings: Settings) -> Snapshot:
@@ -52,23 +55,27 @@ def measure_once(settings: Settings) -> Snapshot:
         meter.close()
 
 
-def print_snapshot(snapshot: Snapshot) -> None:
-    """Print both tables."""
+def print_snapshot(snapshot: Snapshot, *, every: bool = False) -> None:
+    """Print both tables; of the consumer groups those that lag, or every one."""
     console = Console()
     table = Table(title=f"投递延迟，最近 {snapshot.window_s // 60} 分钟 (delivery lag)")
     table.add_column("单位")
     for column in ("最久未达", "积压", "已达", "p50 ms", "p95 ms", "p99 ms"):
         table.add_column(column, justify="right")
-    table.add_column("暂停原因", overflow="fold")
+    table.add_column("保持原因", overflow="fold")
     for one in snapshot.agencies:
         table.add_row(*_row(one))
     console.print(table)
     groups = Table(title="消费组积压 (consumer groups)")
     for column in ("消费组", "主题", "积压"):
         groups.add_column(column)
-    for group in snapshot.groups:
+    shown = [group for group in snapshot.groups if group.lag or every]
+    for group in shown:
         groups.add_row(group.group, group.topic, str(group.lag))
-    console.print(groups)
+    if shown:
+        console.print(groups)
+    else:
+        console.print("各消费组都没有积压 (no consumer group lags)；--all 列出全部", highlight=False)
     if snapshot.unreadable:
         console.print(f"{snapshot.unreadable} 条记录的时间无法读取，按日志的时间计 (times that could not be read)")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
+from consumers.monitor.commands import print_snapshot
 from consumers.monitor.meter import LagMeter
 from consumers.monitor.process import LagCollector
 from consumers.monitor.snapshot import AgencyLag, group_lag, percentile
@@ -329,3 +331,16 @@ def test_each_group_is_asked_once_for_its_offsets(cluster: FakeKafka) -> None:
     reads = CountedReads(cluster)
     LagMeter(reads, TOPICS, ["health", "window"], FixedClock()).measure(["market"])
     assert sorted(reads.asked) == ["ledger", "pusher", "router", "statistics"]
+
+
+def test_people_are_shown_the_groups_that_lag(cluster: FakeKafka, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or all of them, asked for."""
+    cluster.producer().send(TOPICS.events("window"), key=b"k", value=b"v", partition=4)
+    snapshot = meter_of(cluster).measure([])
+    print_snapshot(snapshot)
+    told = capsys.readouterr().out
+    assert (TOPICS.events("window") in told, TOPICS.events("health") in told) == (True, False)
+    print_snapshot(snapshot, every=True)
+    assert TOPICS.events("health") in capsys.readouterr().out
+    print_snapshot(replace(snapshot, groups=[]))
+    assert "没有积压" in capsys.readouterr().out
