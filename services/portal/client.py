@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from services.runtime.errors import NOT_HERE
 from services.runtime.settings import Settings
 
 TIMEOUT_S = 15.0
@@ -25,9 +26,7 @@ def call(
     """Call the API and return its JSON answer; raises CommandError with one line a bad field."""
     key = settings.portal.person_key or settings.security.admin_key
     if key is None:
-        raise CommandError(
-            "没有管理密钥：先运行 hongyan up，或设置 HONGYAN_SECURITY__ADMIN_KEY (no administration key)"
-        )
+        raise CommandError(f"没有管理密钥。{NOT_HERE} (no administration key: HONGYAN_SECURITY__ADMIN_KEY)")
     request = urllib.request.Request(  # noqa: S310  (the address comes from the installation's own settings)
         settings.portal.url.rstrip("/") + path,
         data=json.dumps(body).encode() if body is not None else None,

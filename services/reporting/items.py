@@ -64,6 +64,8 @@ def read_items(folder: Path, headings: dict[str, str], lookup: Lookup) -> Items:
 
     A section without items is left out, with a warning: an empty heading would say that nothing happened.
     """
+    if not folder.is_dir():
+        return Items([], [f"没有稿件目录 {folder.resolve()}，用 --bulletin 指明它的上级 (no such folder)"])
     problems: list[FieldProblem] = []
     warnings: list[str] = []
     paragraphs: dict[str, list[Paragraph]] = {number: [] for number in headings}

@@ -11,7 +11,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from yoyo import get_backend, read_migrations
 
-from services.runtime.errors import ConflictError, DatabaseUnavailableError, FieldProblem
+from services.runtime.errors import NOT_HERE, ConflictError, DatabaseUnavailableError, FieldProblem
 from services.runtime.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -23,7 +23,7 @@ _KEY = re.compile(r"\((?P<columns>[^()]+)\)=\((?P<values>.*)\)")
 def dsn_of(settings: DatabaseSettings) -> str:
     """Return the DSN; raises DatabaseUnavailableError when none is set."""
     if settings.dsn is None:
-        raise DatabaseUnavailableError("database.dsn is not set; start PostgreSQL with `hongyan up`")
+        raise DatabaseUnavailableError(f"没有指明数据库。{NOT_HERE} (database.dsn is not set)")
     return settings.dsn.get_secret_value()
 
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+NOT_HERE = "这里没有运行的系统：在启动 hongyan up 的目录里运行，或先设 HONGYAN_DATA_DIR"
+"""What a command says that finds no installation."""
+
 
 class HongyanError(Exception):
     """Hongyan could not do what was asked."""

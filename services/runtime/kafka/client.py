@@ -11,7 +11,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaTimeoutError
 
 from schemas.topics import STORED_MAX_BYTES
-from services.runtime.errors import KafkaUnavailableError
+from services.runtime.errors import NOT_HERE, KafkaUnavailableError
 from services.runtime.kafka.admin import KafkaPythonAdmin
 from services.runtime.kafka.consumer import CALL_TIMEOUT_MS, KafkaPythonConsumer
 from services.runtime.kafka.port import Consumer, Kafka
@@ -47,7 +47,7 @@ class KafkaPython:
 
     def __init__(self, settings: KafkaSettings) -> None:
         if not settings.bootstrap_servers:
-            raise KafkaUnavailableError("kafka.bootstrap_servers is not set; start one with `hongyan up`")
+            raise KafkaUnavailableError(f"没有指明 Kafka。{NOT_HERE} (kafka.bootstrap_servers is not set)")
         self._replication_factor = settings.replication_factor
         self._admin: dict[str, Any] = {
             "bootstrap_servers": settings.bootstrap_servers.split(","),
