@@ -28,6 +28,15 @@ def parse_time(text: str) -> tuple[datetime, bool]:
     return found, False
 
 
+def shown_time(text: str) -> str:
+    """Return a time as people here read it: in Shanghai, to the second. What is no time with an offset stays."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return at.astimezone(SHANGHAI).strftime("%Y-%m-%d %H:%M:%S") if at.tzinfo is not None else text
+
+
 def is_rfc_3339(at: datetime) -> bool:
     """Tell whether an aware time can be written by RFC 3339, in any offset: whole minutes, and a day that UTC has."""
     offset = at.utcoffset()

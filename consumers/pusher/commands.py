@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers.pusher.parked import Parked, ParkingPlace
+from schemas.times import shown_time
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
@@ -56,7 +57,7 @@ def _print(found: list[Parked]) -> None:
             one.subject,
             one.status,
             one.reason,
-            one.parked_at[:19],
+            shown_time(one.parked_at),
             "" if one.replayed is None else f"是：{one.replayed}",
         )
     Console().print(table)

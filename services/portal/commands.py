@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from schemas.times import shown_time
 from services.portal.client import TIMEOUT_S, CommandError, call, fail
 from services.runtime.settings import settings_for_cli
 
@@ -51,7 +52,7 @@ def _cell(value: object) -> str:
         return "不限"
     if isinstance(value, list):
         return "\n".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in value)
-    return "" if value is None else str(value)
+    return "" if value is None else shown_time(str(value))
 
 
 @department.command("add")

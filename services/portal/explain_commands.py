@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from schemas.times import shown_time
 from services.portal.commands import AsJson, ask, show
 
 PATIENT_S = 600.0
@@ -58,8 +59,8 @@ def _tell_facts(found: dict[str, Any]) -> None:
     if not found["kept"]:
         typer.echo("事件本身已过保留期，以上只凭台账 (the event is no longer kept: the ledger alone answers)")
     for one in found["delivered"]:
-        told = f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {one['last_at']} {one['reason'] or ''}"
-        typer.echo(told.rstrip())
+        when = shown_time(one["last_at"])
+        typer.echo(f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {when} {one['reason'] or ''}".rstrip())
 
 
 def _filter(found: dict[str, Any], indent: str) -> None:

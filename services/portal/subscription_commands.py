@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import typer
 
+from schemas.times import shown_time
 from services.portal.client import CommandError, fail
 from services.portal.commands import AsJson, Reason, ask, show
 from services.portal.explain_commands import PATIENT_S
@@ -209,7 +210,7 @@ def _json(text: str, option: str) -> dict[str, Any]:
 def _text(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "；".join(_text(one) for one in value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shown_time(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 _SHOWN = {

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from schemas.times import shown_time
 from services.portal.commands import AsJson, ask
 
 STATES = {
@@ -62,7 +63,7 @@ def _ids(text: str, narrowed: Mapping[str, str]) -> list[str]:
 def _print(one: Mapping[str, Any]) -> None:
     done = one["completeness"]
     typer.echo(f"{one['id']}  {one['type']}\n  {one['source']}  {one['subject']}")
-    typer.echo(f"  发布 published {one['published_at']}  {VERDICTS.get(one['verdict'], one['verdict'])}")
+    typer.echo(f"  发布 published {shown_time(one['published_at'])}  {VERDICTS.get(one['verdict'], one['verdict'])}")
     if one["reason"]:
         typer.echo(f"  {one['reason']}")
     typer.echo(f"  送达 delivered {done['delivered']}/{done['entitled']}  接收 accepted {done['accepted']}")
@@ -75,6 +76,6 @@ def _print(one: Mapping[str, Any]) -> None:
         last = agency["receipts"][-1] if agency["receipts"] else {}
         state = STATES.get(agency["state"], agency["state"])
         why = "跟随 follow-up" if agency["why"] == "follow-up" else ", ".join(map(str, agency["subscriptions"]))
-        cells = (agency["agency"], why, state, agency["delivered_at"] or "", str(agency["attempts"]))
+        cells = (agency["agency"], why, state, shown_time(agency["delivered_at"] or ""), str(agency["attempts"]))
         table.add_row(*cells, last.get("channel", ""), last.get("reason") or "")
     Console().print(table)
