@@ -21,7 +21,33 @@ _MESSAGES = {
     "extra_forbidden": "没有这个字段 (unknown field)",
     "string_type": "应为文字 (text is needed)",
     "string_too_short": "不能为空 (empty)",
+    "string_too_long": "至多 {max_length} 字 (at most {max_length} characters)",
+    "too_short": "至少 {min_length} 项 (at least {min_length} items)",
+    "too_long": "至多 {max_length} 项 (at most {max_length} items)",
+    "list_type": "应为列表 (a list is needed)",
+    "model_type": "应为对象 (an object is needed)",
+    "bool_type": "应为 true 或 false (true or false is needed)",
+    "bool_parsing": "应为 true 或 false (true or false is needed)",
+    "int_type": "应为整数 (a whole number is needed)",
+    "int_parsing": "应为整数 (a whole number is needed)",
+    "int_from_float": "应为整数 (a whole number is needed)",
+    "float_type": "应为数字 (a number is needed)",
+    "float_parsing": "应为数字 (a number is needed)",
+    "finite_number": "应为有限的数 (a finite number is needed)",
+    "decimal_type": "应为数字 (a number is needed)",
+    "decimal_parsing": "应为数字 (a number is needed)",
+    "date_type": "应为日期，例 2025-12-31 (a date is needed)",
+    "date_parsing": "应为日期，例 2025-12-31 (a date is needed)",
+    "date_from_datetime_parsing": "应为日期，例 2025-12-31 (a date is needed)",
+    "date_from_datetime_inexact": "应为日期，不带时刻 (a date without a time is needed)",
+    "datetime_type": "应为时间，例 2025-12-31T09:30:00+08:00 (a time is needed)",
+    "datetime_parsing": "应为时间，例 2025-12-31T09:30:00+08:00 (a time is needed)",
+    "greater_than_equal": "不得小于 {ge} (at least {ge})",
+    "greater_than": "应大于 {gt} (greater than {gt})",
+    "less_than_equal": "不得大于 {le} (at most {le})",
+    "less_than": "应小于 {lt} (less than {lt})",
 }
+"""What is said of each kind of pydantic's errors; the others are said in its own words."""
 MARKS = ("check-character", "unusual-form", "offset-assumed")
 """Every quality mark that a value may get (domain rules 2.5, 3.1, 3.2)."""
 
@@ -209,7 +235,7 @@ def _problem(error: ErrorDetails) -> Problem:
 def _said(error: ErrorDetails) -> str:
     kind = error["type"]
     if kind in _MESSAGES:
-        return _MESSAGES[kind]
+        return _MESSAGES[kind].format(**error.get("ctx", {}))
     if kind == "literal_error":
         return f"应为其中之一 (one of): {error['ctx']['expected']}"
     if kind == "value_error":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -147,3 +148,16 @@ def test_an_unknown_type_hides_no_other_problem() -> None:
     assert pointers(id="", type="cn.gov.sc.nothing", Bad="x") == {"/id", "/type", "/Bad"}
     with pytest.raises(InvalidError, match="缺少必填属性"):
         prepare(type="")
+
+
+@pytest.mark.parametrize("value", [None, -1, "x", 1.5, [], {}, True, "2025-13-01", 10**30, "", ["x", 1], {"a": 1}])
+def test_what_is_wrong_with_a_field_is_said_in_chinese_first(value: object) -> None:
+    """Of every field of every type, whatever stands in it: the person who mends it may read no English."""
+    for contract in load_contracts().types.values():
+        attributes = {"id": "1", "source": "urn:a", "type": contract.type}
+        for name in contract.sample:
+            try:
+                PUBLISHING.prepare(attributes, {**contract.sample, name: value})
+            except InvalidError as error:
+                for problem in error.problems:
+                    assert re.match(r"[^a-zA-Z]*[\u4e00-\u9fff]", problem.detail), problem
