@@ -57,6 +57,7 @@ class GrowingSchemas(KnownSchema):
     """The one schema, and what is derived from it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._derived: list[Schema] = []
 
     def schema_by_id(self, schema_id: int) -> Schema:

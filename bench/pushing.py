@@ -24,6 +24,7 @@ from schemas.contracts import load_contracts
 from schemas.envelope import binary_headers
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from services.identity.repository import key_digest
 from services.runtime.clock import SystemClock
 from services.runtime.embedded.ports import answers, free_port
 from services.runtime.kafka.client import connect
@@ -67,10 +68,20 @@ class Pushing:
             self._put(f"agency/{agency}", entry | {"delivery": delivery})
             self._put(f"subscription/{agency}", {"id": agency, "agency": agency, "types": [TYPE]})
 
+    def pulling(self, keys: Mapping[str, str]) -> None:
+        """Have agencies pull, each with its key."""
+        for agency, key in keys.items():
+            held = [{"id": "key-1", "digest": key_digest(key), "expires_at": None}]
+            self._put(f"access/{agency}", {"agency": agency, "channel": "pull", "version": 1, "keys": held})
+
     def start(self) -> int:
         """Start a pusher and return its process id."""
         self._start("run", "pusher")
         return self._processes["pusher"].pid
+
+    def serve_feeds(self) -> str:
+        """Start the feeds API and return its address; it answers a moment later."""
+        return f"http://127.0.0.1:{self._start('serve', 'feeds')}"
 
     def append(self, agency: str, event_id: str, age_s: float = 0.0) -> None:
         """Append an event to a feed that was published a while ago; it is on its way when this returns."""
@@ -114,9 +125,9 @@ class Pushing:
         reader.close()
         return sum(end - (held[feed].offset if feed in held else 0) for feed, end in ends.items())
 
-    def peak_mb(self) -> float:
-        """Return the pusher's peak memory."""
-        return peak_mb(self._processes["pusher"].pid)
+    def peak_mb(self, process: str = "pusher") -> float:
+        """Return the peak memory of one of our processes."""
+        return peak_mb(self._processes[process].pid)
 
     def close(self) -> None:
         """Stop the processes and remove the topics."""

@@ -43,11 +43,13 @@ class TestEvents:
         """Close the producer, which would look for its broker for ever."""
         self._producer.close()
 
-    def prepare(self, kind: str, event_id: str, source: str = SOURCE, follows: str = "", **changes: Any) -> Prepared:
+    def prepare(
+        self, kind: str, event_id: str, source: str = SOURCE, follows: str = "", time: str = "", **changes: Any
+    ) -> Prepared:
         """Return an event made of the type's sample and some changes."""
         data = {**load_contracts().types[kind].sample, **changes}
-        attributes = {"type": kind, "id": event_id, "source": source}
-        return self.publishing.prepare(attributes | ({"follows": follows} if follows else {}), data)
+        attributes = {"type": kind, "id": event_id, "source": source, "follows": follows, "time": time}
+        return self.publishing.prepare({name: text for name, text in attributes.items() if text}, data)
 
     def certificate(self, event_id: str, number: int, kind: str = ISSUED, **changes: Any) -> Prepared:
         """Return an event of one certificate."""
@@ -69,10 +71,10 @@ class TestEvents:
         listed = [(name, text.encode()) for name, text in (headers or {}).items()]
         return self._producer.send(topic, key=key, value=value, headers=listed).result(15)
 
-    def feed(self, agency: str, *events: Prepared, grants: str = "s") -> list[Placed]:
+    def feed(self, agency: str, *events: Prepared, grants: str = "s", reason: str = "") -> list[Placed]:
         """Put events into a feed, as the router would; without grants they are follow-ups."""
-        reason = b"match" if grants else b"follow-up"
-        ours = [("hongyan-subscriptions", grants.encode()), ("hongyan-reason", reason)]
+        why = reason or ("match" if grants else "follow-up")
+        ours = [("hongyan-subscriptions", grants.encode()), ("hongyan-reason", why.encode())]
         topic = self.topics.feed(agency)
         sent = [
             self._producer.send(topic, key=e.key, value=e.value, headers=[*e.headers, *ours], partition=0)

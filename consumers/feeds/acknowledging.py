@@ -65,9 +65,8 @@ class Acknowledging:
     ) -> Taken:
         """Record what an agency said; raises InvalidError that names the field, GoneError or UnavailableError."""
         async with self._turns.setdefault(agency, asyncio.Lock()):
-            if channel == "pull":
-                await asyncio.to_thread(self._cursors.check_handed_over, agency)
-            cursor = await asyncio.to_thread(self._cursors.get, agency)
+            cursor_of = self._cursors.handed_over if channel == "pull" else self._cursors.get
+            cursor = await asyncio.to_thread(cursor_of, agency)
             entries = await self._entries(agency, channel, said, cursor)
             stops = {each.cursor: self._showing.stopped(agency, each) for each, _ in entries.values()}
             named = {one.cursor for one in said.receipts}
@@ -88,6 +87,9 @@ class Acknowledging:
                 detail = "推送渠道下须给出 from (needed while the feed is pushed)"
                 raise InvalidError([FieldProblem("/from", detail)])
             start = cursor if said.from_ is None else said.from_
+            if channel == "pull" and start > cursor:
+                detail = f"游标在 {cursor}：它与 from 之间的事件尚未确认 (what stands between is not acknowledged)"
+                raise InvalidError([FieldProblem("/from", detail)])
             for each in await self._range(agency, start, said.up_to):
                 found[each.cursor] = (each, One(cursor=each.cursor, outcome=said.outcome, reason=said.reason))
         problems: list[FieldProblem] = []

@@ -58,7 +58,14 @@ class Openings:
 
     @contextmanager
     def one(self, agency: str) -> Iterator[None]:
-        """Count one request or stream while it lasts."""
+        """Count one request while it lasts; raises what ``check`` raises."""
+        self.check(agency)
+        with self.streaming(agency):
+            yield
+
+    @contextmanager
+    def streaming(self, agency: str) -> Iterator[None]:
+        """Count a stream, which was checked before it began, while it lasts."""
         self.open[agency] += 1
         try:
             yield
@@ -116,9 +123,9 @@ class FeedsApi:
             return await self._feeds.history.at(agency, int(since.timestamp() * 1000)) - 1
         if after is not None:
             return after
-        if self._view.channel(agency) != "webhook":
-            await asyncio.to_thread(self._cursors.check_handed_over, agency)
-        return await asyncio.to_thread(self._cursors.get, agency) - 1
+        pushed = self._view.channel(agency) == "webhook"
+        cursor_of = self._cursors.get if pushed else self._cursors.handed_over
+        return await asyncio.to_thread(cursor_of, agency) - 1
 
     async def read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> Page:
         """Read, and wait no longer than the caller or this process lives."""
@@ -142,7 +149,7 @@ class FeedsApi:
 
     async def stream(self, agency: str, after: int, data: str, authorization: str) -> AsyncIterator[bytes]:
         """Give the feed as server-sent events. A slow reader slows itself only: nothing is queued for it."""
-        with self.openings.one(agency):
+        with self.openings.streaming(agency):
             yield b"retry: 2000\n\n"
             closing = asyncio.ensure_future(self.closing.wait())
             try:
@@ -210,7 +217,8 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
     @router.get("")
     async def state(agency: str, authorization: Authorization = "") -> dict[str, object]:
         api.credentials.check(authorization, agency)
-        return await api.state(agency)
+        with api.openings.one(agency):
+            return await api.state(agency)
 
     @router.get("/events")
     async def events(
@@ -224,7 +232,6 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
         authorization: Authorization = "",
     ) -> Response:
         api.credentials.check(authorization, agency)
-        api.openings.check(agency)
         with api.openings.one(agency):
             start = await api.start(agency, after, _time(since))
             limit, wait = min(limit, settings.max_batch), min(wait, settings.max_wait_s)
@@ -261,13 +268,15 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
         authorization: Authorization = "",
     ) -> dict[str, object]:
         api.credentials.check(authorization, agency)
-        return await api.digest(agency, start, end)
+        with api.openings.one(agency):
+            return await api.digest(agency, start, end)
 
     @router.post("/acks")
     async def acks(agency: str, request: Request, authorization: Authorization = "") -> dict[str, object]:
         api.credentials.check(authorization, agency)
-        body = await _body(request)
-        return await api.acknowledge(agency, body, dict(request.headers))
+        with api.openings.one(agency):
+            body = await _body(request)
+            return await api.acknowledge(agency, body, dict(request.headers))
 
     return router
 

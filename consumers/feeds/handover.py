@@ -1,4 +1,4 @@
-"""Sets the cursors of agencies that read Kafka themselves, as soon as their feeds are no longer pushed."""
+"""Sees to cursors of feeds that are not pushed: sets them at first, and keeps Kafka from forgetting them."""
 
 from __future__ import annotations
 
@@ -36,3 +36,16 @@ class Handover:
             log.debug("handover_awaited", agency=agency, error=str(error))
             return
         self._settled[agency] = version
+
+
+def renew(cursors: Cursors, view: ControlView) -> None:
+    """Commit the cursors of agencies that are not pushed to again; what fails now is done the next time."""
+    for agency, access in list(view.access.items()):
+        if access.channel == "webhook":
+            continue  # the pusher sees to these
+        try:
+            cursors.renew(agency)
+        except ConflictError as error:
+            log.debug("cursor_in_use", agency=agency, error=str(error))
+        except UnavailableError as error:
+            log.warning("cursor_not_renewed", agency=agency, error=str(error))

@@ -35,7 +35,10 @@ class Bounds:
 
 
 class History:
-    """Reads of feeds at any place; at most ``readers`` at once, the others wait for their turn."""
+    """Reads of feeds at any place; at most ``readers`` at once, the others wait for their turn.
+
+    Of one feed at most half of them: whoever reads all of its past leaves the others their turns.
+    """
 
     def __init__(self, kafka: Kafka, topics: Topics, render: Callable[[Record], Entry], readers: int) -> None:
         self._kafka = kafka
@@ -43,6 +46,8 @@ class History:
         self._render = render
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="history")
         self._free: SimpleQueue[Consumer] = SimpleQueue()
+        self._of_one = max(1, readers // 2)
+        self._turns: dict[Partition, asyncio.Semaphore] = {}
 
     async def bounds(self, agency: str) -> Bounds:
         """Return what is kept of a feed."""
@@ -114,7 +119,8 @@ class History:
             self._free.put(consumer)
             return result
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        async with self._turns.setdefault(feed, asyncio.Semaphore(self._of_one)):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     def _take(self) -> Consumer:
         try:

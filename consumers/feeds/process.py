@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -15,7 +16,7 @@ from consumers.feeds.api import FeedsApi, feed_routes
 from consumers.feeds.direct import DirectReading
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
-from consumers.feeds.handover import Handover
+from consumers.feeds.handover import Handover, renew
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
 from consumers.runner.cursors import Cursors
@@ -35,6 +36,9 @@ from services.subscriptions.sealing import Sealer
 from services.subscriptions.stopping import Stops
 
 SWEEP_S = 0.5
+RENEW_S = 3600.0
+
+log = structlog.get_logger()
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -48,7 +52,7 @@ def run(settings: Settings, *, port: int) -> None:
     registry = CollectorRegistry()
 
     def health() -> Health:
-        working = bool(parts) and parts[0].feeds.reader.working and follower.caught_up(0)
+        working = bool(parts) and parts[0].working() and follower.caught_up(0)
         return Health(working, {"agencies": len(follower.view.agencies)})
 
     @asynccontextmanager
@@ -81,6 +85,7 @@ class _Parts:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         kafka, clock, limits = connect(settings.kafka), SystemClock(), settings.feeds
+        self._view = follower.view
         codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
         self._loop = loop
         self.feeds = Feeds(kafka, topics, lambda record: entry_of(record, codec.decode), limits, clock, loop)
@@ -115,7 +120,13 @@ class _Parts:
     def start(self, stop: threading.Event) -> None:
         """Start the reader and the sweeping of feeds that nobody reads."""
         threading.Thread(target=self.feeds.reader.run, args=(stop,), name="tail", daemon=True).start()
-        self._sweeping = self._loop.create_task(self._sweep())
+        self._chores = [self._loop.create_task(self._sweep()), self._loop.create_task(self._renew())]
+        for chore in self._chores:
+            chore.add_done_callback(_tell_ended)
+
+    def working(self) -> bool:
+        """Tell whether feeds can be read, and rights and cursors are seen to."""
+        return self.feeds.reader.working and not any(chore.done() for chore in self._chores)
 
     async def _sweep(self) -> None:
         while True:
@@ -124,13 +135,25 @@ class _Parts:
             await asyncio.to_thread(self._direct.settle)
             await asyncio.to_thread(self._handover.settle)
 
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.to_thread(renew, self._cursors, self._view)
+            await asyncio.sleep(RENEW_S)
+
     def end_waiting(self) -> None:
         """Let all who wait be answered now."""
         self._loop.call_soon_threadsafe(self.api.closing.set)
 
     def close(self) -> None:
         """Close the clients."""
-        self._sweeping.cancel()
+        for chore in self._chores:
+            chore.cancel()
         self._acknowledging.close()
         self._cursors.close()
         self.feeds.history.close()
+
+
+def _tell_ended(chore: asyncio.Task[None]) -> None:
+    """Log what ended a chore that should not end: the process is not healthy any more."""
+    if not chore.cancelled():
+        log.error("chore_ended", error=repr(chore.exception()), exc_info=chore.exception())

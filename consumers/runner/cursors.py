@@ -28,43 +28,64 @@ class Cursors:
 
     def get(self, agency: str) -> int:
         """Return the offset that the agency has not taken yet, 0 when it has taken nothing."""
-        feed = Partition(self._topics.feed(agency), 0)
         with self._lock:
-            return cursor_of(self._connected(), self._topics, feed, agency)
+            return self._reached(agency)
 
-    def move(self, agency: str, offset: int) -> None:
-        """Let the agency's own group stand here; raises ConflictError while the agency's clients are members of it."""
-        feed = Partition(self._topics.feed(agency), 0)
-        with self._lock:
-            self._connected().set_group_offsets(self._topics.agency_group(agency), {feed: Committed(offset)})
-
-    def check_handed_over(self, agency: str) -> None:
-        """Raise HandoverError while a pusher still holds the feed: it may have events of it under way.
+    def handed_over(self, agency: str) -> int:
+        """Return the agency's cursor; raises HandoverError while a pusher holds the feed and may have events under way.
 
         A pusher commits a feed's cursor before its first delivery, and again, with a note, when it has let go.
         """
         with self._lock:
-            self._check_handed_over(agency)
+            return max(self._pushed(agency), self._own(agency))
+
+    def move(self, agency: str, offset: int) -> None:
+        """Let the agency's own group stand here; raises ConflictError while the agency's clients are members of it.
+
+        It never goes back: where another process has moved it further meanwhile, it stays there.
+        """
+        with self._lock:
+            self._put(agency, max(offset, self._own(agency)))
+
+    def renew(self, agency: str) -> None:
+        """Commit an agency's cursor again: Kafka forgets those of a group without members when they are a week old.
+
+        Raises ConflictError while the agency's clients are members of its group: then Kafka forgets nothing.
+        """
+        with self._lock:
+            reached = self._reached(agency)
+            if reached:
+                self._put(agency, reached)
 
     def begin_own(self, agency: str) -> None:
         """Let the agency's own group stand where its feed was pushed to, before its own clients join.
 
         Raises HandoverError while a pusher holds the feed, ConflictError when they have joined already.
         """
-        feed, group = Partition(self._topics.feed(agency), 0), self._topics.agency_group(agency)
         with self._lock:
-            self._check_handed_over(agency)
-            admin = self._connected()
-            reached = cursor_of(admin, self._topics, feed, agency)
-            if admin.group_offsets(group).get(feed, Committed(0)).offset < reached:
-                admin.set_group_offsets(group, {feed: Committed(reached)})
+            pushed = self._pushed(agency)
+            if self._own(agency) < pushed:
+                self._put(agency, pushed)
 
-    def _check_handed_over(self, agency: str) -> None:
+    def _pushed(self, agency: str) -> int:
+        """Return where a pusher has let go of the feed; raises HandoverError while one holds it."""
         feed, group = Partition(self._topics.feed(agency), 0), self._topics.group("pusher")
         admin = self._connected()
-        held = admin.group_offsets(group).get(feed)
-        if held is not None and held.note != LEFT and admin.group_assignment(group):
+        held = admin.group_offsets(group, [feed]).get(feed, Committed(0, LEFT))
+        if held.note != LEFT and admin.group_assignment(group):
             raise HandoverError
+        return held.offset
+
+    def _own(self, agency: str) -> int:
+        feed, group = Partition(self._topics.feed(agency), 0), self._topics.agency_group(agency)
+        return self._connected().group_offsets(group, [feed]).get(feed, Committed(0)).offset
+
+    def _reached(self, agency: str) -> int:
+        return cursor_of(self._connected(), self._topics, Partition(self._topics.feed(agency), 0), agency)
+
+    def _put(self, agency: str, offset: int) -> None:
+        feed = Partition(self._topics.feed(agency), 0)
+        self._connected().set_group_offsets(self._topics.agency_group(agency), {feed: Committed(offset)})
 
     def _connected(self) -> Admin:
         if self._admin is None:
@@ -80,4 +101,4 @@ class Cursors:
 def cursor_of(admin: Admin, topics: Topics, feed: Partition, agency: str) -> int:
     """Return the greatest offset that any channel's group has committed for a feed."""
     groups = (topics.group("pusher"), topics.agency_group(agency))
-    return max(admin.group_offsets(group).get(feed, Committed(0)).offset for group in groups)
+    return max(admin.group_offsets(group, [feed]).get(feed, Committed(0)).offset for group in groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,9 @@ from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import parse_time
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record
+
+PUT_BACK = frozenset({b"replay", b"backfill"})
+"""Why an event stands in a feed later than its place in what became of its subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,21 @@ class Change:
     time: datetime
     schema: Schema
     data: Mapping[str, Any]
+    in_order: bool = False
+    """Whether it counts although its time is before the row's: a follow-up that stands in the feed behind what it is
+    about, with a date alone where that had an hour. What is put back stands anywhere in the feed, and does not."""
 
 
 class Stopped(Never):
     """Why an event must not go out any more: a person's decision. The agency's database is told the reason alone."""
 
 
-def change_of(record: Record, decode: Callable[[bytes | None], Decoded], schemas: SchemaSource) -> Change | Never:
+def change_of(
+    record: Record,
+    decode: Callable[[bytes | None], Decoded],
+    schemas: SchemaSource,
+    follow_up_types: Collection[str],
+) -> Change | Never:
     """Return what a feed's record changes; raises RegistryUnavailableError when its schema can't be had now."""
     try:
         attributes = header_attributes(record.headers)
@@ -52,4 +63,5 @@ def change_of(record: Record, decode: Callable[[bytes | None], Decoded], schemas
         raise RegistryUnavailableError(str(error)) from error
     except (UndecodableValue, RegistryError, KeyError, ValueError) as error:
         return Never(f"不能写入表 (no row can be made of it): {type(error).__name__} {error}")
-    return Change(table, source, key, state, attributes["id"], record.offset, time, schema, decoded.data)
+    in_order = attributes["type"] in follow_up_types and dict(record.headers).get("hongyan-reason") not in PUT_BACK
+    return Change(table, source, key, state, attributes["id"], record.offset, time, schema, decoded.data, in_order)

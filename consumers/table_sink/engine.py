@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -14,8 +14,10 @@ from consumers.table_sink.target import Refusal, Target
 from schemas.codec import Codec, SchemaSource
 from schemas.receipts import Receipt
 from schemas.topics import Topics
+from services.quarantine.aside import aside
+from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
-from services.runtime.errors import UnavailableError
+from services.runtime.errors import DatabaseUnavailableError, UnavailableError
 from services.runtime.kafka.port import Consumer, Kafka, Partition, Producer, Record
 from services.runtime.lifecycle import outlast
 from services.subscriptions.control import ControlView
@@ -45,6 +47,7 @@ class TableSink:
         target: Target,
         codec: Codec,
         schemas: SchemaSource,
+        follow_up_types: Collection[str],
         clock: Clock,
     ) -> None:
         self._kafka = kafka
@@ -56,9 +59,11 @@ class TableSink:
         self._target = target
         self._codec = codec
         self._schemas = schemas
+        self._follow_up_types = follow_up_types
         self._clock = clock
         self._cursors = Cursors(kafka, topics)
         self._next = 0
+        self._told: bool | None = None  # a predecessor may have told of what is over by now
         self.trouble: str | None = "starting"
 
     def run(self, stop: threading.Event) -> None:
@@ -70,7 +75,6 @@ class TableSink:
     def _session(self, stop: threading.Event) -> None:
         try:
             self._check_turn()
-            self._cursors.check_handed_over(self._agency)
             consumer = self._kafka.consumer(None, client_id="table-sink")
             try:
                 producer = self._kafka.producer(client_id="table-sink", acknowledge_timeout_s=ACKNOWLEDGE_S)
@@ -91,7 +95,21 @@ class TableSink:
             raise WaitingError(held or f"{self._agency} 现在的渠道是 {channel} (another channel is in use)")
 
     def _fill(self, stop: threading.Event, consumer: Consumer, producer: Producer) -> None:
-        reached, held = self._cursors.get(self._agency), self._target.cursor()
+        try:
+            self._begin(consumer)
+            self.trouble = None
+            while not stop.is_set():
+                records = list(consumer.poll(POLL_S, BATCH).get(self._feed, ()))
+                self._check_turn()
+                if records:
+                    self._take(producer, records)
+                self._tell_held(producer, None)
+        except DatabaseUnavailableError as error:
+            self._tell_held(producer, str(error))
+            raise
+
+    def _begin(self, consumer: Consumer) -> None:
+        reached, held = self._cursors.handed_over(self._agency), self._target.cursor()
         if held is None or held < reached:
             # Another channel went on meanwhile: the tables go on from there.
             self._target.begin(reached)
@@ -100,22 +118,12 @@ class TableSink:
         consumer.assign([self._feed])
         # Receipts of what is in the tables already may be missing: killed between the two, they are written again.
         consumer.seek(self._feed, max(reached, consumer.beginning_offsets([self._feed])[self._feed]))
-        self.trouble = None
         log.info("table_sink_started", agency=self._agency, cursor=held)
-        while not stop.is_set():
-            records = list(consumer.poll(POLL_S, BATCH).get(self._feed, ()))
-            self._check_turn()
-            if records:
-                self._take(producer, records)
 
     def _take(self, producer: Producer, records: Sequence[Record]) -> None:
         following = records[-1].offset + 1
         fresh = [record for record in records if record.offset >= self._next]
-        old = [record for record in records if record.offset < self._next]
-        parked = self._target.parked_cursors(old[0].offset, self._next) if old else set()
-        refusals = [
-            Refusal(record, "见停放表 (see the table of parked events)") for record in old if record.offset in parked
-        ]
+        refusals = self._target.parked([record for record in records if record.offset < self._next])
         if fresh:
             changes = [(record, self._change(record)) for record in fresh]
             refusals += self._target.apply(changes, self._next, following)
@@ -125,33 +133,52 @@ class TableSink:
 
     def _change(self, record: Record) -> Change | Never:
         why = stopped(grants_of(record.headers), self._stops.of(self._agency))
-        return change_of(record, self._codec.decode, self._schemas) if why is None else Stopped(why)
+        if why is not None:
+            return Stopped(why)
+        return change_of(record, self._codec.decode, self._schemas, self._follow_up_types)
 
     def _settle(self, producer: Producer, records: Sequence[Record], refusals: Sequence[Refusal]) -> None:
-        """Put receipts on the log, and what was refused into the agency's parking place."""
+        """Put receipts on the log, and what was refused into the agency's parking place, with an alert."""
         at = self._clock.now().isoformat()
-        reasons = {refusal.record.offset: refusal.reason for refusal in refusals}
+        refused = {refusal.record.offset: refusal for refusal in refusals}
         sent = []
         for record in records:
-            reason = reasons.get(record.offset)
-            if reason is not None:
-                log.warning("event_parked", agency=self._agency, cursor=record.offset, reason=reason)
-                headers = [*record.headers, *self._parking(record, reason, at)]
-                topic = self._topics.parked(self._agency)
-                sent.append(producer.send(topic, key=record.key, value=record.value, headers=headers, partition=0))
-            value = self._receipt(record, reason, at).to_bytes()
+            refusal = refused.get(record.offset)
+            if refusal is not None:
+                self._park(producer, refusal, at)
+            value = self._receipt(record, refusal.reason if refusal else None, at).to_bytes()
             sent.append(producer.send(self._topics.receipts, key=self._agency.encode(), value=value))
         for one in sent:
             one.result(ACKNOWLEDGE_S)
 
-    def _parking(self, record: Record, reason: str, at: str) -> list[tuple[str, bytes]]:
-        return [
+    def _park(self, producer: Producer, refusal: Refusal, at: str) -> None:
+        record, reason = refusal.record, refusal.reason
+        ours = [
             ("hongyan-stage", b"table-sink"),
             ("hongyan-parked-at", at.encode()),
-            ("hongyan-original-topic", record.topic.encode()),
-            ("hongyan-original-offset", str(record.offset).encode()),
-            ("hongyan-refusal", reason.encode()),
+            ("hongyan-refusal", reason.encode(errors="replace")),
         ]
+        put = aside(record, ours)
+        topic = self._topics.parked(self._agency)
+        producer.send(topic, key=put.key, value=put.value, headers=put.headers, partition=0).result(ACKNOWLEDGE_S)
+        if refusal.decided:
+            log.info("event_stopped", agency=self._agency, cursor=record.offset, reason=reason)
+            return
+        log.warning("event_parked", agency=self._agency, cursor=record.offset, reason=reason)
+        event_id = dict(record.headers).get("ce_id", b"").decode(errors="replace")
+        self._alert(producer, AlertKind.EVENT_PARKED, reason, cursor=str(record.offset), event_id=event_id)
+
+    def _tell_held(self, producer: Producer, why: str | None) -> None:
+        """Raise an alert once that the tables can't be filled, and close it once they can."""
+        if (why is not None) != self._told:
+            self._alert(producer, AlertKind.LINE_HELD, why or "已恢复 (it flows again)", closed=why is None)
+            self._told = why is not None
+
+    def _alert(self, producer: Producer, kind: AlertKind, detail: str, *, closed: bool = False, **labels: str) -> None:
+        at = self._clock.now().isoformat()
+        alert = Alert(kind, self._agency, at, detail[:2000], "closed" if closed else "open", labels)
+        sent = producer.send(self._topics.alerts, key=alert.key.encode(), value=alert.to_bytes())
+        sent.result(ACKNOWLEDGE_S)
 
     def _receipt(self, record: Record, reason: str | None, at: str) -> Receipt:
         named = {name: value.decode(errors="replace") for name, value in record.headers}

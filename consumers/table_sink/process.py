@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from consumers.table_sink.engine import TableSink
 from consumers.table_sink.target import Target
 from schemas.codec import Codec
+from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime import logging
@@ -41,7 +42,10 @@ def run(settings: Settings, *, port: int) -> None:
     follower = ControlFollower(kafka, [topics.control_subscriptions], "table-sink")
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
     target = Target(ours.dsn.get_secret_value(), ours.prefix, topics.feed(ours.agency))
-    sink = TableSink(kafka, topics, follower.view, ours.agency, target, Codec(registry), registry, SystemClock())
+    follow_ups = load_contracts().follow_up_types()
+    sink = TableSink(
+        kafka, topics, follower.view, ours.agency, target, Codec(registry), registry, follow_ups, SystemClock()
+    )
 
     def health() -> Health:
         return Health(sink.trouble is None, {"agency": ours.agency, "trouble": sink.trouble})

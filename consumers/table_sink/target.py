@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pymysql
-from sqlalchemy import BigInteger, Column, String, Table, create_engine, func, inspect, select, update
+from sqlalchemy import BigInteger, Column, String, Table, create_engine, func, inspect, select, true, update
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -42,10 +42,11 @@ class EventRefusedError(HongyanError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that was put aside, and why."""
+    """An event that was put aside, and why; ``decided`` when that was a person's decision."""
 
     record: Record
     reason: str
+    decided: bool = False
 
 
 class Target:
@@ -113,12 +114,17 @@ class Target:
             except EventRefusedError:
                 return self._apply(changes, expected, following, one_by_one=True)
 
-    def parked_cursors(self, start: int, end: int) -> set[int]:
-        """Return the cursors of parked events in a stretch of the feed."""
-        held = self._parked.c
-        query = select(held.cursor).where(held.feed == self._feed, held.cursor >= start, held.cursor < end)
+    def parked(self, records: Sequence[Record]) -> list[Refusal]:
+        """Return those of a stretch of the feed that were put aside."""
+        if not records:
+            return []
+        held, by_cursor = self._parked.c, {record.offset: record for record in records}
+        query = select(held.cursor, held.reason, held.event).where(
+            held.feed == self._feed, held.cursor.between(records[0].offset, records[-1].offset)
+        )
         with self._outages(), self._connected() as connection, connection.begin():
-            return {int(cursor) for (cursor,) in connection.execute(query)}
+            found = connection.execute(query).all()
+        return [Refusal(by_cursor[int(cursor)], reason, event is None) for cursor, reason, event in found]
 
     def _apply(
         self, changes: Sequence[tuple[Record, Change | Never]], expected: int, following: int, *, one_by_one: bool
@@ -133,8 +139,8 @@ class Target:
             for record, change in changes:
                 reason = change.reason if isinstance(change, Never) else self._put(connection, change, one_by_one)
                 if reason is not None:
-                    refusals.append(Refusal(record, reason))
-                    self._park(connection, record, reason, named=not isinstance(change, Stopped))
+                    refusals.append(Refusal(record, reason, isinstance(change, Stopped)))
+                    self._park(connection, refusals[-1])
         return refusals
 
     def _put(self, connection: Connection, change: Change, one_by_one: bool) -> str | None:
@@ -151,7 +157,11 @@ class Target:
         return None
 
     def _upsert(self, change: Change) -> Any:  # noqa: ANN401  (each dialect has its own statement)
-        """Return the statement: an event of an earlier time than the row's (a late replay) does not change it."""
+        """Return the statement: an event of an earlier time than the row's (a late replay) does not change it.
+
+        A follow-up in its place in the feed does, and the row keeps the later time: what is put back afterwards, and
+        was before it, must not count as newer.
+        """
         table = self._tables[change.table]
         own = {
             "hongyan_source": change.source,
@@ -167,24 +177,35 @@ class Target:
         changing = [name for name in said if name not in {"hongyan_source", "hongyan_key"}]
         if self._postgresql:
             put = postgresql.insert(table).values(said)
+            later = func.greatest(table.c.hongyan_time, put.excluded.hongyan_time)
             return put.on_conflict_do_update(
                 index_elements=["hongyan_source", "hongyan_key"],
-                set_={name: put.excluded[name] for name in changing},
-                where=table.c.hongyan_time <= put.excluded.hongyan_time,
+                set_={name: put.excluded[name] for name in changing} | {"hongyan_time": later},
+                where=None if change.in_order else table.c.hongyan_time <= put.excluded.hongyan_time,
             )
         into = mysql.insert(table).values(said)
-        newer = into.inserted.hongyan_time >= table.c.hongyan_time
+        newer = true() if change.in_order else into.inserted.hongyan_time >= table.c.hongyan_time
+        later = func.greatest(table.c.hongyan_time, into.inserted.hongyan_time)
         # MySQL assigns from left to right: the time comes last, since the others are compared by it.
-        changing.sort(key=lambda name: name == "hongyan_time")
+        changing.remove("hongyan_time")
         return into.on_duplicate_key_update(
-            [(name, func.if_(newer, into.inserted[name], table.c[name])) for name in changing]
+            [
+                *((name, func.if_(newer, into.inserted[name], table.c[name])) for name in changing),
+                ("hongyan_time", later),
+            ]
         )
 
-    def _park(self, connection: Connection, record: Record, reason: str, *, named: bool) -> None:
+    def _park(self, connection: Connection, refusal: Refusal) -> None:
+        """Keep what was refused; of what was stopped the agency's database is told the reason alone."""
+        record = refusal.record
         said = ", ".join(f"{name}={value.decode(errors='replace')}" for name, value in record.headers)
-        event = said if named else None
-        at = value_of(datetime.now(UTC), aware=self._postgresql)
-        values = {"feed": self._feed, "cursor": record.offset, "event": event, "reason": reason, "parked_at": at}
+        values = {
+            "feed": self._feed,
+            "cursor": record.offset,
+            "event": None if refusal.decided else said,
+            "reason": refusal.reason,
+            "parked_at": value_of(datetime.now(UTC), aware=self._postgresql),
+        }
         connection.execute(self._parked.insert().values(values))
 
     def _ensure(self, change: Change) -> None:

@@ -36,13 +36,17 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How one agency takes its feed, as the processes follow it (``access/<agency>`` on the control topic)."""
+    """How one agency takes its feed, as the processes follow it (``access/<agency>`` on the control topic).
+
+    ``kafka_user`` tells whether a Kafka user was made for it, whichever channel it takes now.
+    """
 
     agency: str
     channel: Channel = "webhook"
     keys: Sequence[AccessKey] = ()
     ack_key: str | None = None
     version: int = 0
+    kafka_user: bool = False
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Access:
@@ -51,7 +55,8 @@ class Access:
             AccessKey(k["id"], k["digest"], datetime.fromisoformat(k["expires_at"]) if k.get("expires_at") else None)
             for k in entry.get("keys", ())
         ]
-        return cls(entry["agency"], entry["channel"], keys, entry.get("ack_key"), entry.get("version", 0))
+        ack_key, version = entry.get("ack_key"), entry.get("version", 0)
+        return cls(entry["agency"], entry["channel"], keys, ack_key, version, entry.get("kafka_user", False))
 
 
 def new_agency_key() -> str:
@@ -85,9 +90,9 @@ class AccessRepository:
             pass
         return self.get(agency)
 
-    def note(self, agency: str, action: str, by: str, reason: str) -> None:
-        """Record a decision that changes nothing here (a Kafka user made, for one)."""
-        with self._decided(agency, action, by, reason):
+    def note_kafka_user(self, agency: str, by: str, reason: str) -> None:
+        """Keep that a Kafka user was made for an agency: whoever guards its feed sees to that user's rights."""
+        with self._decided(agency, "kafka-user", by, reason, kafka_user=True):
             pass
 
     def rotate(self, agency: str, key: str, overlap: timedelta, by: str, reason: str) -> dict[str, Any]:
@@ -133,10 +138,11 @@ class AccessRepository:
         *,
         channel: Channel | None = None,
         ack_key: str | None = None,
+        kafka_user: bool | None = None,
     ) -> Iterator[Cursor[DictRow]]:
         """Change what is given, let the caller change keys, then record the decision and announce the change."""
         with self._changing() as cursor:
-            values = {"agency": agency, "channel": channel, "ack_key": ack_key}
+            values = {"agency": agency, "channel": channel, "ack_key": ack_key, "kafka_user": kafka_user}
             try:
                 row = cursor.execute(_read("access_change"), values).fetchone()
             except psycopg.errors.ForeignKeyViolation as error:

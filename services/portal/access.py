@@ -75,9 +75,10 @@ class AccessAdministration:
         return _shown(changed) | {"secret": secret}
 
     def make_kafka_user(self, agency: str, reason: str) -> dict[str, Any]:
-        """Make a Kafka user who may read this agency's feed in its own group, and nothing else.
+        """Make a Kafka user, who may read this agency's feed in its own group while that is its channel.
 
-        Made again, it has a new password: the old one ends.
+        Made again, it has a new password: the old one ends. The right to read is given and taken away by whoever guards
+        the feeds (:mod:`consumers.feeds.direct`), who knows what is stopped.
         """
         self.repository.get(agency)
         user, password = self._topics.agency_group(agency), secrets.token_urlsafe(24)
@@ -85,10 +86,11 @@ class AccessAdministration:
         admin = self._kafka.admin()
         try:
             admin.put_user(user, password)
-            admin.allow_reading(user, topic, user)
+            # Taken away, not given: this says here and now whether the broker goes by rights at all.
+            admin.forbid_reading(user, topic)
         finally:
             admin.close()
-        self.repository.note(agency, "kafka-user", ADMINISTRATOR, reason)
+        self.repository.note_kafka_user(agency, ADMINISTRATOR, reason)
         return {"agency": agency, "user": user, "password": password, "topic": topic, "group": user}
 
 

@@ -24,6 +24,7 @@ class AlertKind(StrEnum):
     RECEIVER_UNUSABLE = "receiver-unusable"
     POLICY_FAILED = "policy-failed"
     GRANT_IMPAIRED = "grant-impaired"
+    FEED_UNGUARDED = "feed-unguarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "模式演进后，订阅所列的类型、属性或字段不复存在 (a later schema has taken away what a grant names)",
         "查看 hongyan subscription show，由申请单位另行申请取代 (look at it, and replace it)",
         "warning",
+    ),
+    AlertKind.FEED_UNGUARDED: Meaning(
+        "Kafka 未收回一个单位直读队列的权限，它可能读到已停发的事件 (Kafka did not take a right to read away)",
+        "检查 Kafka 的 authorizer 与本系统用户的权限；在此之前从网络上断开该单位 (see to the broker's authoriser)",
+        "critical",
     ),
 }
 

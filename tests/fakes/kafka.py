@@ -448,10 +448,11 @@ class FakeAdmin:
         """Return what topics were made with."""
         return {topic: self._cluster.specs[topic].max_message_bytes for topic in topics}
 
-    def group_offsets(self, group: str) -> dict[Partition, Committed]:
+    def group_offsets(self, group: str, partitions: Collection[Partition] | None = None) -> dict[Partition, Committed]:
         """Return what a group has committed."""
         held = self._cluster.groups.get(group)
-        return dict(held.committed) if held else {}
+        committed = dict(held.committed) if held else {}
+        return {p: c for p, c in committed.items() if partitions is None or p in partitions}
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group without members."""

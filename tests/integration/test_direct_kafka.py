@@ -36,7 +36,7 @@ def topics(broker: Broker) -> Topics:
     """Return topics with two agencies' feeds, and a user of the first."""
     found = Topics("secured.")
     admin = broker.connect().admin()
-    admin.ensure_topics([*found.agency_specs(AGENCY), *found.agency_specs(OTHER)])
+    admin.ensure_topics([*found.agency_specs(AGENCY), *found.agency_specs(OTHER), found.alerts_spec()])
     user = found.agency_group(AGENCY)
     admin.put_user(user, PASSWORD)
     admin.allow_reading(user, found.feed(AGENCY), user)
@@ -96,7 +96,10 @@ def test_everything_else_is_closed_to_it(topics: Topics, user: Kafka) -> None:
 
 
 def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, topics: Topics, user: Kafka) -> None:
-    """Also one that is connected: a suspended grant closes the feed, resumed it goes on; so does the agency itself."""
+    """Also one that is connected: a suspended grant closes the feed, resumed it goes on; so does the agency itself.
+
+    And whoever takes the feed by another channel now.
+    """
     view = ControlView()
 
     def put(key: str, **entry: object) -> None:
@@ -110,7 +113,11 @@ def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, 
 
     agency("active")
     subscription("active")
-    put(f"access/{AGENCY}", agency=AGENCY, channel="kafka")
+
+    def channel(name: str, version: int) -> None:
+        put(f"access/{AGENCY}", agency=AGENCY, channel=name, version=version, kafka_user=True)
+
+    channel("kafka", 1)
     direct = DirectReading(view, broker.connect(), topics, SystemClock())
     direct.settle()
     feed = Partition(topics.feed(AGENCY), 0)
@@ -129,6 +136,7 @@ def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, 
     for stop, lift in (
         (lambda: subscription("suspended"), lambda: subscription("active")),
         (lambda: agency("suspended"), lambda: agency("active")),
+        (lambda: channel("pull", 2), lambda: channel("kafka", 3)),
     ):
         stop()
         direct.settle()

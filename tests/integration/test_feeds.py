@@ -302,11 +302,12 @@ def test_receipts_move_the_cursor_and_the_same_again_changes_nothing(
 
 
 def test_a_receipt_that_can_not_be_meant_is_refused_by_field(events: TestEvents, puller: Puller) -> None:
-    """Beyond the end, another event, no reason, too many, nothing at all."""
+    """Beyond the end, a gap before it, another event, no reason, too many, nothing at all."""
     certificates(events, *numbered(0, 60))
     mistakes = [
         ({"up_to": 60}, "/up_to"),
         ({"up_to": 59}, "/up_to"),
+        ({"from": 5, "up_to": 9}, "/from"),
         ({"receipts": [{"cursor": 3, "event_id": "e-4"}]}, "/receipts/0/event_id"),
         ({"receipts": [{"cursor": 99}]}, "/receipts/0/cursor"),
         ({"receipts": [{"cursor": 3, "outcome": "rejected"}]}, "/receipts/0"),

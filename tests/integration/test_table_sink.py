@@ -15,6 +15,7 @@ from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from services.runtime.alerts import Alert, AlertKind, current
 from services.runtime.embedded.servers import Servers
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings
@@ -88,23 +89,35 @@ def test_the_table_follows_what_becomes_of_each_certificate(
     database: Department,
     processes: Processes,
 ) -> None:
-    """Issued, corrected, revoked: one row a certificate in its last state; a late older event changes nothing."""
+    """Issued, corrected, revoked: one row a certificate in its last state; a late older event changes nothing.
+
+    A revocation counts in its place in the feed, also where it bears a date alone and the certificate an hour of it.
+    """
     start(processes, sinking)
-    events.feed(AGENCY, *(events.certificate(f"i-{n}", n, beds=100 + n) for n in range(3)))
-    eventually(lambda: len(rows(database, "hongyan_key")) == 3, 20)
+    issued = [events.certificate(f"i-{n}", n, beds=100 + n) for n in range(3)]
+    events.feed(AGENCY, *issued, events.certificate("i-3", 3, time="2025-12-20T15:00:00+08:00"))
+    eventually(lambda: len(rows(database, "hongyan_key")) == 4, 20)
     first = rows(database, "certificate_no, hongyan_state, beds, issued_on, media_types")[0]
     assert first[:3] == (number(0), "issued", 100)
     assert str(first[3]) == "2025-12-02"
     late = events.certificate("late", 0, beds=1)
     events.feed(AGENCY, events.certificate("c-0", 0, CORRECTED), events.certificate("r-1", 1, REVOKED), late)
-    eventually(lambda: "late" in delivered(kafka, topics), 20)
+    events.feed(AGENCY, events.certificate("r-3", 3, REVOKED, time="2025-12-20"), grants="")
+    events.feed(AGENCY, events.certificate("c-3", 3, CORRECTED, time="2025-12-20T14:00:00+08:00"), reason="replay")
+    eventually(lambda: "c-3" in delivered(kafka, topics), 20)
     assert dict(rows(database, "certificate_no, hongyan_state")) == {
         number(0): "corrected",
         number(1): "revoked",
         number(2): "issued",
+        number(3): "revoked",
     }
     beds = dict(rows(database, "certificate_no, beds"))
     assert beds[number(1)] == 101  # what the revocation says nothing of stays
+
+
+def alerts(kafka: Kafka, topics: Topics) -> list[Alert]:
+    """Return the alerts as they stand."""
+    return current(Alert.from_bytes(record.value) for record in read_all(kafka, topics.alerts, 1))
 
 
 def delivered(kafka: Kafka, topics: Topics) -> list[str]:
@@ -192,6 +205,8 @@ def test_an_event_that_the_database_refuses_is_parked_and_the_others_go_on(
     assert "few_beds" in reasons[2]
     outcomes = {d["event_id"]: d["outcome"] for d in map(document, read_all(kafka, topics.receipts, 6))}
     assert outcomes == {"first": "delivered", "a": "delivered", "b": "delivered", "big": "parked", "broken": "parked"}
+    told = {(a.kind, a.labels["event_id"]) for a in alerts(kafka, topics) if a.state == "open"}
+    assert told == {(AlertKind.EVENT_PARKED, "big"), (AlertKind.EVENT_PARKED, "broken")}
 
 
 def test_a_stopped_grants_events_do_not_reach_the_database(
@@ -219,9 +234,9 @@ def test_a_stopped_grants_events_do_not_reach_the_database(
 
 
 def test_a_database_that_is_away_is_waited_for(
-    events: TestEvents, sinking: Settings, database: Department, processes: Processes
+    kafka: Kafka, topics: Topics, events: TestEvents, sinking: Settings, database: Department, processes: Processes
 ) -> None:
-    """While the tables can't be written nothing is parked and nothing is lost; then everything comes."""
+    """While the tables can't be written nothing is parked and nothing is lost, and an alert is open; then all comes."""
     sink = start(processes, sinking)
     events.feed(AGENCY, events.certificate("first", 0))
     eventually(lambda: rows(database, "hongyan_key"), 20)
@@ -229,7 +244,10 @@ def test_a_database_that_is_away_is_waited_for(
     database.execute(f"CREATE TABLE {TABLE} (nothing integer)")
     events.feed(AGENCY, *(events.certificate(f"e-{n}", n) for n in range(1, 4)))
     eventually(lambda: not sink.healthy(), 20)
+    held = AlertKind.LINE_HELD, "open"
+    eventually(lambda: held in {(a.kind, a.state) for a in alerts(kafka, topics)}, 20)
     database.execute(f"DROP TABLE {TABLE}")
     database.execute(f"ALTER TABLE {TABLE}_away RENAME TO {TABLE}")
     eventually(lambda: len(rows(database, "hongyan_key")) == 4, 20)
     eventually(sink.healthy, 20)
+    eventually(lambda: held not in {(a.kind, a.state) for a in alerts(kafka, topics)}, 20)

@@ -117,9 +117,10 @@ class KafkaPythonAdmin:
             configs = self.client.describe_configs(names, config_filter="all")["topic"] if names else {}
         return {topic: int(config["max.message.bytes"]["value"]) for topic, config in configs.items()}
 
-    def group_offsets(self, group: str) -> dict[Partition, Committed]:
-        """Return what a group has committed, with notes."""
-        found = _patiently("group_offsets", lambda: self.client.list_group_offsets(group).get(group, {}))
+    def group_offsets(self, group: str, partitions: Collection[Partition] | None = None) -> dict[Partition, Committed]:
+        """Return what a group has committed, with notes; of these partitions, where some are named."""
+        asked = {group: None if partitions is None else [TopicPartition(*p) for p in partitions]}
+        found = _patiently("group_offsets", lambda: self.client.list_group_offsets(asked).get(group, {}))
         return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:

@@ -256,8 +256,8 @@ class Admin(Protocol):
         """Return the largest record batch (bytes) that each of these topics takes."""
         ...
 
-    def group_offsets(self, group: str) -> dict[Partition, Committed]:
-        """Return what a group has committed, with notes."""
+    def group_offsets(self, group: str, partitions: Collection[Partition] | None = None) -> dict[Partition, Committed]:
+        """Return what a group has committed, with notes; of these partitions, where some are named."""
         ...
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from consumers.feeds.handover import Handover
+from consumers.feeds.handover import Handover, renew
 from consumers.runner.cursors import Cursors, HandoverError
 from schemas.topics import LEFT, Topics
 from services.runtime.kafka.port import Committed, Consumer, Partition
@@ -70,7 +70,30 @@ def test_while_a_pusher_holds_the_feed_the_others_are_told_to_wait(kafka: FakeKa
     cursors = Cursors(kafka, TOPICS)
     member = pushing(kafka)
     with pytest.raises(HandoverError):
-        cursors.check_handed_over("a")
+        cursors.handed_over("a")
     member.close()
-    cursors.check_handed_over("a")
-    assert cursors.get("a") == 7
+    assert cursors.handed_over("a") == cursors.get("a") == 7
+
+
+@pytest.mark.parametrize("channel", ["pull", "kafka", "table"])
+def test_a_cursor_that_nobody_moves_is_committed_again(kafka: FakeKafka, channel: str) -> None:
+    """Kafka forgets those of a group without members after a week; the greatest that any channel reached is kept."""
+    cursors = Cursors(kafka, TOPICS)
+    renew(cursors, view(channel))
+    assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(7)}
+    cursors.move("a", 9)
+    cursors.move("a", 8)  # another process was further on
+    del kafka.groups[TOPICS.group("pusher")]
+    renew(cursors, view(channel))
+    assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(9)}
+
+
+def test_the_cursor_of_a_webhook_is_the_pushers(kafka: FakeKafka) -> None:
+    """Renewed there; and an agency's own client that is connected commits for itself."""
+    renew(Cursors(kafka, TOPICS), view("webhook"))
+    assert kafka.admin().group_offsets(GROUP) == {}
+    client = kafka.consumer(GROUP)
+    client.subscribe([TOPICS.feed("a")], lambda _: None, lambda _: None)
+    client.poll(0, 1)
+    renew(Cursors(kafka, TOPICS), view("kafka"))
+    assert kafka.admin().group_offsets(GROUP) == {}
