@@ -39,7 +39,8 @@ class CatalogueEntry(BaseModel):
     ``notice`` names who is told outside government data sharing (通报), on a legal basis of its own (domain rule 1.2).
     ``effect``: the event ends what stood under its business key (``ends``), or brings it back (``restores``); what has
     ended is not delivered again as if it stood. ``named_receivers`` is the field that names the only agencies it may go
-    to: no subscription widens that.
+    to: no subscription widens that. ``probe``: the system's own, by which it watches itself: no department publishes
+    it, no agency subscribes to it, and it is in no ledger and no figure.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +59,7 @@ class CatalogueEntry(BaseModel):
     warnings: Mapping[Literal["check-character", "unusual-form", "offset-assumed"], Literal["flag", "reject"]] = {}
     notice: tuple[str, ...] = ()
     named_receivers: str | None = None
+    probe: bool = False
     business_key: Annotated[tuple[str, ...], Field(min_length=1)]
     time_field: str
 
@@ -111,8 +113,12 @@ class Contracts:
     types: Mapping[str, EventContract]
 
     def domains(self) -> list[str]:
-        """Return the domains that have types."""
-        return sorted({contract.domain for contract in self.types.values()})
+        """Return the domains that have types, the probe's left out."""
+        return sorted({contract.domain for contract in self.types.values() if not contract.catalogue.probe})
+
+    def probe_types(self) -> frozenset[str]:
+        """Return the types of the system's own probe."""
+        return frozenset(name for name, contract in self.types.items() if contract.catalogue.probe)
 
     def named_receiver_types(self) -> frozenset[str]:
         """Return the types that go only to the agencies that each event names."""

@@ -10,6 +10,8 @@ import orjson
 
 Outcome = Literal["delivered", "parked", "accepted", "rejected"]
 Channel = Literal["webhook", "pull", "kafka", "table"]
+REACHED_BY = "hongyan-reason"
+"""The feed's header that says why an event stands there: match, forward, follow-up, backfill or replay."""
 OUTCOMES: tuple[Outcome, ...] = ("delivered", "parked", "accepted", "rejected")
 
 
@@ -20,7 +22,8 @@ class Receipt:
     ``delivered`` and ``parked`` are ours: the receiver has it, or it was put aside with a reason. ``accepted`` and
     ``rejected`` (with a reason) are the agency's own (业务回执), and say that it has the event too; ``statement`` names
     the signed text that one came in. The same receipt may stand on the log twice: agency, cursor, event and outcome
-    say which are the same.
+    say which are the same. ``happened_at`` is the event's own time, ``reached_by`` why it stood in the feed (the feed's
+    header ``hongyan-reason``), ``streamed`` whether an agency that pulls had an open stream when it acknowledged.
     """
 
     agency: str
@@ -39,6 +42,9 @@ class Receipt:
     digest: str | None = None
     channel: Channel = "webhook"
     statement: str | None = None
+    happened_at: str | None = None
+    reached_by: str | None = None
+    streamed: bool = False
 
     def to_bytes(self) -> bytes:
         """Return the record's value."""

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DAY_MS = 24 * 60 * 60 * 1000
 THREE_YEARS_MS = 3 * 366 * DAY_MS
 EVENT_PARTITIONS = 12
 """Partition count of every event topic and of ``ledger.routed``: the router's state is partitioned like its input."""
+
+RECEIPT_PARTITIONS = 6
+
+PROBE_DOMAIN = "probe"
+PROBE_AGENCY = "hongyan-probe"
+PROBE_SOURCE = "urn:hongyan:probe"
+"""The monitor's probe: an event type, a publisher and a receiver of the system's own, kept out of what people count."""
 
 SHARES = 60
 """Into how many shares the feeds are divided among pushers: a number that two to six of them divide evenly."""
@@ -145,11 +152,16 @@ class Topics:
         """Return the topics that an agency needs: its feed and its parking place."""
         return [TopicSpec(self.feed(agency), 1), TopicSpec(self.parked(agency), 1)]
 
+    def probe_specs(self) -> list[TopicSpec]:
+        """Return the topics of the probe's receiver: nobody asks for what is older than a day."""
+        return [replace(spec, retention_ms=DAY_MS) for spec in self.agency_specs(PROBE_AGENCY)]
+
     def base_specs(self, domains: list[str]) -> list[TopicSpec]:
         """Return every topic that exists before the first agency does."""
         return [
             *(self.event_spec(domain) for domain in domains),
-            TopicSpec(self.receipts, 6),
+            replace(self.event_spec(PROBE_DOMAIN), retention_ms=DAY_MS),
+            TopicSpec(self.receipts, RECEIPT_PARTITIONS),
             TopicSpec(self.ledger_routed, EVENT_PARTITIONS),
             TopicSpec(self.control_subscriptions, 1, retention_ms=-1, compacted=True),
             TopicSpec(self.control_identities, 1, retention_ms=-1, compacted=True),

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from datetime import date, timedelta
-from functools import cache
+from datetime import date, datetime, time, timedelta
+from functools import cache, lru_cache
 from pathlib import Path
+
+from schemas.times import SHANGHAI
 
 CALENDAR_FILE = Path(__file__).parent / "data" / "working_days.csv"
 
@@ -42,3 +44,21 @@ def add_working_days(day: date, count: int) -> date:
         found += timedelta(days=1)
         left -= is_working_day(found)
     return found
+
+
+def last_day(published: datetime, limit: int) -> date:
+    """Return the last day of a limit in working days that began with this moment's day in Shanghai, day 0.
+
+    Raises CalendarEndsError.
+    """
+    return _last_day(published.astimezone(SHANGHAI).date(), limit)
+
+
+def due_at(published: datetime, limit: int) -> datetime:
+    """Return the moment when such a limit has passed: midnight after its last day. Raises CalendarEndsError."""
+    return datetime.combine(last_day(published, limit) + timedelta(days=1), time(), SHANGHAI)
+
+
+@lru_cache(maxsize=1024)
+def _last_day(day: date, limit: int) -> date:
+    return add_working_days(day, limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -13,7 +13,7 @@ from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
 from consumers.feeds.showing import Showing
 from consumers.runner.cursors import Cursors
-from schemas.receipts import Channel, Outcome, Receipt, Statement
+from schemas.receipts import REACHED_BY, Channel, Outcome, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
 from services.quarantine.aside import aside
@@ -61,9 +61,19 @@ class Acknowledging:
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def take(
-        self, agency: str, channel: Channel, said: Acknowledgement, body: bytes, signed: Signed | None
+        self,
+        agency: str,
+        channel: Channel,
+        said: Acknowledgement,
+        body: bytes,
+        signed: Signed | None,
+        *,
+        streamed: bool = False,
     ) -> Taken:
-        """Record what an agency said; raises InvalidError that names the field, GoneError or UnavailableError."""
+        """Record what an agency said; raises InvalidError that names the field, GoneError or UnavailableError.
+
+        ``streamed`` tells that it has a stream open now.
+        """
         async with self._turns.setdefault(agency, asyncio.Lock()):
             cursor_of = self._cursors.handed_over if channel == "pull" else self._cursors.get
             cursor = await asyncio.to_thread(cursor_of, agency)
@@ -75,7 +85,12 @@ class Acknowledging:
             parked = [(entries.pop(at)[0], why) for at, why in unsent.items()]
             if channel == "pull":
                 await asyncio.to_thread(self._park, agency, parked)
-            return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, entries)
+            at = self._clock.now().isoformat()
+            receipts = [
+                _receipt(agency, channel, entry, one.outcome, one.reason, at, signed, streamed=streamed)
+                for entry, one in entries.values()
+            ]
+            return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, receipts)
 
     async def _entries(
         self, agency: str, channel: Channel, said: Acknowledgement, cursor: int
@@ -139,16 +154,12 @@ class Acknowledging:
         body: bytes,
         signed: Signed | None,
         cursor: int,
-        entries: Mapping[int, tuple[Entry, One]],
+        receipts: Sequence[Receipt],
     ) -> Taken:
-        at = self._clock.now().isoformat()
-        receipts = [
-            _receipt(agency, channel, entry, one.outcome, one.reason, at, signed) for entry, one in entries.values()
-        ]
         fresh = [receipt for receipt in receipts if _identity(receipt) not in self._known]
         values = [receipt.to_bytes() for receipt in fresh]
         if fresh and signed is not None:
-            values.insert(0, _statement(agency, signed, body, at).to_bytes())
+            values.insert(0, _statement(agency, signed, body, fresh[0].last_at).to_bytes())
         self._send(agency, values)
         self._remember(fresh)
         if channel == "pull" and said.up_to is not None and said.up_to >= cursor:
@@ -210,6 +221,8 @@ def _receipt(
     reason: str | None,
     at: str,
     signed: Signed | None = None,
+    *,
+    streamed: bool = False,
 ) -> Receipt:
     attributes = entry.attributes
     return Receipt(
@@ -225,6 +238,9 @@ def _receipt(
         reason=reason,
         channel=channel,
         statement=signed.id if signed else None,
+        happened_at=attributes.get("time"),
+        reached_by=dict(entry.record.headers).get(REACHED_BY, b"").decode(errors="replace") or None,
+        streamed=streamed,
     )
 
 

@@ -47,6 +47,7 @@ class Openings:
         self._most = most
         self._most_of_one = most_of_one
         self.open: Counter[str] = Counter()
+        self.streams: Counter[str] = Counter()
 
     def check(self, agency: str) -> None:
         """Raise 429 or UnavailableError when no more may be opened."""
@@ -60,19 +61,27 @@ class Openings:
     def one(self, agency: str) -> Iterator[None]:
         """Count one request while it lasts; raises what ``check`` raises."""
         self.check(agency)
-        with self.streaming(agency):
+        with self._counted(agency, self.open):
             yield
 
     @contextmanager
     def streaming(self, agency: str) -> Iterator[None]:
         """Count a stream, which was checked before it began, while it lasts."""
-        self.open[agency] += 1
+        with self._counted(agency, self.open, self.streams):
+            yield
+
+    @staticmethod
+    @contextmanager
+    def _counted(agency: str, *counts: Counter[str]) -> Iterator[None]:
+        for count in counts:
+            count[agency] += 1
         try:
             yield
         finally:
-            self.open[agency] -= 1
-            if not self.open[agency]:
-                del self.open[agency]
+            for count in counts:
+                count[agency] -= 1
+                if not count[agency]:
+                    del count[agency]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,8 @@ class FeedsApi:
         except ValidationError as error:
             fields = [FieldProblem("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
             raise InvalidError(fields) from error
-        taken = await self._acknowledging.take(agency, self._view.channel(agency), said, body, signed)
+        channel, streamed = self._view.channel(agency), self.openings.streams[agency] > 0
+        taken = await self._acknowledging.take(agency, channel, said, body, signed, streamed=streamed)
         self._showing.moved(agency, taken.cursor)
         return {"after": taken.cursor - 1, "recorded": taken.recorded, "repeated": taken.repeated}
 

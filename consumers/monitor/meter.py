@@ -2,72 +2,92 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from functools import cache
 
 import orjson
 
-from consumers.monitor.snapshot import AgencyLag, GroupLag, Snapshot, Undelivered, agency_lag, group_lag
-from consumers.monitor.tally import Tally, published_at
-from consumers.monitor.window import Window
-from schemas.topics import EVENT_PARTITIONS, Topics
+from consumers.monitor.deliveries import BEHIND_S, WINDOW_S, Deliveries, Limits
+from consumers.monitor.evaluation import Since
+from consumers.monitor.groups import Followed, Groups, Members, Offsets
+from consumers.monitor.lines import Lines
+from consumers.monitor.reading import GAP_OFFSETS, GAPS, Reader
+from consumers.monitor.tally import kind_of, published_at
+from schemas.contracts import Contracts
+from schemas.receipts import Channel
+from schemas.topics import EVENT_PARTITIONS, PROBE_AGENCY, PROBE_DOMAIN, RECEIPT_PARTITIONS, Topics
+from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot, State
 from services.runtime.clock import Clock
-from services.runtime.errors import KafkaUnavailableError
-from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition
+from services.runtime.kafka.port import Admin, Committed, Kafka, Partition, Record
+from services.subscriptions.control import ControlView
 
-WINDOW_S = 15 * 60
-POLL_RECORDS = 2000
-IDLE_POLLS = 20
-RECEIPT_PARTITIONS = 6
+OBJECTIVE_S = 10.0
+LINES = "feed.*"
+"""What stands for all pushed feeds together among what groups follow."""
 
-Offsets = Mapping[Partition, int]
+Channels = Mapping[str, Channel]
+
+
+def measured(view: ControlView) -> dict[str, Channel]:
+    """Return the agencies that are known, the system's own left out, with the channel that each takes its feed by."""
+    return {agency: view.channel(agency) for agency in list(view.agencies) if agency != PROBE_AGENCY}
 
 
 class LagMeter:
     """Reads what is needed for a snapshot; what it has seen is not read again, so that a repeated measure is cheap."""
 
-    def __init__(self, kafka: Kafka, topics: Topics, domains: Collection[str], clock: Clock) -> None:
+    def __init__(
+        self, kafka: Kafka, topics: Topics, contracts: Contracts, clock: Clock, objective_s: float = OBJECTIVE_S
+    ) -> None:
         self._topics = topics
         self._clock = clock
-        events = [Partition(topics.events(domain), n) for domain in domains for n in range(EVENT_PARTITIONS)]
-        receipts = [Partition(topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
-        routed = [Partition(topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
-        self._followed = {
-            "router": events,
-            "statistics": [*events, *receipts],
-            "ledger": [*events, *routed, *receipts],
-        }
+        self._objective_s = objective_s
+        self._followed = _followed(topics, contracts.domains())
         self._admin: Admin = kafka.admin()
-        self._feeds: Consumer = kafka.consumer(None, client_id="lag-feeds")
-        self._receipts: Consumer = kafka.consumer(None, client_id="lag-receipts")
-        self._windows: defaultdict[str, Window] = defaultdict(Window)
-        self._tallies: dict[str, Tally] = {}
+        self._feeds = Reader(kafka, "lag-feeds")
+        self._receipts = Reader(kafka, "lag-receipts")
+        since = Since()
+        self._since = since
+        self._groups = Groups(since)
+        self._limits = Limits.of(contracts)
+        self._deliveries = Deliveries(self._limits, objective_s, clock.now())
+        self._lines = Lines(self._deliveries, since)
         self._unreadable = 0
-        self._begin_receipts(receipts)
+        self._router_delay_s = 0.0
+        receipts = [Partition(topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
+        self._receipts.follow(receipts, int((clock.now().timestamp() - WINDOW_S) * 1000))
 
-    def measure(self, agencies: Collection[str], pulled: Collection[str] = ()) -> Snapshot:
-        """Return everyone's lag now; raises KafkaUnavailableError. ``pulled`` names those whose own group may lead."""
+    def measure(self, agencies: Channels, probe: ProbeLag | None = None) -> Snapshot:
+        """Return everyone's lag now; raises KafkaUnavailableError."""
+        began = self._clock.monotonic()
         self._read_receipts()
         # Committed positions before the ends: the other way round lag would be hidden.
-        committed = {name: self._admin.group_offsets(self._topics.group(name)) for name in (*self._followed, "pusher")}
-        cursors = self._cursors(agencies, committed["pusher"], pulled)
-        starts, ends = self._bounds([*self._followed["ledger"], *cursors])
+        committed = self._committed(agencies)
+        cursors = self._cursors(agencies, committed)
+        partitions = {p for one in self._followed.values() for p in one} | set(cursors)
+        starts, ends = self._bounds(partitions)
+        members = self._asker()
+        groups = self._look_at_groups(committed, starts, ends, members)
+        existing = {a: c for a, c in agencies.items() if self._feed(a) in ends}
+        self._count_undelivered(existing, cursors, starts, ends)
+        lines = self._look_at_lines(existing, cursors, starts, ends, members)
+        self._lines.keep(existing)
         now = self._clock.now()
-        found = [
-            self._agency(agency, feed, cursors[feed], starts, ends, now)
-            for agency in sorted(agencies)
-            if (feed := self._feed(agency)) in ends
-        ]
-        for gone in self._tallies.keys() - {one.agency for one in found}:
-            del self._tallies[gone]
-        groups = [
-            lag
-            for name, followed in self._followed.items()
-            for lag in _lags(name, followed, committed[name], starts, ends)
-        ]
-        return Snapshot(now.isoformat(), WINDOW_S, found, groups, self._unreadable)
+        groups.append(self._pusher(lines, members, now))
+        kept = [("group", one.group, one.topic) for one in groups] + [("agency", agency) for agency in existing]
+        self._since.keep(kept)
+        return Snapshot(
+            at=now.isoformat(),
+            window_s=WINDOW_S,
+            agencies=lines,
+            groups=groups,
+            probe=probe or ProbeLag("off", now.isoformat()),
+            clocks=self._deliveries.clocks(),
+            unreadable=self._unreadable,
+            took_s=round(self._clock.monotonic() - began, 4),
+            objective_s=self._objective_s,
+        )
 
     def close(self) -> None:
         """Close the clients."""
@@ -78,126 +98,151 @@ class LagMeter:
     def _feed(self, agency: str) -> Partition:
         return Partition(self._topics.feed(agency), 0)
 
+    def _committed(self, agencies: Channels) -> dict[str, Mapping[Partition, Committed]]:
+        """Return what every group that matters has committed, all asked at once."""
+        own = {
+            self._topics.agency_group(agency): agency for agency, channel in agencies.items() if channel != "webhook"
+        }
+        names = [self._topics.group(name) for name in (*self._followed, "pusher")]
+        return dict(self._admin.groups_offsets([*names, *own]))
+
     def _cursors(
-        self, agencies: Collection[str], pushed: Mapping[Partition, Committed], pulled: Collection[str]
+        self, agencies: Channels, committed: Mapping[str, Mapping[Partition, Committed]]
     ) -> dict[Partition, Committed]:
         """Return each feed's cursor: the greater one of the pusher's and, where the agency takes it, its own."""
-        cursors = {feed: pushed.get(feed, Committed(0)) for feed in map(self._feed, agencies)}
-        for agency in set(pulled) & set(agencies):
+        pushed, cursors = committed[self._topics.group("pusher")], {}
+        for agency in agencies:
             feed = self._feed(agency)
-            own = self._admin.group_offsets(self._topics.agency_group(agency)).get(feed, Committed(0))
-            cursors[feed] = max(cursors[feed], own, key=lambda held: held.offset)
+            own = committed.get(self._topics.agency_group(agency), {}).get(feed, Committed(0))
+            cursors[feed] = max(pushed.get(feed, Committed(0)), own, key=lambda held: held.offset)
         return cursors
 
     def _bounds(self, partitions: Collection[Partition]) -> tuple[Offsets, Offsets]:
-        """Return the first and the last offset of those whose topics exist, all asked at once."""
+        """Return the first and the last offset of those whose topics exist."""
         existing = self._admin.list_topics()
-        asked = [partition for partition in partitions if partition.topic in existing]
-        return self._feeds.beginning_offsets(asked), self._feeds.end_offsets(asked)
+        return self._feeds.bounds([partition for partition in partitions if partition.topic in existing])
 
-    def _begin_receipts(self, partitions: Collection[Partition]) -> None:
-        self._receipts.assign(partitions)
-        since = int((self._clock.now().timestamp() - WINDOW_S) * 1000)
-        starts = self._receipts.offsets_at(partitions, since)
-        ends = self._receipts.end_offsets(partitions)
-        for partition in partitions:
-            self._receipts.seek(partition, starts.get(partition, ends[partition]))
+    def _asker(self) -> Callable[[str], Members]:
+        """Return who tells how many members a group has, asked for once a look and only when it matters."""
+
+        @cache
+        def count(group: str) -> int | None:
+            return self._admin.group_members(group)
+
+        return lambda group: lambda: count(group)
+
+    def _look_at_groups(
+        self,
+        committed: Mapping[str, Mapping[Partition, Committed]],
+        starts: Offsets,
+        ends: Offsets,
+        members: Callable[[str], Members],
+    ) -> list[GroupLag]:
+        followed = {
+            name: Followed(name, partitions, committed[self._topics.group(name)])
+            for name, partitions in self._followed.items()
+        }
+        gaps = {name: one.gaps(starts, ends) for name, one in followed.items()}
+        self._look_into_gaps(gaps)
+        at_s, now = self._clock.monotonic(), self._clock.now()
+        found = [
+            lag
+            for name, own in gaps.items()
+            for lag in self._groups.look(name, own, at_s, now, members(self._topics.group(name)))
+        ]
+        self._groups.keep([(name, partition) for name, own in gaps.items() for partition in own])
+        self._router_delay_s = max((one.delay_s for one in found if one.group == "router"), default=0.0)
+        return found
+
+    def _look_into_gaps(self, gaps: Mapping[str, Mapping[Partition, tuple[int, int]]]) -> None:
+        """Find the gaps that hold no record: a group that is at the last one is not behind the end of a transaction."""
+        for name, own in gaps.items():
+            doubtful = dict(list(self._groups.doubtful(name, own, GAP_OFFSETS).items())[:GAPS])
+            if doubtful:
+                starts = {partition: at for partition, (at, _) in doubtful.items()}
+                filled = self._feeds.filled(starts, {partition: end for partition, (_, end) in doubtful.items()})
+                self._groups.note_empty({p: gap for p, gap in doubtful.items() if p not in filled})
+
+    def _count_undelivered(
+        self, agencies: Channels, cursors: Mapping[Partition, Committed], starts: Offsets, ends: Offsets
+    ) -> None:
+        """Count what came since the last look beyond the cursors, in all feeds at once."""
+        wanted = {}
+        for agency in agencies:
+            feed, tally = self._feed(agency), self._lines.line(agency).tally
+            tally.move(min(max(cursors[feed].offset, starts[feed]), ends[feed]), ends[feed])
+            start = tally.wanted()
+            if start is not None:
+                wanted[feed] = start
+        if wanted:
+            reached = self._feeds.new(wanted, {feed: ends[feed] for feed in wanted}, self._count)
+            for feed, offset in reached.items():
+                self._lines.line(self._topics.agency_of(feed.topic)).tally.reached(offset)
+
+    def _count(self, feed: Partition, record: Record) -> bool:
+        """Count one event; tell whether there is room for more."""
+        tally = self._lines.line(self._topics.agency_of(feed.topic)).tally
+        published, readable = published_at(record, self._clock.now())
+        self._unreadable += not readable
+        tally.add(record.offset, published.timestamp(), self._limits.due_s(kind_of(record), published))
+        return tally.wanted() is not None
+
+    def _look_at_lines(
+        self,
+        agencies: Channels,
+        cursors: Mapping[Partition, Committed],
+        starts: Offsets,
+        ends: Offsets,
+        members: Callable[[str], Members],
+    ) -> list[AgencyLag]:
+        at_s, now = self._clock.monotonic(), self._clock.now()
+        pusher, found = members(self._topics.group("pusher")), []
+        for agency, channel in sorted(agencies.items()):
+            feed = self._feed(agency)
+            takers = pusher if channel == "webhook" else _taker(channel, members(self._topics.agency_group(agency)))
+            cursor = cursors[feed]
+            begun = Committed(max(cursor.offset, starts[feed]), cursor.note)
+            found.append(self._lines.look(agency, channel, begun, ends[feed], at_s, now, takers))
+        return found
+
+    def _pusher(self, lines: Sequence[AgencyLag], members: Callable[[str], Members], now: datetime) -> GroupLag:
+        """Return how the pusher stands behind all feeds together; that a receiver is away is not its lag."""
+        pushed = [one for one in lines if one.channel == "webhook"]
+        lag, stopped = sum(one.backlog for one in pushed), sum(one.state == "stopped" for one in pushed)
+        state: State = "stopped" if stopped else "ok"
+        count = members(self._topics.group("pusher"))() if lag else None
+        since = self._since.of(("group", "pusher", LINES), state, now)
+        return GroupLag("pusher", LINES, lag, state, since, 0.0, stopped or len(pushed), count)
 
     def _read_receipts(self) -> None:
-        ends = self._receipts.end_offsets(self._receipts.assignment())
-        for _, value in _read_to(self._receipts, ends):
+        for record in self._receipts.rest():
             try:
-                self._take_receipt(value)
+                self._take_receipt(record.value)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self._unreadable += 1
-        horizon = self._clock.now().timestamp() - WINDOW_S
-        for window in self._windows.values():
-            window.forget_before(horizon)
+        self._deliveries.forget_before(self._clock.now().timestamp())
 
-    def _take_receipt(self, value: bytes) -> None:
-        """Note how long a delivery took; raises ValueError or the like for what tells no such thing."""
-        document = orjson.loads(value)
-        if document.get("outcome") != "delivered" or not document.get("published_at"):
-            return
-        done, published = map(datetime.fromisoformat, (document["last_at"], document["published_at"]))
-        latency_ms = max(0.0, (done - published).total_seconds() * 1000)
-        self._windows[document["agency"]].add(done.timestamp(), latency_ms)
-
-    def _agency(
-        self, agency: str, feed: Partition, cursor: Committed, starts: Offsets, ends: Offsets, now: datetime
-    ) -> AgencyLag:
-        undelivered = self._undelivered(agency, feed, max(cursor.offset, starts[feed]), ends[feed])
-        return agency_lag(agency, now, undelivered, self._windows[agency], _note(cursor.note))
-
-    def _undelivered(self, agency: str, feed: Partition, cursor: int, end: int) -> Undelivered:
-        """Count the events beyond the cursor: only what came since the last time is read, and of the oldest its age."""
-        tally = self._tallies.setdefault(agency, Tally())
-        tally.move(cursor)
-        wanted = tally.wanted(end)
-        if wanted is not None:
-            start, room = wanted
-            tally.count((offset for offset, _ in islice(self._read(feed, start, end), room)), end)
-        return tally.undelivered(lambda offset: self._published(feed, offset, end))
-
-    def _published(self, feed: Partition, offset: int, end: int) -> datetime:
-        self._feeds.assign([feed])
-        self._feeds.seek(feed, offset)
-        for _ in range(IDLE_POLLS):
-            for records in self._feeds.poll(0.1, 1).values():
-                published, readable = published_at(records[0])
-                self._unreadable += not readable
-                return published
-        raise KafkaUnavailableError(f"{feed} gave no record at {offset}, before {end}")
-
-    def _read(self, feed: Partition, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-        self._feeds.assign([feed])
-        self._feeds.seek(feed, start)
-        return _read_to(self._feeds, {feed: end})
+    def _take_receipt(self, value: bytes | None) -> None:
+        document = orjson.loads(value or b"")
+        line = self._lines.known(document.get("agency", ""))
+        logged_after = line.logged_after(int(document.get("cursor", 0))) if line is not None else None
+        # While the router is behind, what comes late is no publisher's clock.
+        self._deliveries.take(document, logged_after if self._router_delay_s < BEHIND_S / 2 else None)
 
 
-def _read_to(reader: Consumer, ends: Offsets) -> Iterator[tuple[int, bytes]]:
-    """Give offset and value of what stands between the reader's positions and these ends.
-
-    Raises KafkaUnavailableError when nothing comes: what was not read must not count as read.
-    """
-    idle = 0
-    while any(reader.position(p) < end for p, end in ends.items()):
-        found = reader.poll(0.1, POLL_RECORDS)
-        idle = 0 if found else idle + 1
-        if idle > IDLE_POLLS:
-            raise KafkaUnavailableError("Kafka 没有应答 (no answer)")
-        for records in found.values():
-            for record in records:
-                yield record.offset, record.value or b""
+def _followed(topics: Topics, domains: Sequence[str]) -> dict[str, list[Partition]]:
+    """Return what each of our own groups follows."""
+    events = [Partition(topics.events(domain), n) for domain in domains for n in range(EVENT_PARTITIONS)]
+    probes = [Partition(topics.events(PROBE_DOMAIN), n) for n in range(EVENT_PARTITIONS)]
+    receipts = [Partition(topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
+    routed = [Partition(topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
+    return {
+        "router": [*events, *probes],
+        "statistics": [*events, *receipts],
+        "ledger": [*events, *routed, *receipts],
+    }
 
 
-def _lags(
-    group: str,
-    followed: Collection[Partition],
-    committed: Mapping[Partition, Committed],
-    starts: Offsets,
-    ends: Offsets,
-) -> list[GroupLag]:
-    """Return a group's lag on each topic that exists, from its first record where nothing is committed."""
-    by_topic: defaultdict[str, list[Partition]] = defaultdict(list)
-    for partition in followed:
-        if partition in ends:
-            by_topic[partition.topic].append(partition)
-    return [
-        group_lag(
-            group,
-            topic,
-            [max(committed.get(p, Committed(0)).offset, starts[p]) for p in partitions],
-            [ends[p] for p in partitions],
-        )
-        for topic, partitions in by_topic.items()
-    ]
-
-
-def _note(text: str) -> Mapping[str, str | None]:
-    """Return what the pusher noted beside a cursor; an agency's own clients may write anything there."""
-    try:
-        found = orjson.loads(text or b"{}")
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _taker(channel: Channel, members: Members) -> Members:
+    """Return how many take a feed: who pulls or fills tables is no member of its group, and is there when it moves."""
+    return members if channel == "kafka" else lambda: 0

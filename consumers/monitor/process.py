@@ -1,88 +1,97 @@
-"""监视：投递延迟，JSON 与 Prometheus (delivery lag for people and for Prometheus)。"""
+"""监视：投递延迟与端到端探测，JSON 与 Prometheus (delivery lag and the probe, for people and for Prometheus)。"""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
+import structlog
+from prometheus_client import CollectorRegistry
 
-from consumers.monitor.meter import LagMeter
-from consumers.monitor.snapshot import Snapshot, measured
+from consumers.monitor.api import add_probe, add_snapshot
+from consumers.monitor.exposition import LagCollector
+from consumers.monitor.meter import LagMeter, measured
+from consumers.monitor.probe import Patience, Probe
+from consumers.monitor.probing import Prober, withdraw
+from consumers.monitor.watching import Watching
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
+from services.delivery.lag import ProbeLag
 from services.runtime import logging
 from services.runtime.clock import SystemClock
+from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import connect
-from services.runtime.kafka.port import Kafka
 from services.runtime.lifecycle import outlast, stop_event
-from services.runtime.probes import Health, ProbeServer
+from services.runtime.probes import Health
 from services.runtime.settings import Settings
+from services.runtime.web import new_app, serve
 from services.subscriptions.follower import ControlFollower
 
-PERIOD_S = 2.0
+NO_KEY = "没有 security.master_key，探测未启用 (no master key: the probe is off)"
 
-
-class LagCollector(Collector):
-    """Gives Prometheus the newest snapshot."""
-
-    def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
-
-    def clear(self) -> None:
-        """Forget what was measured: stale figures are worse than none."""
-        self.snapshot = None
-
-    def collect(self) -> list[Metric]:
-        """Return the figures; an agency or a group that is gone is in them no more."""
-        snapshot = self.snapshot
-        if snapshot is None:
-            return []
-        age = GaugeMetricFamily(
-            "hongyan_oldest_undelivered_seconds", "Age of the oldest undelivered event", labels=["agency"]
-        )
-        backlog = GaugeMetricFamily("hongyan_backlog_events", "Undelivered events", labels=["agency"])
-        held = GaugeMetricFamily("hongyan_feed_held", "1 while the line is held", labels=["agency"])
-        latency = GaugeMetricFamily(
-            "hongyan_delivery_latency_ms", "Publication to 2xx, by quantile", labels=["agency", "quantile"]
-        )
-        for one in snapshot.agencies:
-            age.add_metric([one.agency], one.oldest_age_s or 0.0)
-            backlog.add_metric([one.agency], one.backlog)
-            held.add_metric([one.agency], 1.0 if one.held_since else 0.0)
-            for quantile, value in (("0.5", one.p50_ms), ("0.95", one.p95_ms), ("0.99", one.p99_ms)):
-                if value is not None:
-                    latency.add_metric([one.agency, quantile], value)
-        lag = GaugeMetricFamily("hongyan_group_lag_records", "Records behind", labels=["group", "topic"])
-        for group in snapshot.groups:
-            lag.add_metric([group.group, group.topic], group.lag)
-        unreadable = CounterMetricFamily(
-            "hongyan_monitor_unreadable_records", "Records whose times could not be read", snapshot.unreadable
-        )
-        return [age, backlog, held, latency, lag, unreadable]
+log = structlog.get_logger()
 
 
 def run(settings: Settings, *, port: int) -> None:
     """Measure until SIGTERM."""
     logging.configure(settings.log, process="monitor")
-    stop = stop_event()
-    registry, collector = CollectorRegistry(), LagCollector()
-    registry.register(collector)
+    stop, clock, contracts, wanted = stop_event(), SystemClock(), load_contracts(), settings.monitor
     kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "monitor")
-    with ProbeServer(settings.http.host, port, lambda: Health(collector.snapshot is not None), registry):
-        follower.start(stop)
-        outlast("monitor", lambda: _measure(kafka, topics, follower, collector, stop), stop, on_outage=collector.clear)
+    patience = Patience(wanted.probe_every_s, wanted.probe_late_s, wanted.probe_lost_s)
+    probe = Probe(patience, clock.now()) if _probes(settings) else None
+    off = ProbeLag("off", clock.now().isoformat(), NO_KEY if wanted.probe_every_s else "")
+    watching = Watching(clock, lambda: probe.lag(clock.now()) if probe else off, wanted.period_s)
+
+    def session() -> None:
+        """Measure with clients of one's own; after an outage the windows begin anew: a gap tells nothing."""
+        try:
+            meter = LagMeter(kafka, topics, contracts, clock, wanted.objective_s)
+        except UnavailableError as error:
+            watching.note_away(error)
+            raise
+        try:
+            watching.run(lambda shown: meter.measure(measured(follower.view), shown), stop)
+        finally:
+            meter.close()
+
+    registry = CollectorRegistry()
+    registry.register(LagCollector(lambda: watching.fresh))
+    app = new_app("Hongyan monitor", lambda: _health(watching), registry)
+    add_snapshot(app, watching)
+    follower.start(stop)
+    _for_life("measure", lambda: outlast("monitor", session, stop))
+    if probe is not None:
+        prober = Prober(settings, kafka, topics, contracts, probe, clock)
+        add_probe(app, prober, clock)
+        _for_life("probe", lambda: prober.run(stop))
+    else:
+        log.info("probe_off", why=off.detail)
+        _for_life("probe", lambda: outlast("probe", lambda: withdraw(kafka, topics, follower, stop), stop))
+    serve(app, settings.http.host, port, stop)
 
 
-def _measure(
-    kafka: Kafka, topics: Topics, follower: ControlFollower, collector: LagCollector, stop: threading.Event
-) -> None:
-    meter = LagMeter(kafka, topics, load_contracts().domains(), SystemClock())
-    try:
-        while not stop.is_set():
-            collector.snapshot = meter.measure(*measured(follower.view))
-            stop.wait(PERIOD_S)
-    finally:
-        meter.close()
+def _probes(settings: Settings) -> bool:
+    return settings.monitor.probe_every_s > 0 and settings.security.master_key is not None
+
+
+def _health(watching: Watching) -> Health:
+    why = watching.away_why()
+    return Health(watching.fresh is not None, {"away": why} if why else {})
+
+
+def _for_life(name: str, work: Callable[[], object]) -> None:
+    """Work in a thread that ends the process where it fails: a page of old figures is worse than none."""
+
+    def worked() -> None:
+        done = False
+        try:
+            work()
+            done = True
+        finally:
+            if not done:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=worked, name=name, daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -12,9 +13,9 @@ from consumers.pusher.line import Delivery, Ended
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox, Outgoing
 from schemas.codec import Codec, UndecodableValue
-from schemas.receipts import Receipt
+from schemas.receipts import REACHED_BY, Receipt
 from schemas.registry_client import RegistryAway, RegistryError
-from schemas.topics import Topics
+from schemas.topics import PROBE_AGENCY, Topics
 from services.delivery.message import Format, Message, batch, message_of, single
 from services.delivery.outcome import Delivered, Later, Outcome, Refused
 from services.delivery.receiver import Receiver
@@ -30,10 +31,19 @@ class PushOffice:
     """The lines' surroundings in the real pusher."""
 
     def __init__(
-        self, codec: Codec, sender: Sender, outbox: Outbox, topics: Topics, clock: Clock, metrics: PusherMetrics
+        self,
+        codec: Codec,
+        sender: Sender,
+        outbox: Outbox,
+        topics: Topics,
+        clock: Clock,
+        metrics: PusherMetrics,
+        probe_sender: Sender | None = None,
     ) -> None:
+        """``probe_sender`` sends the system's own probe, and nothing else."""
         self._codec = codec
         self._sender = sender
+        self._probe_sender = probe_sender or sender
         self._outbox = outbox
         self._topics = topics
         self._clock = clock
@@ -55,10 +65,14 @@ class PushOffice:
         messages = [delivery.message for delivery in deliveries if delivery.message is not None]
         cursor = deliveries[-1].record.offset
         post = single(messages[0], cursor) if receiver.profile.batch == 1 else batch(messages, cursor)
-        return await self._sender.send(receiver, post, self._clock.now())
+        sender = self._probe_sender if receiver.agency == PROBE_AGENCY else self._sender
+        return await sender.send(receiver, post, self._clock.now())
 
     def record(self, ended: Ended, on_recorded: Callable[[], None]) -> None:
-        """Write the receipt, and the parked event before it, then call back."""
+        """Write the receipt, and the parked event before it, then call back; the probe leaves neither."""
+        if ended.agency == PROBE_AGENCY:
+            asyncio.get_running_loop().call_soon(on_recorded)
+            return
         outgoing = [self._receipt(ended)]
         if isinstance(ended.outcome, Refused):
             outgoing = [*self._parked(ended, ended.outcome), *outgoing]
@@ -94,7 +108,9 @@ class PushOffice:
             self.alert(kind, agency, "已恢复 (it flows again)", closed=True)
 
     def alert(self, kind: AlertKind, agency: str, detail: str, *, closed: bool = False, **labels: str) -> None:
-        """Put an alert on its topic."""
+        """Put an alert on its topic; how the probe fares is told by the monitor."""
+        if agency == PROBE_AGENCY:
+            return
         at = self._clock.now().isoformat()
         found = Alert(kind, agency, at, detail[:2000], "closed" if closed else "open", labels)
         self._metrics.alerts.labels(agency, kind, found.state).inc()
@@ -138,6 +154,8 @@ class PushOffice:
             status=ended.outcome.status,
             reason=refused.reason if refused else None,
             digest=message.digest if message else None,
+            happened_at=headers.get("ce_time", b"").decode(errors="replace") or None,
+            reached_by=headers.get(REACHED_BY, b"").decode(errors="replace") or None,
         )
         return Outgoing(self._topics.receipts, ended.agency.encode(), receipt.to_bytes(), [])
 

@@ -16,6 +16,7 @@ from schemas.codec import Codec
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.delivery.network import parse_networks
+from services.delivery.receiver import PROBE_PATH
 from services.delivery.sender import Sender
 from services.runtime import logging
 from services.runtime.clock import SystemClock
@@ -27,6 +28,8 @@ from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 
 WAIT_S = 0.2
+ANYWHERE = ["0.0.0.0/0", "::/0"]
+"""The probe goes where the setting `monitor.url` says, often to this very machine, and nowhere else."""
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -44,13 +47,14 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     follower = ControlFollower(kafka, [topics.control_subscriptions], "pusher")
     metrics_registry.register(follower)
     sender = Sender(parse_networks(settings.delivery.allowed_networks))
+    probe_sender = Sender(parse_networks(ANYWHERE))
     outbox = Outbox(loop.call_soon_threadsafe)
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
     pusher = Pusher(
         kafka,
         topics,
-        Receivers(follower, Sealer(settings.security), settings.delivery),
-        PushOffice(codec, sender, outbox, topics, clock, metrics),
+        Receivers(follower, Sealer(settings.security), settings.delivery, settings.monitor.url + PROBE_PATH),
+        PushOffice(codec, sender, outbox, topics, clock, metrics, probe_sender),
         outbox,
         clock,
         metrics,
@@ -67,3 +71,4 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
 
         await asyncio.to_thread(push)
     await sender.close()
+    await probe_sender.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from schemas.topics import PROBE_AGENCY
 from services.delivery.profile import profile_of
 from services.delivery.receiver import Receiver, receiver_of
 from services.runtime.errors import HongyanError
@@ -30,9 +31,14 @@ class _By:
 
 
 class Receivers:
-    """Reads the follower's view; what is sealed is opened once a version."""
+    """Reads the follower's view; what is sealed is opened once a version.
 
-    def __init__(self, follower: ControlFollower, sealer: Sealer, defaults: DeliverySettings) -> None:
+    The probe's receiver is at ``probe_sink``, whatever its record says: no allow-list is asked for that address, so it
+    is a setting's and nobody else's to name.
+    """
+
+    def __init__(self, follower: ControlFollower, sealer: Sealer, defaults: DeliverySettings, probe_sink: str) -> None:
+        self._probe_sink = probe_sink
         self._view = follower.view
         self._sealer = sealer
         self._defaults = defaults
@@ -56,6 +62,8 @@ class Receivers:
         found = self._view.agencies.get(agency)
         if found is None:
             return None
+        if agency == PROBE_AGENCY:
+            found = replace(found, sink=self._probe_sink)
         by = _By(found, self._held(found), self._stops.of(agency), self._view.parks.get(agency, {}))
         known = self._opened.get(agency)
         if known is None or known[0] != by:

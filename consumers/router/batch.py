@@ -13,7 +13,7 @@ from schemas.codec import Decoded, UndecodableValue
 from schemas.envelope import RECEIVERS
 from schemas.reading import Unreadable
 from schemas.registry_client import RegistryAway, SchemaUnknown
-from schemas.topics import Topics, record_bytes
+from schemas.topics import PROBE_AGENCY, Topics, record_bytes
 from services.quarantine.aside import aside, pointer
 from services.routing.fields import union_id
 from services.routing.redaction import Redactor
@@ -62,6 +62,8 @@ class BatchRouter:
         for record, reading in zip(records, readings, strict=True):
             if isinstance(reading, Unreadable):
                 self._dead_letter(scope, record, None, reading.reason, plan, state)
+            elif reading.attributes["type"] in plan.probe_types:
+                self._route_probe(scope, record, reading, plan, state)
             else:
                 self._route_event(scope, record, reading, plan, known, state)
 
@@ -123,6 +125,22 @@ class BatchRouter:
         after = held.after(routing.given(), record.offset, routing.effect, follows=follows)
         if after is not held:
             known[held_at] = state.changes[held_at] = after.to_bytes()
+
+    def _route_probe(self, scope: Scope, record: Record, event: Incoming, plan: Plan, state: BatchState) -> None:
+        """Give the system's own probe to its receiver as any event, but remember nothing and put nothing on record.
+
+        It comes every few seconds for ever: the ledger and the state would hold little else.
+        """
+        try:
+            matched = self._routing(record, event, plan, NOTHING, follows=False).matched
+            routing = Routing({agency: names for agency, names in matched.items() if agency == PROBE_AGENCY})
+            self.feeds.send(record, routing, plan, {"": (record.value, list(record.headers))})
+        except (UndecodableValue, OutsizeError) as error:
+            self._dead_letter(scope, record, event, str(error), plan, state)
+            return
+        except RegistryAway as error:
+            raise RegistryUnavailableError(str(error)) from error
+        state.verdicts["probe"] += 1
 
     def _routing(self, record: Record, event: Incoming, plan: Plan, held: Held, *, follows: bool) -> Routing:
         attributes, body = event.attributes, record.value or b""

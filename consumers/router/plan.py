@@ -37,6 +37,7 @@ class Plan:
     policies: Mapping[str, str] = field(default_factory=dict)
     backfills: Sequence[Subscription] = ()
     forwards: bool = False
+    probe_types: frozenset[str] = frozenset()
     _unions: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def policy(self, subscriptions: Sequence[str]) -> str:
@@ -110,6 +111,7 @@ class Planner:
             {name: s.policy() for name, s in active.items() if s.fields is not None},
             [s for s in active.values() if s.backfill_from is not None],
             any(s.forward_to for s in active.values()),
+            self._contracts.probe_types(),
         )
 
     def _matcher(self, subscriptions: Sequence[Subscription], snapshot: Snapshot) -> Matcher:

@@ -17,7 +17,7 @@ from consumers.router.schema_names import RegistrySchemaNames
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
-from schemas.topics import Topics
+from schemas.topics import PROBE_DOMAIN, Topics
 from services.routing.redaction import Redactor
 from services.runtime import logging
 from services.runtime.clock import SystemClock
@@ -60,7 +60,7 @@ def run(settings: Settings, *, port: int) -> None:
         state.router = Router(
             kafka,
             topics,
-            contracts.domains(),
+            [*contracts.domains(), PROBE_DOMAIN],
             memory,
             RegistrySchemaNames(registry),
             Codec(registry).decode,

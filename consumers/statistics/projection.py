@@ -20,7 +20,7 @@ from schemas.receipts import Receipt
 from schemas.registry_client import RegistryError, SchemaUnknown
 from schemas.times import SHANGHAI, parse_time
 from schemas.topics import Topics
-from schemas.working_days import CalendarEndsError, add_working_days
+from schemas.working_days import CalendarEndsError, last_day
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record
 from services.statistics.facts import Deletion, Fact, FactMaker, Origin
@@ -128,7 +128,7 @@ class Deliveries:
             return "none"
         published, _ = parse_time(receipt.published_at)
         try:
-            last = add_working_days(published.astimezone(SHANGHAI).date(), limit)
+            last = last_day(published, limit)
         except CalendarEndsError:
             return "unknown"
         return "within" if ended.astimezone(SHANGHAI).date() <= last else "after"

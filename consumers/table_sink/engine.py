@@ -12,7 +12,7 @@ from consumers.runner.rows import Never
 from consumers.table_sink.change import Change, Stopped, change_of
 from consumers.table_sink.target import Refusal, Target
 from schemas.codec import Codec, SchemaSource
-from schemas.receipts import Receipt
+from schemas.receipts import REACHED_BY, Receipt
 from schemas.topics import Topics
 from services.quarantine.aside import aside
 from services.runtime.alerts import Alert, AlertKind
@@ -196,4 +196,6 @@ class TableSink:
             published_at=named.get("ce_recordedtime"),
             reason=reason,
             channel="table",
+            happened_at=named.get("ce_time"),
+            reached_by=named.get(REACHED_BY),
         )

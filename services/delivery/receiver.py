@@ -11,6 +11,9 @@ from services.runtime.settings import DeliverySettings
 from services.subscriptions.control import Agency
 from services.subscriptions.sealing import Sealer
 
+PROBE_PATH = "/v1/probe"
+"""Where the monitor takes in its own probe."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveKey:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.codec import Codec
 from schemas.formats import check_division
-from schemas.topics import Topics
+from schemas.topics import PROBE_AGENCY, Topics
 from services.delivery.network import Network, check_destination
 from services.delivery.profile import ClientCredentials, hidden, profile_of, wishes_of, with_secrets
 from services.delivery.receiver import LiveKey, Receiver
@@ -32,6 +32,7 @@ from services.subscriptions.sealing import Sealer, new_secret
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 ADMINISTRATOR = "administrator"
+RESERVED = "平台自检所用，换一个 (the system's own probe has it; take another)"
 
 
 class _Body(BaseModel):
@@ -94,6 +95,8 @@ class AgencyDesk:
 
     def add(self, body: AgencyBody) -> dict[str, Any]:
         """Add an agency and return it with its signing key, which is shown this once (an ed25519 one never)."""
+        if body.id == PROBE_AGENCY:
+            raise InvalidError([FieldProblem("/id", RESERVED)])
         self._check_sink(body.sink)
         self._check_delivery(body.delivery)
         try:

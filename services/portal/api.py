@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.contracts import Contracts
 from schemas.formats import division_prefix, is_division_prefix
+from schemas.topics import PROBE_AGENCY, PROBE_SOURCE
 from services.identity.repository import DepartmentRepository, DepartmentRow, KeyRow, new_key
 from services.portal.access import AccessAdministration, access_routes
 from services.portal.actors import administering
-from services.portal.agencies import AgencyDesk, agency_routes
+from services.portal.agencies import RESERVED, AgencyDesk, agency_routes
 from services.portal.alerts import Alerts, alert_routes
 from services.portal.deadletters import deadletter_routes
 from services.quarantine.desk import Desk
@@ -83,6 +84,8 @@ class Administration:
 
     def add_department(self, body: DepartmentBody) -> dict[str, Any]:
         """Add a department and return it with its key, which is shown this once."""
+        if body.id == PROBE_AGENCY or body.source == PROBE_SOURCE:
+            raise InvalidError([FieldProblem("/id", RESERVED)])
         key = new_key()
         row = self._sound(DepartmentRow(**body.model_dump()))
         self.departments.add(row, key)
@@ -124,7 +127,7 @@ class Administration:
         return [
             FieldProblem(f"/types/{n}", f"没有这个事件类型 (unknown event type): {name}")
             for n, name in enumerate(types)
-            if name not in self._contracts.types
+            if name not in self._contracts.types or name in self._contracts.probe_types()
         ]
 
 

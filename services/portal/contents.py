@@ -48,7 +48,7 @@ def _type_problems(contracts: Contracts, types: Sequence[str]) -> list[FieldProb
     problems = []
     for number, name in enumerate(types):
         contract = contracts.types.get(name)
-        if contract is None:
+        if contract is None or contract.catalogue.probe:
             problems.append(FieldProblem(f"/types/{number}", f"没有这个事件类型 (unknown event type): {name}"))
         elif contract.catalogue.sharing == "none":
             problems.append(FieldProblem(f"/types/{number}", f"不予共享 (its owner does not share it): {name}"))

@@ -223,6 +223,17 @@ class LogSettings(_Group):
     json_lines: bool = Field(True, description="one JSON object a line; else coloured text")
 
 
+class MonitorSettings(_Group):
+    """The monitor: how often it looks, and its probe through the whole installation."""
+
+    url: str = Field("http://127.0.0.1:8094", description="its address, as the portal, the pusher and commands see it")
+    period_s: float = Field(1.0, gt=0, le=60, description="seconds between two looks at everyone's lag")
+    objective_s: float = Field(10.0, gt=0, description="a delivery that takes longer from publication counts as slow")
+    probe_every_s: float = Field(5.0, ge=0, le=3600, description="seconds between two probe events; 0: no probe")
+    probe_late_s: float = Field(2.0, gt=0, description="a probe event that takes longer is late")
+    probe_lost_s: float = Field(60.0, gt=0, description="a probe event that is out for longer is lost")
+
+
 class PortalSettings(_Group):
     """The administration API."""
 
@@ -247,6 +258,7 @@ class Settings(BaseSettings):
     oauth: OAuthSettings = OAuthSettings()
     portal: PortalSettings = PortalSettings()
     feeds: FeedsSettings = FeedsSettings()
+    monitor: MonitorSettings = MonitorSettings()
     table_sink: TableSinkSettings = TableSinkSettings()
     router: RouterSettings = RouterSettings()
     relay: RelaySettings = RelaySettings()

@@ -170,7 +170,7 @@ def _completed(settings: Settings, data: Path, servers: Servers, ports: Mapping[
         "database": settings.database.model_copy(update={"dsn": SecretStr(servers.dsn)}),
         "security": settings.security.model_copy(update=security),
     }
-    for name in ("registry", "gateway", "portal", "feeds"):
+    for name in ("registry", "gateway", "portal", "feeds", "monitor"):
         if name in ports:
             made[name] = getattr(settings, name).model_copy(update={"url": _url(settings, ports[name])})
     return settings.model_copy(update=made)

@@ -454,6 +454,15 @@ class FakeAdmin:
         committed = dict(held.committed) if held else {}
         return {p: c for p, c in committed.items() if partitions is None or p in partitions}
 
+    def groups_offsets(self, groups: Collection[str]) -> dict[str, dict[Partition, Committed]]:
+        """Return what each group has committed."""
+        return {group: self.group_offsets(group) for group in groups}
+
+    def group_members(self, group: str) -> int:
+        """Return how many members a group has."""
+        held = self._cluster.groups.get(group)
+        return len(held.members) if held else 0
+
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group without members."""
         held = self._cluster.groups.setdefault(group, Group())

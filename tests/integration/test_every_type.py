@@ -90,7 +90,7 @@ def decoded(settings: Settings, topics: OwnTopics, count: int) -> Iterator[tuple
             "auto.offset.reset": "earliest",
         }
     )
-    consumer.subscribe([topics.events(domain) for domain in load_contracts().domains()])
+    consumer.subscribe(sorted({topics.events(contract.domain) for contract in TYPES.values()}))
     messages: list[Any] = []
 
     def enough() -> bool:

@@ -182,10 +182,10 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
     for twin in eventually(twins, 20, "the same id under another business key is another event"):
         assert (twin["completeness"]["entitled"], twin["repeats"]) == (5, 0)
         assert [len(agency["receipts"]) for agency in twin["agencies"]] == [1, 1, 1, 1, 0]
-    with closing(LagMeter(kafka, own, load_contracts().domains(), SystemClock())) as meter:
+    with closing(LagMeter(kafka, own, load_contracts(), SystemClock())) as meter:
 
         def caught_up() -> bool:
-            return not any(one.lag for one in meter.measure([]).groups if one.group == "ledger")
+            return not any(one.lag for one in meter.measure({}).groups if one.group == "ledger")
 
         eventually(caught_up, 30, "the ends of the router's transactions are no lag")
     for receiver in receivers.values():

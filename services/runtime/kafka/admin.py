@@ -121,7 +121,18 @@ class KafkaPythonAdmin:
         """Return what a group has committed, with notes; of these partitions, where some are named."""
         asked = {group: None if partitions is None else [TopicPartition(*p) for p in partitions]}
         found = _patiently("group_offsets", lambda: self.client.list_group_offsets(asked).get(group, {}))
-        return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
+        return _committed(found)
+
+    def groups_offsets(self, groups: Collection[str]) -> dict[str, dict[Partition, Committed]]:
+        """Return what each of many groups has committed, asked at once; nothing for one that there is not."""
+        wanted = sorted(groups)
+        found = _patiently("group_offsets", lambda: self.client.list_group_offsets(wanted)) if wanted else {}
+        return {group: _committed(found.get(group, {})) for group in wanted}
+
+    def group_members(self, group: str) -> int:
+        """Return how many members a group has now; 0 for one that there is not."""
+        found = _patiently("group_members", lambda: self.client.describe_groups([group])[group])
+        return len(found["members"])
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group that has no member now; raises ConflictError when it has one."""
@@ -204,6 +215,10 @@ def _patiently(what: str, call: Callable[[], T]) -> T:
                 if time.monotonic() > deadline:
                     raise
                 pause.wait(0.1)
+
+
+def _committed(found: Mapping[Any, Any]) -> dict[Partition, Committed]:
+    return {Partition(*tp): Committed(o.offset, o.metadata or "") for tp, o in found.items() if o.offset >= 0}
 
 
 def _assigned(assignment: Any) -> list[dict[str, Any]]:  # noqa: ANN401  (the library is untyped)

@@ -260,6 +260,14 @@ class Admin(Protocol):
         """Return what a group has committed, with notes; of these partitions, where some are named."""
         ...
 
+    def groups_offsets(self, groups: Collection[str]) -> dict[str, dict[Partition, Committed]]:
+        """Return what each of many groups has committed, asked at once; nothing for one that there is not."""
+        ...
+
+    def group_members(self, group: str) -> int:
+        """Return how many members a group has now; 0 for one that there is not."""
+        ...
+
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group that has no member now; raises ConflictError when it has one."""
         ...

@@ -1,0 +1,72 @@
+"""Asks the monitor for its newest snapshot; where none answers, one look is taken from Kafka."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import urllib.error
+import urllib.request
+from datetime import datetime
+
+import orjson
+
+from consumers.monitor.meter import LagMeter, measured
+from schemas.contracts import load_contracts
+from schemas.topics import Topics
+from services.delivery.lag import SNAPSHOT_PATH, Snapshot
+from services.runtime.clock import SystemClock
+from services.runtime.errors import KafkaUnavailableError, UnavailableError
+from services.runtime.kafka.client import connect
+from services.runtime.settings import Settings
+from services.subscriptions.follower import ControlFollower
+
+CATCH_UP_S = 15.0
+ANSWER_S = 5.0
+STALE_PERIODS = 10
+"""A snapshot that is so many periods old, with nothing said of Kafka, is of a monitor that hangs."""
+
+
+class MonitorAwayError(UnavailableError):
+    """监视进程没有应答 (the monitor does not answer)"""
+
+
+def ask(settings: Settings) -> Snapshot:
+    """Return the monitor's newest snapshot; raises MonitorAwayError that says why there is none."""
+    url = settings.monitor.url + SNAPSHOT_PATH
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310  (a setting names it)
+            found = Snapshot.from_json(orjson.loads(answer.read()))
+    except urllib.error.HTTPError as error:
+        with error:
+            raise MonitorAwayError(f"监视进程答复 {error.code} (the monitor answered): {_detail(error)}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise MonitorAwayError(f"监视进程没有应答 (the monitor does not answer): {url}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MonitorAwayError(f"{url} 的答复不是延迟快照 (no snapshot there): {error!r}") from error
+    age_s = (SystemClock().now() - datetime.fromisoformat(found.at)).total_seconds()
+    if found.away_since is None and age_s > max(ANSWER_S, STALE_PERIODS * settings.monitor.period_s):
+        raise MonitorAwayError(f"监视进程的快照是 {age_s:.0f} 秒前的 (the monitor's snapshot is old)")
+    return found
+
+
+def measure_once(settings: Settings) -> Snapshot:
+    """Measure everyone's lag now, from Kafka alone; raises KafkaUnavailableError. One look tells no state."""
+    kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
+    stop = threading.Event()
+    follower = ControlFollower(kafka, [topics.control_subscriptions], "lag")
+    meter = LagMeter(kafka, topics, load_contracts(), SystemClock(), settings.monitor.objective_s)
+    try:
+        follower.start(stop)
+        if not follower.caught_up(CATCH_UP_S):
+            raise KafkaUnavailableError("Kafka 没有应答 (Kafka does not answer)")
+        return meter.measure(measured(follower.view))
+    finally:
+        stop.set()
+        meter.close()
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(orjson.loads(error.read()).get("detail", ""))
+    except (ValueError, AttributeError):
+        return ""
