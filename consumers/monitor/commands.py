@@ -35,6 +35,8 @@ def snapshot_of(settings: Settings) -> Snapshot:
     try:
         return ask(settings)
     except MonitorAwayError as error:
+        if not settings.kafka.bootstrap_servers:
+            return measure_once(settings)  # which says what is missing
         said = "改为直接从 Kafka 测一次，状态无从判断 (measuring once from Kafka; one look tells no states)"
         typer.secho(f"{error}；{said}", fg=typer.colors.YELLOW, err=True)
         return measure_once(settings)
