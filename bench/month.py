@@ -10,12 +10,12 @@ import psycopg
 
 from bench.results import Result
 from bench.stack import settings_of, wait_for
-from consumers.statistics.process import counted_topics
 from producers.demonstration.installation import Installation
 from producers.simulation.commands import type_of, write_month
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.runtime.database import dsn_of
+from services.statistics.opening import counted_topics
 
 BAR = 5000
 

@@ -96,6 +96,18 @@ class RegistryClient:
             return []
         return [str(message) for message in answer.get("messages") or ["not compatible"]]
 
+    def versions(self, subject: str) -> list[int]:
+        """Return the numbers of a subject's versions, the oldest first; raises SchemaUnknown or RegistryAway."""
+        answer = self._answer("GET", f"/subjects/{_quoted(subject)}/versions")
+        if not isinstance(answer, list) or not all(isinstance(one, int) for one in answer):
+            raise RegistryAway(f"{self._name}: {subject} came without its versions")
+        return sorted(answer)
+
+    def version(self, subject: str, number: int) -> tuple[int, Schema]:
+        """Return the id and the schema of one version of a subject; raises SchemaUnknown or RegistryAway."""
+        found = self._number(self._call("GET", f"/subjects/{_quoted(subject)}/versions/{number}"))
+        return found, self.schema_by_id(found)
+
     def close(self) -> None:
         """Close the connections that are kept; a later call opens a new one."""
         _close_all(self._idle)
@@ -121,16 +133,22 @@ class RegistryClient:
         return found
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer = self._answer(method, path, body)
+        if not isinstance(answer, dict):
+            raise RegistryAway(f"{self._name}: {path} came with something else than an object")
+        return answer
+
+    def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401  (JSON)
         payload = json.dumps(body).encode() if body is not None else None
         status, content = self._exchange(method, self._path + path, payload)
         try:
             answer = json.loads(content)
         except ValueError:
             answer = None
+        if status == 200 and isinstance(answer, dict | list):
+            return answer
         if not isinstance(answer, dict):
             raise RegistryAway(f"{self._name}: HTTP {status}, and no registry's answer")
-        if status == 200:
-            return answer
         raise self._failure(status, answer)
 
     def _failure(self, status: int, answer: dict[str, Any]) -> RegistryError:

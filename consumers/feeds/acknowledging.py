@@ -12,10 +12,10 @@ import structlog
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
 from consumers.feeds.showing import Showing
-from consumers.runner.cursors import Cursors
 from schemas.receipts import REACHED_BY, Channel, Outcome, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
+from services.delivery.cursors import Cursors
 from services.quarantine.aside import aside
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, UnavailableError

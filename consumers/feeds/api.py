@@ -21,9 +21,9 @@ from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
 from consumers.feeds.feeds import Feeds
 from consumers.feeds.showing import Showing
-from consumers.runner.cursors import Cursors
 from schemas.times import parse_time
 from services.delivery.acknowledgement import Acknowledgement, verified
+from services.delivery.cursors import Cursors
 from services.identity.access import Access
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, HongyanError, InvalidError, UnavailableError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from consumers.runner.cursors import Cursors
+from services.delivery.cursors import Cursors
 from services.runtime.errors import ConflictError, UnavailableError
 from services.subscriptions.control import ControlView
 

@@ -19,11 +19,11 @@ from consumers.feeds.feeds import Feeds
 from consumers.feeds.handover import Handover, renew
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
-from consumers.runner.cursors import Cursors
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from services.delivery.cursors import Cursors
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.client import connect

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from consumers.feeds.entry import Entry
 from consumers.feeds.superseding import Superseding
-from consumers.runner.cursors import Cursors
+from services.delivery.cursors import Cursors
 from services.runtime.clock import Clock
 from services.subscriptions.stopping import Stops, grants_of, stopped
 

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from consumers.pusher.parked import Parked, ParkingPlace
 from schemas.times import shown_time
 from schemas.topics import Topics
+from services.quarantine.parked import Parked, ParkingPlace
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from consumers.runner.cursors import cursor_of
 from schemas.topics import Topics
+from services.delivery.cursors import cursor_of
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record

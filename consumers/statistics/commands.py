@@ -13,15 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from consumers.statistics.guarding import LogGuard
-from consumers.statistics.process import counted_topics
 from consumers.statistics.projection import Projection
 from consumers.statistics.rebuilding import BESIDE, Rebuild
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
-from services.runtime.clock import SystemClock
+from services.quarantine.guarding import closing_of
 from services.runtime.database import dsn_of
 from services.runtime.errors import ConflictError, UnavailableError
 from services.runtime.kafka.client import connect
@@ -247,16 +245,7 @@ def change_department(
 
 
 def _closing(settings: Settings) -> Closing:
-    topics, contracts = Topics(settings.kafka.topic_prefix), load_contracts()
-    guard = LogGuard(connect(settings.kafka), topics, counted_topics(topics, contracts))
-    return Closing(
-        dsn_of(settings.database),
-        topics.group("statistics"),
-        metrics_of(settings),
-        shapes(contracts),
-        guard,
-        SystemClock(),
-    )
+    return closing_of(settings, connect(settings.kafka))
 
 
 def _announcer(settings: Settings) -> Announcer:

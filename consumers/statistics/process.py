@@ -11,7 +11,7 @@ from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Projection
 from consumers.statistics.watching import GapWatch
 from schemas.codec import Codec
-from schemas.contracts import Contracts, load_contracts
+from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime import logging
@@ -20,6 +20,7 @@ from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
+from services.statistics.opening import counted_topics
 from services.statistics.settling import settled
 from services.statistics.store import FactStore
 
@@ -54,11 +55,6 @@ def run(settings: Settings, *, port: int) -> None:
     )
     with ProbeServer(settings.http.host, port, health, metrics_registry):
         statistics.run(stop)
-
-
-def counted_topics(topics: Topics, contracts: Contracts) -> list[str]:
-    """Return the topics whose events are facts: every domain's, and the receipts."""
-    return [*(topics.events(domain) for domain in contracts.domains()), topics.receipts]
 
 
 def settle_now(dsn: str) -> None:

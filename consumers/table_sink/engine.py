@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
-from consumers.runner.cursors import Cursors
 from consumers.runner.rows import Never
 from consumers.table_sink.change import Change, Stopped, change_of
 from consumers.table_sink.target import Refusal, Target
 from schemas.codec import Codec, SchemaSource
 from schemas.receipts import REACHED_BY, Receipt
 from schemas.topics import Topics
+from services.delivery.cursors import Cursors
 from services.quarantine.aside import aside
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock

@@ -11,7 +11,6 @@ from queue import SimpleQueue
 
 from producers.gateway.parsing import Parsed
 from producers.gateway.remembered import Identity, Remembered, Seen
-from producers.gateway.rights import foreign_divisions, missing_rights
 from producers.publishing import Prepared, Publishing
 from schemas.content import framed_digest
 from schemas.contracts import EventContract
@@ -27,6 +26,7 @@ from services.runtime.errors import (
 from services.runtime.kafka.port import Placed, Producer
 from services.runtime.settings import GatewaySettings
 from services.subscriptions.control import Department
+from services.subscriptions.rights import foreign_divisions, missing_rights
 
 _Outcome = Placed | RecordTooLargeError | None
 _Settler = Callable[[Placed | None, Exception | None], None]

@@ -12,6 +12,7 @@ from schemas.times import parse_time
 from services.identity.people import Person
 from services.portal.actors import Callers, Calling
 from services.portal.explaining import Explaining
+from services.portal.progress import Progress
 from services.portal.subscriptions import Grants
 from services.portal.tracking import Tracking
 from services.portal.trying import Period, Trying
@@ -39,16 +40,20 @@ class Answers:
         self._trying = trying
         self._tracking = tracking
 
-    def explain(self, who: Actor, event: str, agency: str, source: str | None) -> dict[str, Any]:
+    def explain(
+        self, who: Actor, event: str, agency: str, source: str | None, progress: Progress | None = None
+    ) -> dict[str, Any]:
         """Explain an event at an agency."""
         person = who.person
         owns = lambda kind: person is not None and person.owns([kind])  # noqa: E731
-        found = self._explaining.explain(event, agency, source, owns)
+        found = self._explaining.explain(event, agency, source, owns, progress)
         if person is None or person.agency == agency or person.owns([found["event"]["type"]]):
             return found
         raise ForbiddenError(f"{who.name} 无权查看 {agency} 的 {event} (not theirs to see)")
 
-    def dry_run(self, who: Actor, subscription: str, body: DryRunBody) -> dict[str, Any]:
+    def dry_run(
+        self, who: Actor, subscription: str, body: DryRunBody, progress: Progress | None = None
+    ) -> dict[str, Any]:
         """Try a grant on the past. Examples are data: only the owner of all its types is shown them.
 
         For everybody else the filters of what is not approved see public fields alone, so that none is an oracle.
@@ -68,7 +73,7 @@ class Answers:
             problems.append(FieldProblem("/to", "应晚于 from (later than from)"))
         if problems:
             raise InvalidError(problems)
-        return self._trying.dry_run(row, Period(*times), body.samples, whole=owner)
+        return self._trying.dry_run(row, Period(*times), body.samples, whole=owner, progress=progress)
 
     def show(self, who: Actor, subscription: str) -> dict[str, Any]:
         """Return a grant, and how far its backfill is."""

@@ -15,6 +15,7 @@ from schemas.reading import Unreadable, event_attributes
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import SHANGHAI, happened
 from schemas.topics import EVENT_PARTITIONS, Topics
+from services.portal.progress import Progress
 from services.routing.fields import LEAST, FieldPolicy
 from services.routing.matching import Matcher
 from services.routing.redaction import PolicyFailedError, Redactor, Unregistered
@@ -83,17 +84,19 @@ class Trying:
         self._agencies = agencies
         self._clock = clock
 
-    def dry_run(self, row: Mapping[str, Any], period: Period, samples: int, *, whole: bool) -> dict[str, Any]:
+    def dry_run(
+        self, row: Mapping[str, Any], period: Period, samples: int, *, whole: bool, progress: Progress | None = None
+    ) -> dict[str, Any]:
         """Return what a grant would have given over a period: how much, on which days, and examples, redacted.
 
         Follow-ups on what it would have given are counted with it. Unless ``whole``, the filters of a grant that
-        nobody has approved see public fields alone.
+        nobody has approved see public fields alone. It ends where ``progress`` says so, and tells it.
         """
         subscription = replace(subscription_of(row), state="active", valid_from=None, valid_until=None)
         agencies = {a.id: a for a in map(agency_of, self._agencies.list())}
         matcher = Matcher([subscription], self._clock.now, agencies, self._contracts.unshared_types())
         trial = _Trial(self._contracts, matcher, self._seeing.of(row, whole=whole), period, deque(maxlen=samples))
-        for record in self._events(subscription, period, trial):
+        for record in self._events(subscription, period, trial, progress or Progress()):
             trial.take(record)
         see = self._seeing.whole if subscription.fields is None else self._seeing.under(subscription.fields)
         return trial.to_json() | {
@@ -105,7 +108,9 @@ class Trying:
             "samples": [{"attributes": a, "data": see(record.value)} for a, record in trial.samples],
         }
 
-    def _events(self, subscription: Subscription, period: Period, trial: _Trial) -> Iterator[Record]:
+    def _events(
+        self, subscription: Subscription, period: Period, trial: _Trial, progress: Progress
+    ) -> Iterator[Record]:
         types = [self._contracts.types[name] for name in subscription.types]
         partitions = [
             Partition(self._topics.events(domain), n)
@@ -113,8 +118,9 @@ class Trying:
             for n in range(EVENT_PARTITIONS)
         ]
         since_ms = int(period.since.timestamp() * 1000) - CLOCK_SKEW_MS
-        for number, record in enumerate(scan(self._kafka, partitions, since_ms=since_ms, client_id="dry-run")):
-            if number >= MAX_EVENTS:
+        found = scan(self._kafka, partitions, since_ms=since_ms, client_id="dry-run", sized=progress.sized)
+        for number, record in enumerate(found):
+            if number >= MAX_EVENTS or not progress.step():
                 trial.complete = False
                 return
             yield record

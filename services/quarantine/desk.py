@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ from services.runtime.clock import Clock
 from services.runtime.errors import ConflictError, FieldProblem, InvalidError, RegistryUnavailableError, TooLargeError
 from services.runtime.kafka.port import Kafka
 
+Rights = Callable[[EventContract, Mapping[str, str], Mapping[str, Any]], Sequence[FieldProblem]]
+"""Tells what of a corrected event (its type, attributes and data) whoever corrects it may not publish."""
 _WRITTEN_BY_US = {"specversion", "subject", "dataschema", "recordedtime", "quality"}
 
 
@@ -75,14 +77,16 @@ class Desk:
         correction = self.letters.corrections().get(letter.number)
         return letter.to_json() | {"data": data, "unreadable": trouble, "correction": correction}
 
-    def resubmit(self, stage: str, offset: int, correction: Correction) -> dict[str, Any]:
+    def resubmit(
+        self, stage: str, offset: int, correction: Correction, rights: Rights = lambda *_: ()
+    ) -> dict[str, Any]:
         """Put the corrected event on the log and return the record of it.
 
         Asked again with the same correction it returns the first record and sends nothing. Raises NotFoundError,
         InvalidError that names each bad field, ConflictError when it was corrected otherwise before, UnavailableError.
         """
         letter = self.letters.letter(stage, offset)
-        event = self._compose(letter, correction)
+        event = self._compose(letter, correction, rights)
         with self._one_at_a_time:
             # The producer comes first: it ends what a killed predecessor left open, so that the reading is final.
             producer = self._kafka.transactional_producer(self._topics.transactional_id("deadletter", "desk"))
@@ -134,7 +138,7 @@ class Desk:
         derived = {f["name"] for f in contract.fields() if "derived" in f} if contract else set()
         return to_jsonable({name: value for name, value in data.items() if name not in derived}), None
 
-    def _compose(self, letter: Letter, correction: Correction) -> Resubmission:
+    def _compose(self, letter: Letter, correction: Correction, rights: Rights) -> Resubmission:
         problems = [
             FieldProblem(f"/attributes/{name}", "由平台填写，不能给出 (written by the platform)")
             for name in correction.attributes
@@ -154,7 +158,7 @@ class Desk:
         removed = {name for name, value in correction.data.items() if value is None}
         patched = self._data(letter)[0] | dict(correction.data)
         data = {name: value for name, value in patched.items() if name not in removed}
-        return self._encode(letter, contract, attributes, correction, data, problems)
+        return self._encode(letter, contract, attributes, correction, data, problems, rights)
 
     def _encode(
         self,
@@ -164,6 +168,7 @@ class Desk:
         correction: Correction,
         data: Mapping[str, Any],
         problems: list[FieldProblem],
+        rights: Rights,
     ) -> Resubmission:
         now = self._clock.now()
         try:
@@ -174,6 +179,7 @@ class Desk:
         attributes["time"] = _time(attributes.get("time") or str(valid.data[contract.catalogue.time_field]), problems)
         division = _division(attributes, contract, correction, valid.data, problems)
         receivers = _receivers(contract, valid.data, problems)
+        problems += rights(contract, attributes, valid.data)
         if problems:
             raise InvalidError(problems)
         try:

@@ -61,7 +61,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What dead letters to find: the newest ``limit`` that fit all that is given."""
+    """What dead letters to find: the newest ``limit`` that fit all that is given, among each stage's ``newest``."""
 
     stage: str | None = None
     type: str | None = None
@@ -69,6 +69,7 @@ class Search:
     text: str | None = None
     state: Literal["open", "corrected"] | None = None
     limit: int = 100
+    newest: int | None = None
 
     def fits(self, letter: Letter, *, corrected: bool) -> bool:
         """Tell whether a letter is among those."""
@@ -93,7 +94,7 @@ class DeadLetters:
         corrections = self.corrections()
         found: deque[dict[str, Any]] = deque(maxlen=search.limit)
         for stage in DEADLETTER_STAGES if search.stage is None else [search.stage]:
-            for letter in self._letters(stage):
+            for letter in self._letters(stage, newest=search.newest):
                 correction = corrections.get(letter.number)
                 if search.fits(letter, corrected=correction is not None):
                     found.append(letter.to_json() | {"correction": correction})
@@ -118,14 +119,14 @@ class DeadLetters:
         records = self._read(self._topics.control_corrections)
         return {(record.key or b"").decode(): orjson.loads(record.value or b"{}") for record in records}
 
-    def _letters(self, stage: str, start: int | None = None) -> Iterator[Letter]:
+    def _letters(self, stage: str, start: int | None = None, newest: int | None = None) -> Iterator[Letter]:
         if stage not in DEADLETTER_STAGES:
             raise NotFoundError(f"没有环节 {stage} (no such stage): {', '.join(DEADLETTER_STAGES)}")
-        return (_letter(stage, record) for record in self._read(self._topics.deadletter(stage), start))
+        return (_letter(stage, record) for record in self._read(self._topics.deadletter(stage), start, newest))
 
-    def _read(self, topic: str, start: int | None = None) -> Iterator[Record]:
+    def _read(self, topic: str, start: int | None = None, newest: int | None = None) -> Iterator[Record]:
         """Yield the records from ``start`` (else the first kept) to what is the end now; raises UnavailableError."""
-        return scan(self._kafka, [Partition(topic, 0)], start=start, client_id="deadletters")
+        return scan(self._kafka, [Partition(topic, 0)], start=start, newest=newest, client_id="deadletters")
 
 
 def _letter(stage: str, record: Record) -> Letter:

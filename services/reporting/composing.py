@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -92,7 +92,7 @@ class Composer:
             report_to=masthead.report_to,
             send_to=masthead.send_to,
             figures=list(found.values()),
-            comparison=[self._compared(figure, month) for figure in found.values()],
+            comparison=self.compared(month, found.values()),
             charts=[self._chart(number, wanted, month) for number, wanted in enumerate(masthead.charts, start=1)],
             errata=standing.errata,
             remarks=standing.remarks,
@@ -100,6 +100,10 @@ class Composer:
             groups=self._groups,
         )
         return Composed(bulletin, items.warnings)
+
+    def compared(self, month: Month, figures: Iterable[Figure] | None = None) -> list[Compared]:
+        """Return the month's figures beside those of the month before and of the same month a year before."""
+        return [self._compared(one, month) for one in (self._defined(month) if figures is None else figures)]
 
     def _defined(self, month: Month) -> Iterator[Figure]:
         """Give the month's figures; a metric that is not defined yet is left out."""

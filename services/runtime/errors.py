@@ -65,6 +65,10 @@ class NotFoundError(HongyanError):
     """There is no such thing."""
 
 
+class TookTooLongError(HongyanError):
+    """超过时限没有做完，没有结果；缩小范围，或稍后再试 (it took too long and was ended; ask for less, or try later)"""
+
+
 class GoneError(HongyanError):
     """What was asked for is no longer kept; ``earliest`` is the first cursor that is."""
 

@@ -183,6 +183,12 @@ class StatisticsSettings(_Group):
     )
 
 
+class ReportingSettings(_Group):
+    """The monthly bulletin."""
+
+    bulletin: Path = Field(Path("bulletin"), description="folder of the editors' items and of the bulletin's frame")
+
+
 class FeedsSettings(_Group):
     """The feeds API, from which agencies pull."""
 
@@ -266,6 +272,7 @@ class Settings(BaseSettings):
     poller: PollerSettings = PollerSettings()
     delivery: DeliverySettings = DeliverySettings()
     statistics: StatisticsSettings = StatisticsSettings()
+    reporting: ReportingSettings = ReportingSettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schemas.contracts import load_contracts
+from schemas.contracts import Contracts, load_contracts
 from schemas.topics import Topics
 from services.runtime.database import dsn_of
 from services.runtime.settings import Settings
@@ -18,6 +18,11 @@ def metrics_of(settings: Settings) -> Metrics:
     """Return the definitions of an installation; raises MetricsError."""
     own = settings.statistics.metrics
     return load_metrics(shapes(load_contracts()), [SHIPPED, *([own] if own is not None else [])])
+
+
+def counted_topics(topics: Topics, contracts: Contracts) -> list[str]:
+    """Return the topics whose events are facts: every domain's, and the receipts."""
+    return [*(topics.events(domain) for domain in contracts.domains()), topics.receipts]
 
 
 @contextmanager

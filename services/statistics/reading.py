@@ -11,6 +11,7 @@ import psycopg
 
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.positions import PartitionKey, read_positions
+from services.statistics.balance import Balance, balances, moved_cases
 from services.statistics.counting import (
     NO_VALUE,
     WHOLE,
@@ -145,9 +146,22 @@ class FigureReader:
         exact = self.frozen.history.get((metric_id, month.number))
         return None if exact is None or self.events(month) else exact
 
+    def months(self) -> list[Month]:
+        """Return the months that have events, a decision or a published figure, the newest first."""
+        known = {*self._months, *self.frozen.decisions, *(month for _, month in self.frozen.history)}
+        return [Month.of_number(number) for number in sorted(known, reverse=True)]
+
     def events(self, month: Month) -> int:
         """Return how many valid events lie in a month."""
         return self._months.get(month.number, 0)
+
+    def balances(self, month: Month) -> list[Balance]:
+        """Return every department's balance of a month as now known."""
+        return balances(self._connection, self.units, month)
+
+    def moved_cases(self, month: Month) -> Sequence[str]:
+        """Return a few of the cases for which a balance of the month may fail."""
+        return moved_cases(self._connection, self.units, month)
 
     def positions(self) -> dict[PartitionKey, int]:
         """Return up to where each partition is counted (the next offset)."""

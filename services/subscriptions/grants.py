@@ -120,6 +120,12 @@ class GrantRepository:
             found = cursor.execute(_read("version_get"), (subscription, version)).fetchone()
             return found["document"] if found else None
 
+    def versions(self, subscription: str) -> dict[int, dict[str, Any]]:
+        """Return a grant as it stood in each of its versions, the oldest first."""
+        with self._changing() as cursor:
+            rows = cursor.execute(_read("version_list"), (subscription,)).fetchall()
+            return {row["version"]: row["document"] for row in rows}
+
     def shown(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row as JSON values, in the state in which it stands now."""
         state = shown_state(row["state"], row["valid_from"], row["valid_until"], self._clock.now())

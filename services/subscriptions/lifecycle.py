@@ -107,6 +107,18 @@ def decide(action: Action, standing: Standing, actor: Actor, now: datetime) -> S
     return move.to
 
 
+def possible(standing: Standing, actor: Actor, now: datetime) -> list[Action]:
+    """Return what somebody may do with a grant as it stands."""
+    found: list[Action] = []
+    for action in MOVES:
+        try:
+            decide(action, standing, actor, now)
+        except (ConflictError, ForbiddenError, InvalidError):
+            continue
+        found.append(action)
+    return found
+
+
 def parties(standing: Standing, actor: Actor) -> set[Party]:
     """Return what somebody is to a grant. The administrator applies and approves for nobody but a person named."""
     found: set[Party] = set()

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from consumers.pusher.parked import ParkingPlace
 from schemas.topics import Topics
+from services.quarantine.parked import ParkingPlace
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Kafka, Partition
 from services.runtime.settings import Settings

@@ -16,9 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import TopicPartition
 
-from consumers.pusher.parked import ParkingPlace
 from schemas.topics import Topics
 from services.delivery.signing import signed_headers
+from services.quarantine.parked import ParkingPlace
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 from services.runtime.settings import Settings

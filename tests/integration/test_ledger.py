@@ -20,11 +20,11 @@ import psycopg
 import pytest
 
 from consumers.monitor.meter import LagMeter
-from consumers.pusher.parked import ParkingPlace
 from schemas.contracts import load_contracts
 from schemas.topics import EVENT_PARTITIONS, Topics
 from services.ledger.repository import LedgerStore
 from services.ledger.rows import Row
+from services.quarantine.parked import ParkingPlace
 from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
 from services.runtime.kafka.port import Kafka

@@ -11,9 +11,9 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
-from consumers.pusher.parked import ParkingPlace
 from producers.publishing import Prepared
 from schemas.topics import Topics, TopicSpec
+from services.quarantine.parked import ParkingPlace
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Kafka, Partition
 from services.runtime.settings import Settings, as_environment, with_environment

@@ -14,15 +14,15 @@ import pytest
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from consumers.statistics.guarding import LogGuard
-from consumers.statistics.process import counted_topics
 from schemas.contracts import load_contracts
+from services.quarantine.guarding import LogGuard
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings, as_environment
 from services.statistics.adjustments import adjustments
 from services.statistics.closing import Closing, ClosingRefusedError, Signature
 from services.statistics.gaps import CountedNoMoreError
 from services.statistics.lineage import explain
+from services.statistics.opening import counted_topics
 from services.statistics.reading import figures
 from tests.conditions import eventually
 from tests.conftest import OwnTopics

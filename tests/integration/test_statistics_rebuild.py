@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from consumers.statistics.engine import Statistics
-from consumers.statistics.guarding import LogGuard
 from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Projection
 from consumers.statistics.rebuilding import BESIDE, Rebuild
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
+from services.quarantine.guarding import LogGuard
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Kafka, Partition
 from services.statistics.closing import Closing, ClosingRefusedError, Signature, verify_digest

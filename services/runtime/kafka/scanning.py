@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.port import Kafka, Partition, Record
@@ -18,13 +18,16 @@ def scan(
     *,
     start: int | None = None,
     since_ms: int | None = None,
+    newest: int | None = None,
     client_id: str = "scan",
     most: int = BATCH,
+    sized: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Record]:
     """Yield the records of these partitions, each in order, up to the end that they have now.
 
-    From ``start`` on, or from the first that is not older than ``since_ms``, else from the first kept. Raises
-    UnavailableError, also when there is no answer for ten seconds. ``most`` are taken at a time.
+    From ``start`` on, or from the first that is not older than ``since_ms``, else from the first kept; of each
+    partition the ``newest`` so many offsets at most. Raises UnavailableError, also when there is no answer for ten
+    seconds. ``most`` are taken at a time; ``sized`` is told how many offsets there are to read.
     """
     consumer = kafka.consumer(None, client_id=client_id)
     try:
@@ -32,10 +35,14 @@ def scan(
         ends = consumer.end_offsets(partitions)
         firsts = consumer.beginning_offsets(partitions)
         later = consumer.offsets_at(partitions, since_ms) if since_ms is not None else {}
+        begin: dict[Partition, int] = {}
         for partition in partitions:
             first, end = firsts[partition], ends[partition]
             wanted = later.get(partition, end) if since_ms is not None else first if start is None else start
-            consumer.seek(partition, min(max(wanted, first), end))
+            wanted = wanted if newest is None else max(wanted, end - newest)
+            begin[partition] = min(max(wanted, first), end)
+            consumer.seek(partition, begin[partition])
+        sized(sum(ends[partition] - at for partition, at in begin.items()))
         idle = 0
         while any(consumer.position(partition) < ends[partition] for partition in partitions):
             found = consumer.poll(POLL_S, most)

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from consumers.feeds.handover import Handover, renew
-from consumers.runner.cursors import Cursors, HandoverError
 from schemas.topics import LEFT, Topics
+from services.delivery.cursors import Cursors, HandoverError
 from services.runtime.kafka.port import Committed, Consumer, Partition
 from services.subscriptions.control import ControlView
 from tests.fakes.kafka import FakeKafka

@@ -9,9 +9,9 @@ from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
 from consumers.feeds.showing import CURSOR_S, FRESH_MS, Showing
 from consumers.feeds.superseding import Superseding
-from consumers.runner.cursors import Cursors
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
+from services.delivery.cursors import Cursors
 from services.runtime.kafka.port import Committed, Partition
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from schemas.contracts import load_contracts
 from schemas.times import parse_time
 from schemas.topics import Topics
 from services.quarantine.letters import DeadLetters, Search
+from services.runtime.clock import SystemClock
+from services.runtime.database import dsn_of
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.positions import PartitionKey
+from services.runtime.settings import Settings
+from services.statistics.closing import Closing
 from services.statistics.facts import month_number
 from services.statistics.figure import Month
+from services.statistics.loading import Metrics
+from services.statistics.opening import counted_topics, metrics_of
+from services.statistics.shapes import shapes
 
 STAGES = ("router", "statistics")
 """The stages whose dead letters are events that no figure counts."""
@@ -56,6 +64,19 @@ class LogGuard:
                 if _month(letter["attributes"].get("time"), letter["at"]) == month.number:
                     found.append(f"死信 {letter['number']}：{letter['reason']} (a dead letter of that month)")
         return found
+
+
+def closing_of(settings: Settings, kafka: Kafka, metrics: Metrics | None = None) -> Closing:
+    """Return what takes the decisions about an installation's months; raises MetricsError."""
+    topics, contracts = Topics(settings.kafka.topic_prefix), load_contracts()
+    return Closing(
+        dsn_of(settings.database),
+        topics.group("statistics"),
+        metrics or metrics_of(settings),
+        shapes(contracts),
+        LogGuard(kafka, topics, counted_topics(topics, contracts)),
+        SystemClock(),
+    )
 
 
 def partitions_of(topics: Topics, inputs: Sequence[str]) -> list[Partition]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import orjson
 
-from consumers.pusher.standing import Asked, Standing
-from consumers.runner.cursors import cursor_of
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
+from services.delivery.cursors import cursor_of
 from services.quarantine.aside import original, whole
+from services.quarantine.standing import Asked, Standing
 from services.runtime.clock import Clock
 from services.runtime.errors import ConflictError, NotFoundError
 from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record
@@ -19,7 +20,10 @@ from services.runtime.kafka.scanning import scan
 from services.subscriptions.stopping import SUBSCRIPTIONS, grants_of
 
 WAIT_S = 10.0
+MOST_REPLAYED = 500
+"""So many parked events are put back in one go at most, and no more are asked for."""
 REPLAYED = "hongyan-replayed-offset"
+NOTHING = "{agency} 没有位于 {offset} 的停放事件 (nothing is parked there)"
 _OURS = "hongyan-"
 
 
@@ -62,15 +66,28 @@ class ParkingPlace:
 
     def list(self, agency: str) -> list[Parked]:
         """Return an agency's parked events, oldest first, those replayed since marked with the reason."""
-        records = list(self._read(agency))
-        replayed = {
-            int(headers[REPLAYED]): _said(orjson.loads(record.value or b"{}"))
-            for record in records
-            if REPLAYED in (headers := dict(record.headers))
-        }
-        return [_parked(agency, r, replayed.get(r.offset)) for r in records if REPLAYED not in dict(r.headers)]
+        return [*self.several([agency])]
 
-    def replay(self, agency: str, offset: int, reason: str) -> str | None:
+    def several(self, agencies: Collection[str], newest: int | None = None) -> Sequence[Parked]:
+        """Return the parked events of several agencies, which are read at once; of each the newest so many offsets.
+
+        Raises NotFoundError when one of them has no parking place.
+        """
+        records: dict[str, list[Record]] = defaultdict(list)
+        for record in self._read(agencies, newest=newest):
+            records[record.topic].append(record)
+        return [one for agency in agencies for one in _listed(agency, records[self._topics.parked(agency)])]
+
+    def look(self, agency: str, offset: int) -> tuple[Parked, Record]:
+        """Return a parked event with its record, whole wherever it lies; raises NotFoundError."""
+        records = list(self._read([agency], start=offset))
+        found = next((record for record in records if record.offset == offset), None)
+        if found is None or REPLAYED in dict(found.headers):
+            raise NotFoundError(NOTHING.format(agency=agency, offset=offset))
+        (parked,) = [one for one in _listed(agency, records) if one.offset == offset]
+        return parked, whole(self._kafka, found)
+
+    def replay(self, agency: str, offset: int, reason: str, by: str | None = None) -> str | None:
         """Put a parked event back at the end of the agency's feed, and note it here; raises NotFoundError.
 
         The event is put back before the note: killed in between, it may be replayed twice but never lost. What has
@@ -78,24 +95,26 @@ class ParkingPlace:
         event that took its place is returned. One that was too large to be parked whole is taken from where it lay in
         the feed.
         """
-        return self.replay_all(agency, [offset], reason).get(offset)
+        return self.replay_all(agency, [offset], reason, by).get(offset)
 
-    def replay_all(self, agency: str, offsets: Collection[int], reason: str) -> dict[int, str]:
+    def replay_all(self, agency: str, offsets: Collection[int], reason: str, by: str | None = None) -> dict[int, str]:
         """Put several back; return those that were not, each with what took its place."""
-        parked = {r.offset: r for r in self._read(agency) if r.offset in offsets and REPLAYED not in dict(r.headers)}
+        records = self._read([agency], start=min(offsets, default=0))
+        parked = {r.offset: r for r in records if r.offset in offsets and REPLAYED not in dict(r.headers)}
         for offset in offsets:
             if offset not in parked:
-                raise NotFoundError(f"{agency} 没有位于 {offset} 的停放事件 (nothing is parked there)")
+                raise NotFoundError(NOTHING.format(agency=agency, offset=offset))
         told = {offset: whole(self._kafka, record) for offset, record in parked.items()}
         asked = {offset: _asked(record) for offset, record in told.items()}
         gone = self._standing.superseded(set(asked.values()))
         producer = self._kafka.producer(client_id="parked-replay")
         try:
             for offset, record in sorted(parked.items()):
-                by = gone.get(asked[offset])
-                if by is None:
+                after = gone.get(asked[offset])
+                if after is None:
                     self._put_back(producer, agency, told[offset])
-                self._note(producer, agency, record, {"reason": reason} | ({"superseded_by": by} if by else {}))
+                note = {"reason": reason, "by": by, "superseded_by": after}
+                self._note(producer, agency, record, {name: text for name, text in note.items() if text})
         finally:
             producer.close()
         return {offset: gone[one] for offset, one in asked.items() if one in gone}
@@ -144,11 +163,16 @@ class ParkingPlace:
             partition=0,
         ).result(WAIT_S)
 
-    def _read(self, agency: str) -> Iterator[Record]:
-        partition = Partition(self._topics.parked(agency), 0)
-        if partition.topic not in self._known():
-            raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
-        yield from scan(self._kafka, [partition], client_id="parked")
+    def _read(
+        self, agencies: Collection[str], *, start: int | None = None, newest: int | None = None
+    ) -> Iterator[Record]:
+        partitions = {agency: Partition(self._topics.parked(agency), 0) for agency in agencies}
+        known = self._known()
+        for agency, partition in partitions.items():
+            if partition.topic not in known:
+                raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
+        if partitions:
+            yield from scan(self._kafka, list(partitions.values()), start=start, newest=newest, client_id="parked")
 
     def _known(self) -> set[str]:
         admin = self._kafka.admin()
@@ -156,6 +180,15 @@ class ParkingPlace:
             return admin.list_topics()
         finally:
             admin.close()
+
+
+def _listed(agency: str, records: Sequence[Record]) -> Iterator[Parked]:
+    replayed = {
+        int(headers[REPLAYED]): _said(orjson.loads(record.value or b"{}"))
+        for record in records
+        if REPLAYED in (headers := dict(record.headers))
+    }
+    return (_parked(agency, r, replayed.get(r.offset)) for r in records if REPLAYED not in dict(r.headers))
 
 
 def _original(headers: HeaderList) -> HeaderList:
@@ -168,9 +201,9 @@ def _asked(record: Record) -> Asked:
 
 
 def _said(note: dict[str, str]) -> str:
-    by = note.get("superseded_by")
-    reason = note.get("reason", "")
-    return f"{reason}（未放回：此后已有 {by}）(not put back: superseded)" if by else reason
+    after = note.get("superseded_by")
+    said = note.get("reason", "") + (f"（{note['by']}）" if "by" in note else "")
+    return f"{said}（未放回：此后已有 {after}）(not put back: superseded)" if after else said
 
 
 def _parked(agency: str, record: Record, replayed: str | None) -> Parked:

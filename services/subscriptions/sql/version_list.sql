@@ -1,0 +1,1 @@
+SELECT version, document FROM subscription_version WHERE subscription = %s ORDER BY version
