@@ -34,10 +34,12 @@ check: install ## 格式、类型、依赖方向 (formatting, types, import cont
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hongyan schema check --docs docs/reference
+	$(BIN)/python -m services.runtime.metrics_page --check
 	$(BIN)/python -m bench.table --check
 
 docs: install ## 由模式与目录生成 docs/reference (write the reference of all event types)
 	$(BIN)/hongyan schema docs
+	$(BIN)/python -m services.runtime.metrics_page
 	$(BIN)/python -m services.delivery.guarantee docs/delivery-guarantee.md
 
 format: install ## 整理格式 (format the code)

@@ -13,10 +13,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
 from producers.publishing import Identify, Prepared, Publishing
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
@@ -25,6 +21,8 @@ from services.runtime.clock import SystemClock
 from services.runtime.errors import BufferFullError, HongyanError, InvalidError, UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Placed, Sent
+from services.runtime.measuring import Collector, CollectorRegistry, Metric
+from services.runtime.metrics import CLIENT_BUFFERED, CLIENT_EVENTS
 from services.runtime.settings import Settings
 
 __all__ = ["BufferFullError", "HongyanError", "InvalidError", "Publisher", "UnavailableError", "UndeliveredError"]
@@ -218,9 +216,10 @@ class Buffer(Collector):
         """Return the counts."""
         with self._lock:
             entered, published, failed = self._entered, self._published, self._failed
-        ended = CounterMetricFamily("hongyan_client_events", "Events that were sent, by outcome", labels=["outcome"])
+        ended = CLIENT_EVENTS.family()
         ended.add_metric(["published"], published)
         ended.add_metric(["failed"], failed)
         yield ended
-        waiting = entered - published - failed
-        yield GaugeMetricFamily("hongyan_client_buffered_events", "Events that wait for Kafka", value=waiting)
+        waiting = CLIENT_BUFFERED.family()
+        waiting.add_metric([], entered - published - failed)
+        yield waiting

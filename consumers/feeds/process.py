@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Gauge
 
 from consumers.feeds.acknowledging import Acknowledging
 from consumers.feeds.api import FeedsApi, feed_routes
@@ -24,10 +23,12 @@ from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.delivery.cursors import Cursors
-from services.runtime import logging
+from services.runtime import logging, metrics
 from services.runtime.clock import SystemClock
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
+from services.runtime.measuring import CollectorRegistry
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import new_app, serve
@@ -49,7 +50,7 @@ def run(settings: Settings, *, port: int) -> None:
     follower = ControlFollower(connect(settings.kafka), [topics.control_subscriptions], "feeds")
     follower.start(stop)
     parts: list[_Parts] = []
-    registry = CollectorRegistry()
+    registry = new_registry()
 
     def health() -> Health:
         working = bool(parts) and parts[0].working() and follower.caught_up(0)
@@ -110,12 +111,9 @@ class _Parts:
         self._measure(registry)
 
     def _measure(self, registry: CollectorRegistry) -> None:
-        opened = Gauge("hongyan_feeds_open", "Requests and streams of agencies that are open", registry=registry)
-        opened.set_function(lambda: float(self.api.openings.open.total()))
-        tails = Gauge("hongyan_feeds_in_memory", "Feeds whose newest events are in memory", registry=registry)
-        tails.set_function(lambda: float(self.feeds.held()[0]))
-        size = Gauge("hongyan_feeds_bytes", "Bytes of feeds in memory", registry=registry)
-        size.set_function(lambda: float(self.feeds.held()[1]))
+        metrics.FEEDS_OPEN.asked(registry, lambda: float(self.api.openings.open.total()))
+        metrics.FEEDS_IN_MEMORY.asked(registry, lambda: float(self.feeds.held()[0]))
+        metrics.FEEDS_BYTES.asked(registry, lambda: float(self.feeds.held()[1]))
 
     def start(self, stop: threading.Event) -> None:
         """Start the reader and the sweeping of feeds that nobody reads."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter
 
 from consumers.runner.rows import Never, RowConsumer
 from schemas.codec import Codec, UndecodableValue
@@ -16,9 +15,11 @@ from schemas.registry_client import RegistryAway, RegistryError
 from schemas.topics import Topics
 from services.ledger.repository import LedgerStore
 from services.ledger.rows import Identifiers, Row, event_row, receipt_rows, route_rows
+from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Kafka, Record
+from services.runtime.measuring import CollectorRegistry
 
 TRIM_EVERY = timedelta(days=1)
 
@@ -29,8 +30,8 @@ class LedgerMetrics:
     """What the ledger counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.rows = Counter("hongyan_ledger_rows", "Rows added", registry=registry)
-        self.dead_letters = Counter("hongyan_ledger_deadletters", "Records put aside", registry=registry)
+        self.rows = metrics.LEDGER_ROWS.on(registry)
+        self.dead_letters = metrics.LEDGER_ASIDE.on(registry)
 
 
 class LedgerProjection:

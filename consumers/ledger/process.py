@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
-
 from consumers.ledger.engine import Ledger, LedgerMetrics
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
@@ -13,6 +11,7 @@ from services.ledger.repository import LedgerStore
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
@@ -24,7 +23,7 @@ def run(settings: Settings, *, port: int) -> None:
     logging.configure(settings.log, process="ledger")
     stop = stop_event()
     topics = Topics(settings.kafka.topic_prefix)
-    registry = CollectorRegistry()
+    registry = new_registry()
     ledger = Ledger(
         connect(settings.kafka),
         topics,

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from services.runtime import metrics
+from services.runtime.measuring import CollectorRegistry
 
 
 class PusherMetrics:
     """Counters of one pusher process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.ended = Counter("hongyan_deliveries", "Deliveries that ended", ["agency", "outcome"], registry=registry)
-        self.attempts = Counter("hongyan_delivery_attempts", "Attempts made", ["agency"], registry=registry)
-        self.seconds = Histogram(
-            "hongyan_delivery_seconds",
-            "Seconds from publication to 2xx",
-            ["agency"],
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
-            registry=registry,
-        )
-        self.held = Gauge("hongyan_line_held", "1 while an agency's line is held", ["agency"], registry=registry)
-        self.alerts = Counter(
-            "hongyan_alerts", "Alerts raised and closed", ["agency", "kind", "state"], registry=registry
-        )
-        self.lines = Gauge("hongyan_lines", "Feeds that this process delivers", registry=registry)
+        self.ended = metrics.DELIVERIES.on(registry)
+        self.attempts = metrics.DELIVERY_ATTEMPTS.on(registry)
+        self.seconds = metrics.DELIVERY_SECONDS.on(registry)
+        self.held = metrics.LINE_HELD.on(registry)
+        self.alerts = metrics.ALERTS.on(registry)
+        self.lines = metrics.LINES.on(registry)

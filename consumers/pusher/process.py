@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from prometheus_client import CollectorRegistry
-
 from consumers.pusher.engine import Pusher
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
@@ -20,6 +18,7 @@ from services.delivery.receiver import PROBE_PATH
 from services.delivery.sender import Sender
 from services.runtime import logging
 from services.runtime.clock import SystemClock
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
@@ -42,7 +41,7 @@ def run(settings: Settings, *, port: int) -> None:
 async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     loop = asyncio.get_running_loop()
     kafka, topics, clock = connect(settings.kafka), Topics(settings.kafka.topic_prefix), SystemClock()
-    metrics_registry = CollectorRegistry()
+    metrics_registry = new_registry()
     metrics = PusherMetrics(metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "pusher")
     metrics_registry.register(follower)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter
+from services.runtime import metrics
+from services.runtime.measuring import CollectorRegistry
 
 
 class RouterMetrics:
     """Counters of one router process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._events = Counter(
-            "hongyan_router_events", "Input events by verdict", labelnames=["verdict"], registry=registry
-        )
-        self._batches = Counter("hongyan_router_batches", "Committed transactions", registry=registry)
-        self._filter_errors = Counter(
-            "hongyan_router_filter_errors",
-            "Events on which a subscription's filter could not be evaluated, and so did not match",
-            labelnames=["subscription"],
-            registry=registry,
-        )
+        self._events = metrics.ROUTER_EVENTS.on(registry)
+        self._batches = metrics.ROUTER_BATCHES.on(registry)
+        self._filter_errors = metrics.ROUTER_FILTER_ERRORS.on(registry)
 
     def filter_failed(self, subscription: str) -> None:
         """Count an event on which a subscription's filter could not be evaluated."""

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from consumers.router.backfill import Backfiller
 from consumers.router.engine import Router
@@ -21,6 +20,7 @@ from schemas.topics import PROBE_DOMAIN, Topics
 from services.routing.redaction import Redactor
 from services.runtime import logging
 from services.runtime.clock import SystemClock
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka
 from services.runtime.lifecycle import outlast, stop_event
@@ -39,7 +39,7 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     kafka, topics, contracts = connect(settings.kafka), Topics(settings.kafka.topic_prefix), load_contracts()
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
-    metrics_registry = CollectorRegistry()
+    metrics_registry = new_registry()
     metrics = RouterMetrics(metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "router")
     metrics_registry.register(follower)

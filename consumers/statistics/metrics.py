@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
+from services.runtime import metrics
+from services.runtime.measuring import CollectorRegistry
 from services.statistics.store import Stored
 
 
@@ -11,17 +11,11 @@ class StatisticsMetrics:
     """Counters of one statistics process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._facts = Counter("hongyan_statistics_facts", "Facts added", registry=registry)
-        self._repeated = Counter("hongyan_statistics_repeated", "Events that were counted already", registry=registry)
-        self._conflicts = Counter(
-            "hongyan_statistics_conflicts", "Events counted already with other content", registry=registry
-        )
-        self.lost_months = Gauge(
-            "hongyan_statistics_lost_months",
-            "Closed months whose facts can't be counted from the log any more",
-            registry=registry,
-        )
-        self.dead_letters = Counter("hongyan_statistics_deadletters", "Records put aside", registry=registry)
+        self._facts = metrics.STATISTICS_FACTS.on(registry)
+        self._repeated = metrics.STATISTICS_REPEATED.on(registry)
+        self._conflicts = metrics.STATISTICS_CONFLICTS.on(registry)
+        self.lost_months = metrics.STATISTICS_LOST.on(registry)
+        self.dead_letters = metrics.STATISTICS_ASIDE.on(registry)
 
     def batch_stored(self, stored: Stored) -> None:
         """Count one stored batch."""

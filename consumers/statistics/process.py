@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from prometheus_client import CollectorRegistry
-
 from consumers.statistics.engine import Statistics
 from consumers.statistics.metrics import StatisticsMetrics
 from consumers.statistics.projection import Projection
@@ -16,6 +14,7 @@ from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime import logging
 from services.runtime.database import dsn_of
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
@@ -31,7 +30,7 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     topics, contracts = Topics(settings.kafka.topic_prefix), load_contracts()
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
-    metrics_registry = CollectorRegistry()
+    metrics_registry = new_registry()
     dsn = dsn_of(settings.database)
     consumer, metrics = topics.group("statistics"), StatisticsMetrics(metrics_registry)
     watch = GapWatch(dsn, consumer, metrics)

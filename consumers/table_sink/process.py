@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from consumers.table_sink.engine import TableSink
@@ -17,6 +16,7 @@ from schemas.topics import Topics
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
@@ -50,7 +50,7 @@ def run(settings: Settings, *, port: int) -> None:
     def health() -> Health:
         return Health(sink.trouble is None, {"agency": ours.agency, "trouble": sink.trouble})
 
-    with ProbeServer(settings.http.host, port, health, CollectorRegistry()):
+    with ProbeServer(settings.http.host, port, health, new_registry()):
         follower.start(stop)
         while not stop.is_set() and not follower.caught_up(0.2):
             pass

@@ -17,10 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from services.runtime.embedded.ports import answers, free_port
 from services.runtime.errors import HongyanError
+from services.runtime.measuring import samples
 from services.runtime.settings import with_environment
 from services.runtime.supervisor import die_with_parent
 
@@ -129,9 +128,8 @@ class Installation:
     def metric(self, process: str, name: str, label: str = "") -> dict[str, float]:
         """Return the values of a metric of one process, by one of its labels."""
         with urllib.request.urlopen(f"{self.stack['addresses'][process]}/metrics", timeout=WAIT_S) as answer:  # noqa: S310
-            families = text_string_to_metric_families(answer.read().decode())
-            samples = [sample for family in families for sample in family.samples if sample.name == name]
-        return {sample.labels.get(label, ""): sample.value for sample in samples}
+            page = answer.read().decode()
+        return {labels.get(label, ""): value for labels, value in samples(page, name)}
 
     def command(self, *arguments: str) -> str:
         """Run a ``hongyan`` command and return what it prints; raises HongyanError with what it says when it fails."""

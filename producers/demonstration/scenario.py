@@ -20,7 +20,7 @@ from producers.simulation.commands import write_month
 from producers.simulation.targets import published
 from schemas.contracts import load_contracts
 from services.runtime.errors import HongyanError
-from services.subscriptions.follower import OFFSET_METRIC
+from services.runtime.metrics import CONTROL_OFFSET, LINES
 
 MONTH = "2025-12"
 CERTIFICATES = 24
@@ -128,14 +128,14 @@ class Scenario:
         """Wait until every process knows both agencies: what comes before an entitlement is nobody's."""
         told, installation = {receiver.agency for receiver in self._receivers}, self._installation
         _wait_for(lambda: told <= set(installation.preview(self._key, event)), "网关 (gateway)")
-        known = installation.metric("gateway", OFFSET_METRIC, "topic")
+        known = installation.metric("gateway", CONTROL_OFFSET.name, "topic")
 
         def routes() -> bool:
-            offsets = installation.metric("router", OFFSET_METRIC, "topic")
+            offsets = installation.metric("router", CONTROL_OFFSET.name, "topic")
             return bool(offsets) and all(offset >= known[topic] for topic, offset in offsets.items())
 
         _wait_for(routes, "路由 (router)")
-        _wait_for(lambda: installation.metric("pusher", "hongyan_lines")[""] >= len(told), "推送 (pusher)")
+        _wait_for(lambda: installation.metric("pusher", LINES.name)[""] >= len(told), "推送 (pusher)")
 
     def _read(self) -> list[Delivery]:
         found = []

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Literal
 
 import structlog
-from prometheus_client import Gauge
 
 from schemas.topics import Topics, TopicSpec
 from services.runtime.errors import ProducerLostError, UnavailableError
 from services.runtime.kafka.port import Kafka, TransactionalProducer
 from services.runtime.lifecycle import outlast
+from services.runtime.measuring import Gauge
 from services.runtime.probes import Health
 
 SLOW_S = 5.0

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from producers.client import Publisher
 from producers.files.conflicts import WAIT_S, Conflicts, Placed
 from producers.files.folder import DONE, REJECTED, DropFolder, Stamp, Waiting, being_written
 from producers.files.importing import Importer, Rejects, Tally, type_in_name
 from schemas.contracts import EventContract
+from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, UnavailableError
 from services.runtime.lifecycle import outlast
+from services.runtime.measuring import CollectorRegistry
 
 log = structlog.get_logger()
 State = Literal["starting", "working", "standby", "waiting"]
@@ -38,9 +39,9 @@ class DropMetrics:
     """Counters of one drop folder."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._files = Counter("hongyan_drop_files", "Files by outcome", ["outcome"], registry=registry)
-        self._rows = Counter("hongyan_drop_rows", "Rows by outcome", ["outcome"], registry=registry)
-        self.waiting = Gauge("hongyan_drop_waiting_files", "Files in in/", registry=registry)
+        self._files = metrics.DROP_FILES.on(registry)
+        self._rows = metrics.DROP_ROWS.on(registry)
+        self.waiting = metrics.DROP_WAITING.on(registry)
 
     def file_ended(self, outcome: str, tally: Tally, conflicting: int) -> None:
         """Count one file and its rows; the conflicting ones are among those accepted."""

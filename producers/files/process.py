@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 
-from prometheus_client import CollectorRegistry
-
 from producers.client import Publisher
 from producers.files.conflicts import Conflicts, Placed, conflicts
 from producers.files.drop import Drop, DropMetrics, DropRules
@@ -17,6 +15,7 @@ from schemas.validation import ensure_sound
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
@@ -38,7 +37,7 @@ def run(settings: Settings, *, port: int) -> None:
         raise HongyanError(f"HONGYAN_DROP__TYPE: 没有这个事件类型 (unknown type): {ours.type}")
     stop = stop_event()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see `being_written`
-    counted = CollectorRegistry()
+    counted = new_registry()
     kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
 
     def find(placed: Placed, began_ms: int, wait_s: float, stopped: threading.Event) -> Conflicts | None:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.middleware.gzip import GZipMiddleware
 
 from producers.gateway.acceptance import Acceptance, Accepted, Refused
@@ -21,6 +20,7 @@ from producers.gateway.credentials import Credentials
 from producers.gateway.decoding import Decoding
 from producers.gateway.description import dead_letters_description, publish_description
 from producers.gateway.limits import RateLimits, Room, TooManyEventsError
+from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.parsing import Parsed, UnsupportedMediaTypeError, parse
 from producers.gateway.preview import Preview
 from producers.publishing import Prepared, Publishing
@@ -28,6 +28,8 @@ from schemas.contracts import Contracts
 from services.quarantine.letters import DeadLetters, Search
 from services.runtime.api_page import add_api_page
 from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError
+from services.runtime.measuring import CollectorRegistry
+from services.runtime.metrics import GATEWAY_UNDER_WAY
 from services.runtime.probes import Health
 from services.runtime.settings import GatewaySettings
 from services.runtime.web import new_app, problem
@@ -81,15 +83,13 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
     """Return the gateway's application."""
     app = new_app("Hongyan gateway", health, metrics)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESS_FROM_BYTES, compresslevel=1)
-    accepted_total = Counter("hongyan_gateway_events", "Accepted events", ["type"], registry=metrics)
-    seconds = Histogram("hongyan_gateway_seconds", "Seconds from request to acknowledgement", registry=metrics)
+    counted = GatewayMetrics(metrics)
     limits = gateway.settings
     room = Room(limits.max_in_flight, limits.max_waiting, limits.acknowledge_timeout_s)
     # Reading back takes seconds and threads of its own: those who publish must not wait behind it.
     reading = Room(READING, READING_WAIT, limits.acknowledge_timeout_s)
     readers = ThreadPoolExecutor(READING, "deadletters")
-    under_way = Gauge("hongyan_gateway_requests", "Requests under way or waiting for their turn", registry=metrics)
-    under_way.set_function(lambda: room.admitted)
+    GATEWAY_UNDER_WAY.asked(metrics, lambda: room.admitted)
     _problem_handlers(app)
     _describe_credential(app)
     add_api_page(app)
@@ -103,7 +103,7 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
     )
     async def publish(request: Request, dry_run: bool = False) -> Response:
         """发布一个或一批事件；应答 202 即已在 Kafka 上 (publish; 202 means that it is on the log)."""
-        with seconds.time():
+        with counted.seconds.time():
             _check_parameters(request)
             department = await gateway.department(request)
             async with room.turn():
@@ -116,11 +116,10 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
                 lenient = "handling=lenient" in request.headers.get("prefer", "").lower()
                 refused = [one for one in checked if isinstance(one, Refused)]
                 if refused and not lenient:
+                    counted.ended(refused)
                     return refusal(refused)
                 outcomes = await _publish(gateway.acceptance, checked)
-        for one in outcomes:
-            if isinstance(one, Accepted):
-                accepted_total.labels(one.prepared.attributes["type"]).inc()
+        counted.ended(outcomes)
         if not lenient and any(isinstance(one, Refused) for one in outcomes):
             return not_taken(events, outcomes)
         return answer(events, outcomes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from producers.gateway.acceptance import Acceptance
 from producers.gateway.api import Gateway, create_app
@@ -25,6 +24,7 @@ from services.quarantine.letters import DeadLetters
 from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import UnavailableError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka, Producer
 from services.runtime.lifecycle import outlast, stop_event
@@ -65,7 +65,7 @@ def run(settings: Settings, *, port: int) -> None:
 
     threading.Thread(target=prepare, name="connect", daemon=True).start()
     health = lambda: Health(ready.is_set(), {"departments": len(follower.view.departments)})  # noqa: E731
-    metrics_registry = CollectorRegistry()
+    metrics_registry = new_registry()
     metrics_registry.register(follower)
     app = create_app(gateway, health, metrics_registry)
     app.include_router(catalogue_routes(contracts))

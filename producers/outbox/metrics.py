@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from services.runtime import metrics
+from services.runtime.measuring import CollectorRegistry
 
 
 class RelayMetrics:
     """Counters of one relay process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._rows = Counter("hongyan_relay_rows", "Rows by outcome", labelnames=["outcome"], registry=registry)
-        self._batches = Counter("hongyan_relay_batches", "Committed transactions", registry=registry)
-        self.working = Gauge(
-            "hongyan_relay_working", "1 while it has the table's lock and all it needs", registry=registry
-        )
+        self._rows = metrics.RELAY_ROWS.on(registry)
+        self._batches = metrics.RELAY_BATCHES.on(registry)
+        self.working = metrics.RELAY_WORKING.on(registry)
 
     def batch_ended(self, sent: int, rejected: int) -> None:
         """Count one batch."""

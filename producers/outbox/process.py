@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
-
 from producers.outbox.engine import Relay, RelayRules
 from producers.outbox.metrics import RelayMetrics
 from producers.outbox.repository import Outbox
@@ -15,6 +13,7 @@ from schemas.validation import ensure_sound
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import ProbeServer
@@ -35,7 +34,7 @@ def run(settings: Settings, *, port: int) -> None:
     )
     outbox = Outbox(ours.dsn.get_secret_value(), ours.table, ours.after, max(ours.lock_idle_s, 2 * ours.poll_s))
     rules = RelayRules(ours.name, ours.source, ours.batch, ours.poll_s)
-    counted = CollectorRegistry()
+    counted = new_registry()
     relay = Relay(outbox, connect(settings.kafka), topics, publishing, rules, RelayMetrics(counted))
 
     with ProbeServer(settings.http.host, port, relay.duty.health, counted):

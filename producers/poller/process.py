@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
 from producers.department.duty import Duty
 from producers.poller.deciding import Decider
 from producers.poller.engine import Poller
@@ -24,6 +22,7 @@ from schemas.validation import ensure_sound
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import ProbeServer
@@ -68,7 +67,7 @@ def run(settings: Settings, *, port: int) -> None:
     parts = assemble(settings, ensure_sound(load_contracts()), registry)
     stop = stop_event()
     kafka, topics, name = connect(settings.kafka), Topics(settings.kafka.topic_prefix), parts.mapping.name
-    counted = CollectorRegistry()
+    counted = new_registry()
     metrics = PollerMetrics(counted)
     duty = Duty("poller", name, kafka, topics, metrics.working)
     journal, store = Journal(kafka, topics, name), store_of(settings, name)

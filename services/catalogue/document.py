@@ -12,6 +12,8 @@ from services.catalogue.entry import entry_of
 
 WRITTEN_BY = "<!-- 由 make docs 生成，请勿手改 (generated; don't edit) -->\n"
 INDEX = "README.md"
+OTHERS = frozenset({"metrics.md"})
+"""Pages of the reference that are made elsewhere."""
 EFFECTS = {"ends": "终止：此后不再补送", "restores": "恢复：此后可再补送"}
 SHARING = {"unconditional": "无条件共享", "conditional": "有条件共享", "none": "不予共享"}
 
@@ -26,9 +28,8 @@ def write(contracts: Contracts, folder: Path) -> int:
     """Write the pages, take away those of types that are gone, and return how many there are."""
     found = pages(contracts)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.md"):
-        if old.name not in found:
-            old.unlink()
+    for old in _there(folder) - found.keys():
+        (folder / old).unlink()
     for name, text in found.items():
         (folder / name).write_text(text, encoding="utf-8")
     return len(found)
@@ -37,8 +38,12 @@ def write(contracts: Contracts, folder: Path) -> int:
 def stale(contracts: Contracts, folder: Path) -> list[str]:
     """Return the names of pages that are missing, too many, or not what the schemas say."""
     found = pages(contracts)
-    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    there = {name: (folder / name).read_text(encoding="utf-8") for name in _there(folder)}
     return sorted(name for name in found.keys() | there.keys() if found.get(name) != there.get(name))
+
+
+def _there(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.md")} - OTHERS
 
 
 def _index(entries: list[dict[str, Any]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
-from prometheus_client import CollectorRegistry
 from psycopg_pool import ConnectionPool
 
 from schemas.codec import Codec
@@ -33,6 +32,7 @@ from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.database import answers, dsn_of, open_pool
 from services.runtime.errors import HongyanError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health
@@ -71,7 +71,7 @@ def run(settings: Settings, *, port: int) -> None:
     impaired = ImpairedGrants(grants.list, contracts, kafka, topics, clock)
     for worker in (relay.run, requests.run, impaired.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
-    app = new_app("Hongyan administration", lambda: health_of(pool, relay), CollectorRegistry())
+    app = new_app("Hongyan administration", lambda: health_of(pool, relay), new_registry())
     admin_key = settings.security.admin_key.get_secret_value()
     add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk)
     people = PersonRepository(pool)

@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, Gauge
 from starlette.exceptions import HTTPException
 
 from schemas.registry_client import CONTENT_TYPE
@@ -26,6 +25,8 @@ from services.registry.subjects import (
     writing_routes,
 )
 from services.runtime.errors import UnavailableError
+from services.runtime.measuring import CollectorRegistry
+from services.runtime.metrics import REGISTRY_ENTRIES, REGISTRY_READY, REGISTRY_WRITABLE
 from services.runtime.probes import Health
 from services.runtime.web import RETRY_AFTER_S, new_app
 
@@ -89,9 +90,6 @@ def _health(log: RegistryLog) -> Health:
 
 
 def _measure(log: RegistryLog, metrics: CollectorRegistry) -> None:
-    ready = Gauge("hongyan_registry_ready", "1 once the log has been read to its end", registry=metrics)
-    ready.set_function(lambda: float(log.ready))
-    writable = Gauge("hongyan_registry_writable", "1 while the log can be appended to", registry=metrics)
-    writable.set_function(lambda: float(log.writable))
-    entries = Gauge("hongyan_registry_entries", "Entries of the log that are folded", registry=metrics)
-    entries.set_function(lambda: float(log.offset))
+    REGISTRY_READY.asked(metrics, lambda: float(log.ready))
+    REGISTRY_WRITABLE.asked(metrics, lambda: float(log.writable))
+    REGISTRY_ENTRIES.asked(metrics, lambda: float(log.offset))

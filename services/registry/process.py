@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from prometheus_client import CollectorRegistry
-
 from schemas.topics import Topics
 from services.registry.api import create_app
 from services.registry.log import RegistryLog
 from services.runtime import logging
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.settings import Settings
@@ -25,5 +24,5 @@ def run(settings: Settings, *, port: int) -> None:
     log = RegistryLog(connect(settings.kafka), Topics(settings.kafka.topic_prefix))
     follower = threading.Thread(target=log.run, args=(stop,), name="registry-log", daemon=True)
     follower.start()
-    serve(create_app(log, CollectorRegistry()), settings.http.host, port, stop)
+    serve(create_app(log, new_registry()), settings.http.host, port, stop)
     follower.join(STOP_S)

@@ -17,11 +17,15 @@ from typing import TypeVar
 import structlog
 
 from services.runtime.errors import UnavailableError
+from services.runtime.metrics import INTERRUPTIONS
 
 GRACE_S = 15.0
 RETRY_S = 0.5
 # An attempt that lasted so long did its work: what ends it is a new outage, and worth telling again.
 WORKED_S = 10.0
+
+INTERRUPTED = INTERRUPTIONS.on(None)
+"""Counts the outages of this process."""
 
 T = TypeVar("T")
 
@@ -49,6 +53,8 @@ def outlast(
             if on_outage is not None:
                 on_outage()
             told = told and time.monotonic() - began < WORKED_S
+            if not told:
+                INTERRUPTED.labels(what).inc()
             tell = log.debug if told else log.warning
             tell(f"{what}_interrupted", error=str(error), kind=type(error).__name__)
             told = True

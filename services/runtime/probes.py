@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from services.runtime.exposition import Working
+from services.runtime.measuring import CollectorRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class ProbeServer:
     """Serves the two pages from a thread of its own, so that they answer while the work blocks."""
 
     def __init__(self, host: str, port: int, health: Callable[[], Health], registry: CollectorRegistry) -> None:
+        registry.register(Working(lambda: health().ok))
         self._server = ThreadingHTTPServer((host, port), _handler(health, registry))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]

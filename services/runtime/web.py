@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -30,6 +30,9 @@ from services.runtime.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from services.runtime.exposition import Working
+from services.runtime.http_metrics import HttpMetrics
+from services.runtime.measuring import CollectorRegistry
 from services.runtime.probes import Health
 
 log = structlog.get_logger()
@@ -104,6 +107,8 @@ def new_app(
 ) -> FastAPI:
     """Return an application with the pages that every process has, and our errors as problem documents."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(HttpMetrics, registry=metrics)
+    metrics.register(Working(lambda: health().ok))
 
     @app.get("/health", include_in_schema=False)
     def _health() -> JSONResponse:

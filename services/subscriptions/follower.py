@@ -6,15 +6,14 @@ import threading
 from collections.abc import Collection, Iterable
 
 import structlog
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from services.runtime.errors import KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Consumer, Kafka, Partition
 from services.runtime.lifecycle import outlast
+from services.runtime.measuring import Collector, Metric
+from services.runtime.metrics import CONTROL_OFFSET
 from services.subscriptions.control import ControlView
 
-OFFSET_METRIC = "hongyan_control_offset"
 POLL_S = 0.5
 BATCH = 500
 
@@ -52,7 +51,7 @@ class ControlFollower(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return how far each control topic is taken in."""
-        found = GaugeMetricFamily(OFFSET_METRIC, "Next offset of a control topic that is taken in", labels=["topic"])
+        found = CONTROL_OFFSET.family()
         for partition, offset in list(self._positions.items()):
             found.add_metric([partition.topic], offset)
         yield found

@@ -12,6 +12,7 @@ from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 
 from services.runtime.errors import KafkaUnavailableError
+from services.runtime.kafka.health import CLIENTS
 from services.runtime.kafka.port import Committed, Partition, Rebalanced, Record
 from services.runtime.kafka.wrapping import wrapped
 
@@ -70,6 +71,7 @@ class KafkaPythonConsumer:
 
     def __init__(self, client: KafkaConsumer, *, from_end: bool = False) -> None:
         self.client = client
+        self._tally = CLIENTS.consumer(client.config["client_id"], self)
         self._from_end = from_end
         self._listener: _Listener | None = None
 
@@ -109,6 +111,7 @@ class KafkaPythonConsumer:
             )
         if self._listener is not None:
             self._listener.settle()
+        self._tally.polled(sum(map(len, found.values())))
         return {Partition(*tp): records for tp, records in found.items()}
 
     def _await_join(self) -> None:
@@ -200,7 +203,12 @@ class KafkaPythonConsumer:
                     return {Partition(*tp): offset for tp, offset in found.items()}
         raise KafkaUnavailableError(f"{what}: not every topic of {sorted({tp.topic for tp in wanted})} is known yet")
 
+    def reads(self) -> int:
+        """Return how many partitions it reads."""
+        return len(self.client._subscription.assignment)
+
     def close(self) -> None:
         """Leave the group."""
+        CLIENTS.closed(self)
         with wrapped("close"):
             self.client.close(autocommit=False, timeout_ms=CALL_TIMEOUT_MS)

@@ -30,6 +30,7 @@ from services.runtime.errors import (
     TransactionFailedError,
 )
 from services.runtime.kafka.consumer import KafkaPythonConsumer, topic_partition
+from services.runtime.kafka.health import CLIENTS
 from services.runtime.kafka.port import Consumer, HeaderList, Partition, Placed, Sent
 from services.runtime.kafka.wrapping import REFUSED, TOO_LARGE, ours, wrapped
 
@@ -79,6 +80,7 @@ class KafkaPythonProducer:
 
     def __init__(self, client: KafkaProducer) -> None:
         self.client = client
+        self._tally = CLIENTS.producer(client.config["client_id"], self)
         # Once the broker has refused one record, the library by itself would never send again: one event would silence
         # the gateway. A new epoch fails that record, and what is in flight at that moment, which is sent again.
         state = client._transaction_manager
@@ -97,6 +99,7 @@ class KafkaPythonProducer:
         timestamp_ms: int | None = None,
     ) -> Sent:
         """Append one record; its outcome comes with the returned object."""
+        self._tally.records += 1
         place = self._place(topic, partition, key)
         listed = headers if isinstance(headers, list) else list(headers)
         try:
@@ -145,6 +148,7 @@ class KafkaPythonProducer:
 
     def close(self) -> None:
         """Give up what is not acknowledged, and close."""
+        CLIENTS.closed(self)
         with wrapped("close"):
             self.client.close(timeout=2)
 
@@ -235,10 +239,13 @@ class KafkaPythonTransactionalProducer(KafkaPythonProducer):
         try:
             yield
         except _LOST as error:
+            CLIENTS.failed("transaction")
             raise ProducerLostError(f"{type(error).__name__} {error}") from error
         except _STALE_MEMBER as error:
+            CLIENTS.failed("transaction")
             raise TransactionFailedError(f"{type(error).__name__} {error}") from error
         except (KafkaError, AssertionError, OSError) as error:
+            CLIENTS.failed("transaction")
             refused = isinstance(self.client._transaction_manager.last_error, TOO_LARGE)
             kind = RecordTooLargeError if refused else ProducerLostError
             raise kind(f"{type(error).__name__} {error}") from error

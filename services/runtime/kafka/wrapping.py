@@ -18,6 +18,7 @@ from kafka.errors import (
 )
 
 from services.runtime.errors import HongyanError, KafkaUnavailableError, RecordTooLargeError
+from services.runtime.kafka.health import CLIENTS
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 REFUSED = frozenset(
@@ -39,5 +40,6 @@ def wrapped(what: str) -> Iterator[None]:
 
 def ours(what: str, error: BaseException) -> HongyanError:
     """Return our error for the library's: most pass by themselves, a record of too many bytes does not."""
+    CLIENTS.failed(what.partition(" ")[0])
     kind = RecordTooLargeError if isinstance(error, TOO_LARGE) else KafkaUnavailableError
     return kind(f"{what}: {type(error).__name__} {error}".strip())
