@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from consumers.monitor.api import add_probe, add_snapshot
 from consumers.monitor.exposition import LagCollector
@@ -22,6 +21,7 @@ from services.delivery.lag import ProbeLag
 from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
+from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health
@@ -57,7 +57,7 @@ def run(settings: Settings, *, port: int) -> None:
         finally:
             meter.close()
 
-    registry = CollectorRegistry()
+    registry = new_registry()
     registry.register(LagCollector(lambda: watching.fresh))
     app = new_app("Hongyan monitor", lambda: _health(watching), registry)
     add_snapshot(app, watching)

@@ -11,7 +11,7 @@ GATEWAY, PORTAL, FEEDS, REGISTRY, MONITOR = ("gateway",), ("portal",), ("feeds",
 ROUTER, PUSHER, STATISTICS, LEDGER = ("router",), ("pusher",), ("statistics",), ("ledger",)
 RELAY, POLLER, DROP, TABLE_SINK = ("relay",), ("poller",), ("drop",), ("table-sink",)
 HTTP = (*GATEWAY, *PORTAL, *FEEDS, *REGISTRY, *MONITOR)
-FOLLOWING = (*GATEWAY, *FEEDS, *ROUTER, *PUSHER, *MONITOR)
+FOLLOWING = (*GATEWAY, *ROUTER, *PUSHER)
 TRACED = (*GATEWAY, *ROUTER, *PUSHER, *RELAY, *POLLER, *DROP)
 EVERY = (*HTTP, *ROUTER, *PUSHER, *STATISTICS, *LEDGER, *RELAY, *POLLER, *DROP, *TABLE_SINK)
 CLIENT = ("client",)
@@ -250,6 +250,37 @@ OLDEST_UNDELIVERED = GaugeSpec(
 )
 BACKLOG = GaugeSpec("hongyan_backlog_events", "未达的事件", "undelivered events", MONITOR, ("agency",))
 FEED_HELD = GaugeSpec("hongyan_feed_held", "该单位的队列被保持时为 1", "1 while the feed is held", MONITOR, ("agency",))
+AGENCY_STATE = GaugeSpec(
+    "hongyan_agency_state",
+    "单位所处的状态为 1：ok、catching-up、slow、stalled、stopped、rewound、held、unknown",
+    "1 for the state that an agency's delivery is in",
+    MONITOR,
+    ("agency", "state"),
+)
+OVERDUE = GaugeSpec(
+    "hongyan_overdue_events",
+    "已过法定时限的未达事件",
+    "undelivered events whose legal limit has passed",
+    MONITOR,
+    ("agency",),
+)
+DEADLINE_MET = GaugeSpec(
+    "hongyan_deadline_met_ratio",
+    "至多一天内，在法定时限内送达的比例",
+    "share that was taken within the legal limit, over a day at most",
+    MONITOR,
+    ("agency",),
+)
+TAKEN = CounterSpec(
+    "hongyan_taken_events_total", "单位已取得的事件", "events that an agency took", MONITOR, ("agency",)
+)
+SLOW = CounterSpec(
+    "hongyan_slow_events_total",
+    "其中慢于目标（monitor.objective_s）的",
+    "of these, those slower than the objective",
+    MONITOR,
+    ("agency",),
+)
 DELIVERY_LATENCY = GaugeSpec(
     "hongyan_delivery_latency_seconds",
     "最近十五分钟从发布到送达的分位数",
@@ -258,12 +289,76 @@ DELIVERY_LATENCY = GaugeSpec(
     ("agency", "quantile"),
     "seconds",
 )
+CHANNEL_LATENCY = GaugeSpec(
+    "hongyan_channel_latency_seconds",
+    "同上，按渠道",
+    "the same, by channel",
+    MONITOR,
+    ("agency", "channel", "quantile"),
+    "seconds",
+)
+ACKNOWLEDGEMENT_LATENCY = GaugeSpec(
+    "hongyan_acknowledgement_latency_seconds",
+    "从事件自己的时间到业务回执的分位数",
+    "from the event's own time to the business receipt, by quantile",
+    MONITOR,
+    ("agency", "channel", "quantile"),
+    "seconds",
+)
 GROUP_LAG = GaugeSpec(
     "hongyan_group_lag_records",
     "消费组落后的记录",
     "records that a consumer group is behind",
     MONITOR,
     ("group", "topic"),
+)
+GROUP_DELAY = GaugeSpec(
+    "hongyan_group_delay_seconds",
+    "消费组落后的时长",
+    "how long a consumer group is behind",
+    MONITOR,
+    ("group", "topic"),
+    "seconds",
+)
+GROUP_STATE = GaugeSpec(
+    "hongyan_group_state",
+    "消费组在该主题上所处的状态为 1，状态同 hongyan_agency_state",
+    "1 for the state that a group is in on a topic",
+    MONITOR,
+    ("group", "topic", "state"),
+)
+PROBE_STATE = GaugeSpec(
+    "hongyan_probe_state",
+    "端到端探测所处的状态为 1：starting、ok、late、lost、refused",
+    "1 for the state that the end-to-end probe is in",
+    MONITOR,
+    ("state",),
+)
+PROBE_LATENCY = GaugeSpec(
+    "hongyan_probe_latency_seconds",
+    "探测事件从调用到签名投递的分位数",
+    "the probe's way from the call to the signed delivery, by quantile",
+    MONITOR,
+    ("quantile",),
+    "seconds",
+)
+GATEWAY_CLOCK = GaugeSpec(
+    "hongyan_gateway_clock_ahead_seconds",
+    "网关的时钟比监视进程快多少",
+    "how far the gateway's clock is ahead of the monitor's",
+    MONITOR,
+    unit="seconds",
+)
+PUBLISHER_CLOCK = GaugeSpec(
+    "hongyan_publisher_clock_skew_seconds",
+    "发布方时钟不可能对的偏差",
+    "a publisher's clock that can't be right",
+    MONITOR,
+    ("source", "direction"),
+    "seconds",
+)
+MONITOR_SECONDS = GaugeSpec(
+    "hongyan_monitor_look_seconds", "最近看一遍用时", "what the last look at everyone took", MONITOR, unit="seconds"
 )
 MONITOR_UNREADABLE = CounterSpec(
     "hongyan_monitor_unreadable_records_total",
