@@ -28,6 +28,7 @@ from tests.databases import Department, MariaDb, mariadb, mariadb_missing, postg
 from tests.events import SOURCE, TestEvents
 from tests.processes import Processes
 
+pytest_plugins = ["tests.portal_site"]
 # kafka-python leaves a socket whose connection was refused to the garbage collector.
 REFUSED = r"unclosed <socket.socket fd=\d+, family=2, type=1, proto=6, laddr=\('0.0.0.0', \d+\)>"
 

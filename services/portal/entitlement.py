@@ -9,8 +9,6 @@ from fastapi import APIRouter, FastAPI
 from schemas.contracts import Contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
-from services.identity.people import PersonRepository
-from services.identity.repository import DepartmentRepository
 from services.ledger.reading import LedgerReader
 from services.portal.actors import Callers
 from services.portal.answers import Answers, answer_routes
@@ -31,8 +29,7 @@ def add_entitlement(
     app: FastAPI,
     repository: GrantRepository,
     agencies: AgencyRepository,
-    departments: DepartmentRepository,
-    people: PersonRepository,
+    people: People,
     ledger: LedgerReader,
     contracts: Contracts,
     registry: RegistryClient,
@@ -43,11 +40,11 @@ def add_entitlement(
     on_decided: Callable[[], None],
 ) -> None:
     """Put the routes on an application."""
-    callers = app.state.callers = Callers(people, admin_key)
+    callers = app.state.callers = Callers(people.repository, admin_key)
     redactor = Redactor(registry, lambda identity: policy_of(identity, {}))
     grants = Grants(repository, agencies, contracts, redactor, clock, on_decided)
     router = APIRouter(prefix="/v1")
-    person_routes(router, People(people, departments))
+    person_routes(router, people)
     seeing = Seeing(registry)
     explaining = Explaining(kafka, topics, contracts, seeing, repository, agencies, clock)
     trying = Trying(kafka, topics, contracts, seeing, agencies, clock)

@@ -1,20 +1,37 @@
-"""People over the administration API: who applies for an agency, and who decides for a department."""
+"""People over the administration API: who applies for an agency, who decides for a department, who administers."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from services.identity.people import Person, PersonRepository, new_person_key
+from services.identity.people import Person, PersonRepository, Role, new_person_key, standing_problems
 from services.identity.repository import DepartmentRepository
+from services.identity.sign_ins import SignInRepository
 from services.portal.actors import administering
-from services.runtime.errors import FieldProblem, InvalidError
+from services.portal.web.passwords import Passwords, one_time_password
+from services.runtime.clock import Clock
+from services.runtime.errors import FieldProblem, InvalidError, NotFoundError
+from services.subscriptions.repository import AgencyRepository
 
+ONE_TIME_LASTS = timedelta(hours=72)
+FIRST = Person("admin", "安全管理员", roles=[Role.SECURITY])
+"""The account that a new installation begins with: it makes the others, and runs nothing itself (三员分立)."""
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class OneTime:
+    """A password that works once, until it ends."""
+
+    person: str
+    password: str
+    expires_at: datetime
 
 
 class PersonBody(BaseModel):
@@ -27,38 +44,85 @@ class PersonBody(BaseModel):
     agency: Identifier | None = None
     department: Identifier | None = None
     approves: list[str] = []
+    roles: list[Role] = []
 
 
 class People:
-    """Adds and lists people."""
+    """Adds, changes and lists people, and gives them passwords that work once."""
 
-    def __init__(self, people: PersonRepository, departments: DepartmentRepository) -> None:
-        self._people = people
+    def __init__(
+        self,
+        people: PersonRepository,
+        departments: DepartmentRepository,
+        agencies: AgencyRepository,
+        sign_ins: SignInRepository,
+        clock: Clock,
+        passwords: Passwords,
+    ) -> None:
+        self.repository = people
         self._departments = departments
+        self._agencies = agencies
+        self._sign_ins = sign_ins
+        self._clock = clock
+        self._passwords = passwords
 
     def add(self, body: PersonBody) -> dict[str, Any]:
         """Add somebody and return them with their key, which is shown this once; raises InvalidError."""
-        problems = self._problems(body)
-        if problems:
-            raise InvalidError(problems)
-        person, key = Person(**body.model_dump()), new_person_key()
-        self._people.add(person, key)
+        person, key = self._sound(Person(**body.model_dump(mode="json"))), new_person_key()
+        self.repository.add(person, key)
         return asdict(person) | {"key": key}
+
+    def change(self, person: Person) -> None:
+        """Keep somebody's name, roles, approvals and state as they are given; raises InvalidError or NotFoundError."""
+        self.repository.change(self._sound(person))
 
     def everybody(self) -> list[dict[str, Any]]:
         """Return everybody."""
-        return [asdict(person) for person in self._people.everybody()]
+        return [asdict(person) for person in self.repository.everybody()]
 
-    def _problems(self, body: PersonBody) -> list[FieldProblem]:
-        if body.agency is None and body.department is None:
-            return [FieldProblem("/agency", "应属于接收单位或发布部门 (belongs to an agency or a department)")]
-        published = {t for d in self._departments.list() if d.id == body.department for t in d.types}
+    def published(self, department: str | None) -> list[str]:
+        """Return the types that a department publishes."""
+        return sorted({t for d in self._departments.list() if d.id == department for t in d.types})
+
+    def units(self) -> dict[str, list[tuple[str, str]]]:
+        """Return ids and names of what people belong to."""
+        return {
+            "agency": [(row["id"], row["name"]) for row in self._agencies.list()],
+            "department": [(row.id, row.name) for row in self._departments.list()],
+        }
+
+    def one_time_password(self, person: str) -> OneTime:
+        """Give somebody a password that works once, shown this once; raises NotFoundError."""
+        if self.repository.get(person) is None:
+            raise NotFoundError(f"没有这个人员 (no such person): {person}")
+        password, ends = one_time_password(), self._clock.now() + ONE_TIME_LASTS
+        self._sign_ins.set_password(person, self._passwords.hash(password), expires_at=ends)
+        return OneTime(person, password, ends)
+
+    def first(self) -> OneTime | None:
+        """Give the first account, made here if need be, a password that works once; None once anybody has come in."""
+        everybody = self.repository.everybody()
+        if any(row["last_at"] is not None for row in self._sign_ins.everybody().values()):
+            return None
+        if any(Role.SECURITY in person.roles and person.id != FIRST.id for person in everybody):
+            return None
+        if FIRST.id not in {person.id for person in everybody}:
+            self.repository.add(FIRST, new_person_key())
+        return self.one_time_password(FIRST.id)
+
+    def _sound(self, person: Person) -> Person:
+        """Return who may be kept so; raises InvalidError."""
+        problems = standing_problems(person)
+        published = set(self.published(person.department))
         detail = "不是该部门发布的事件类型 (no type that the department publishes)"
-        return [
+        problems += [
             FieldProblem(f"/approves/{number}", f"{detail}: {name}")
-            for number, name in enumerate(body.approves)
+            for number, name in enumerate(person.approves)
             if name not in published
         ]
+        if problems:
+            raise InvalidError(problems)
+        return person
 
 
 def person_routes(router: APIRouter, people: People) -> None:
@@ -67,6 +131,15 @@ def person_routes(router: APIRouter, people: People) -> None:
     @router.post("/people", status_code=201, dependencies=[Depends(administering)])
     def add(body: PersonBody) -> dict[str, Any]:
         return people.add(body)
+
+    @router.post("/people/first", dependencies=[Depends(administering)])
+    def first() -> dict[str, Any] | None:
+        found = people.first()
+        return None if found is None else asdict(found)
+
+    @router.post("/people/{person}/password", status_code=201, dependencies=[Depends(administering)])
+    def password(person: str) -> dict[str, Any]:
+        return asdict(people.one_time_password(person))
 
     @router.get("/people", dependencies=[Depends(administering)])
     def all_of_them() -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""管理接口，以及配置变更到控制主题的转发 (the administration API and the control relay)。"""
+"""门户与管理接口，以及配置变更到控制主题的转发 (the portal, the administration API and the control relay)。"""
 
 from __future__ import annotations
 
 import threading
 from datetime import timedelta
 
+from fastapi import FastAPI
 from psycopg_pool import ConnectionPool
 
 from schemas.codec import Codec
@@ -24,12 +25,16 @@ from services.portal.api import Administration, add_routes
 from services.portal.entitlement import add_entitlement
 from services.portal.events import event_routes, scopes
 from services.portal.impaired import ImpairedGrants
+from services.portal.people import People
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
 from services.portal.statistics import statistics_routes
+from services.portal.web import account, audit_page, overview, sign_in
+from services.portal.web import people as people_page
+from services.portal.web.site import add_site, new_site
 from services.quarantine.desk import Desk
 from services.runtime import logging
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import answers, dsn_of, open_pool
 from services.runtime.errors import HongyanError
 from services.runtime.exposition import new_registry
@@ -44,11 +49,18 @@ from services.subscriptions.sealing import Sealer
 
 
 def run(settings: Settings, *, port: int) -> None:
-    """Serve the administration until SIGTERM."""
+    """Serve the portal and the administration API until SIGTERM."""
     logging.configure(settings.log, process="portal")
+    stop = stop_event()
+    app, pool = compose(settings, SystemClock(), stop)
+    serve(app, settings.http.host, port, stop)
+    pool.close()
+
+
+def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[FastAPI, ConnectionPool]:
+    """Return the whole application, its workers running until ``stop``, and the pool to close after it."""
     if settings.security.admin_key is None:
         raise HongyanError("security.admin_key is not set; `hongyan up` makes one in its data folder")
-    stop = stop_event()
     kafka = connect(settings.kafka)
     topics = Topics(settings.kafka.topic_prefix)
     pool = open_pool(settings.database)
@@ -60,7 +72,7 @@ def run(settings: Settings, *, port: int) -> None:
     access = AccessAdministration(accesses, kafka, topics, Sealer(settings.security))
     gateway = settings.gateway
     rules = ValidationRules(gateway.reject_bad_uscc, timedelta(seconds=gateway.future_skew_s), gateway.warnings)
-    registry, clock = RegistryClient(settings.registry.url, settings.registry.timeout_s), SystemClock()
+    registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
     codec = Codec(registry)
     desk = Desk(kafka, topics, contracts, codec, rules, clock)
     networks = parse_networks(settings.delivery.allowed_networks)
@@ -74,13 +86,14 @@ def run(settings: Settings, *, port: int) -> None:
     app = new_app("Hongyan administration", lambda: health_of(pool, relay), new_registry())
     admin_key = settings.security.admin_key.get_secret_value()
     add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk)
-    people = PersonRepository(pool)
+    persons = PersonRepository(pool)
+    site = new_site(settings, pool, persons, clock)
+    people = People(persons, departments, agencies, site.entrance.sign_ins, clock, site.entrance.passwords)
     ledger = LedgerReader(pool)
     add_entitlement(
         app,
         grants,
         agencies,
-        departments,
         people,
         ledger,
         contracts,
@@ -93,8 +106,15 @@ def run(settings: Settings, *, port: int) -> None:
     )
     app.include_router(event_routes(ledger, scopes(accesses, admin_key)))
     app.include_router(statistics_routes(settings))
-    serve(app, settings.http.host, port, stop)
-    pool.close()
+    areas = [
+        sign_in.routes(site),
+        account.routes(site),
+        people_page.routes(site, people),
+        audit_page.routes(site),
+        overview.routes(site.pages),
+    ]
+    add_site(app, site, areas, stop)
+    return app, pool
 
 
 def health_of(pool: ConnectionPool, relay: ControlRelay) -> Health:

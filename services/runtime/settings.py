@@ -240,12 +240,32 @@ class MonitorSettings(_Group):
     probe_lost_s: float = Field(60.0, gt=0, description="a probe event that is out for longer is lost")
 
 
+class OidcSettings(_Group):
+    """Signing in to the portal by an OpenID Connect issuer, beside its own passwords."""
+
+    issuer: str | None = Field(None, description="address of the issuer; unset: people sign in by password alone")
+    client_id: str = Field("hongyan", description="the portal's client id there")
+    client_secret: SecretStr | None = Field(None, description="the portal's client secret there")
+    scope: str = Field("openid profile", description="what is asked of the issuer")
+    claim: str = Field("preferred_username", description="the claim that holds a person's id in Hongyan")
+    label: str = Field("统一身份认证 (single sign-on)", description="what the button on the sign-in page says")
+    timeout_s: float = Field(5.0, gt=0, description="seconds to wait for the issuer")
+
+
 class PortalSettings(_Group):
-    """The administration API."""
+    """The portal and the administration API."""
 
     url: str = Field("http://127.0.0.1:8082", description="its address, as commands see it")
+    public_url: str | None = Field(
+        None, description="its address as browsers see it; with https:// cookies are Secure and HSTS is sent"
+    )
     person_key: SecretStr | None = Field(
         None, description="a person's own key: commands act as them, not as administrator"
+    )
+    idle_s: float = Field(1800.0, gt=0, description="seconds without use after which a session ends")
+    absolute_s: float = Field(12 * 3600.0, gt=0, description="seconds after which a session ends in any case")
+    second_factor_for: Literal["nobody", "administrators", "everybody"] = Field(
+        "nobody", description="who must have a second factor (TOTP); others may have one"
     )
 
 
@@ -263,6 +283,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     oauth: OAuthSettings = OAuthSettings()
     portal: PortalSettings = PortalSettings()
+    oidc: OidcSettings = OidcSettings()
     feeds: FeedsSettings = FeedsSettings()
     monitor: MonitorSettings = MonitorSettings()
     table_sink: TableSinkSettings = TableSinkSettings()

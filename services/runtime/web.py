@@ -88,9 +88,14 @@ def problem(
     return JSONResponse(body | more, status, headers=headers, media_type=PROBLEM_TYPE)
 
 
+def status_of(error: Exception) -> int:
+    """Return the status that says what kind of error it is."""
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
 def problem_of(error: HongyanError) -> JSONResponse:
     """Return the problem document of one of our errors."""
-    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    status = status_of(error)
     more = {"earliest": error.earliest} if isinstance(error, GoneError) else {}
     fields = error.problems if isinstance(error, InvalidError | ConflictError) else ()
     found = problem(status, str(error), fields, **more)

@@ -56,16 +56,18 @@ class Actor:
 
     person: Person | None
     administrator: bool
+    administrator_id: str = ADMINISTRATOR
+    """Which administrator: a person who is one, or whoever holds the installation's key."""
 
     @property
     def name(self) -> str:
         """Return the name that the decision is kept under."""
-        return self.person.id if self.person else ADMINISTRATOR
+        return self.person.id if self.person else self.administrator_id
 
     @property
     def entered_by(self) -> str:
         """Return whose credential was used."""
-        return ADMINISTRATOR if self.administrator else self.name
+        return self.administrator_id if self.administrator else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-SELECT id, name, agency, department, approves FROM person
+SELECT id, name, agency, department, approves, roles, state FROM person

@@ -1,0 +1,1 @@
+DELETE FROM portal_session WHERE seen_at < %s OR created_at < %s
