@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -33,9 +34,12 @@ def measure(_address: str) -> list[Result]:
         try:
             dsn = dsn_of(settings_of(installation).database)
             began = time.monotonic()
-            installation.command("import", *map(str, counted), "--json")
-            wait_for(lambda: _counted(dsn) >= rows)
-            rate = rows / (time.monotonic() - began)
+            with ThreadPoolExecutor(1) as importing:
+                # The command goes on a little: it waits for the router, to tell what is in conflict.
+                command = importing.submit(installation.command, "import", *map(str, counted), "--json")
+                wait_for(lambda: _counted(dsn) >= rows)
+                rate = rows / (time.monotonic() - began)
+                command.result()
         finally:
             installation.stop()
     return [Result("month", round(rate), None, None, "events/s", f"at least {BAR}", rate >= BAR)]

@@ -197,13 +197,13 @@ class Receiver:
         self._handle = handle
         self._seen = seen or MemorySeen()
         self._clock = clock
-        self._max_body_bytes = max_body_bytes
+        self.max_body_bytes = max_body_bytes
         self._one_at_a_time = threading.Lock()
 
     def receive(self, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
         """Take one request in and return what to answer."""
         names = {name.lower(): value for name, value in headers}
-        if len(body) > self._max_body_bytes:
+        if len(body) > self.max_body_bytes:
             return _answer(413, "正文过大 (the body is too large)")
         try:
             verify(self._keys, names, body, self._clock())
@@ -264,7 +264,9 @@ class WsgiApp:
             start_response("405 Method Not Allowed", [("Allow", "POST"), ("Content-Length", "0")])
             return [b""]
         headers = [(n[5:].replace("_", "-"), str(v)) for n, v in environ.items() if n.startswith("HTTP_")]
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        # One byte more than is taken tells that it is too large; the rest is not brought into memory.
+        size = min(int(environ.get("CONTENT_LENGTH") or 0), self._receiver.max_body_bytes + 1)
+        body = environ["wsgi.input"].read(size)
         answer = self._receiver.receive(headers, body)
         length = ("Content-Length", str(len(answer.body)))
         start_response(f"{answer.status} -", [*answer.headers.items(), length])

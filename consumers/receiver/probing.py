@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from schemas.envelope import message_id
 from services.delivery.message import CURSOR_HEADER, JSON_TYPE
 from services.delivery.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from services.delivery.trial import CHALLENGE_TYPE, NOTE, SOURCE, TEST_TYPE
@@ -94,13 +95,14 @@ class Probe:
         """Send an event: signed with other keys, of another age, at another cursor or with its body changed."""
         body = json.dumps(event, ensure_ascii=False).encode()
         sent_at = int(time.time()) - age_s
-        signed = [signature(key, event["id"], sent_at, body) for key in ([self.key] if keys is None else keys)]
+        named = message_id(event["source"], event["id"], event["subject"])
+        signed = [signature(key, named, sent_at, body) for key in ([self.key] if keys is None else keys)]
         if tampered:
             body = body.replace(b'"subject"', b'"Subject"')
         headers = {
             "Content-Type": JSON_TYPE,
             "User-Agent": "hongyan-check",
-            ID_HEADER: event["id"],
+            ID_HEADER: named,
             TIMESTAMP_HEADER: str(sent_at),
             CURSOR_HEADER: str(self._next(cursor, same_cursor)),
             **({SIGNATURE_HEADER: " ".join(signed)} if signed else {}),

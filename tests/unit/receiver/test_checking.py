@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Iterable
@@ -105,6 +106,15 @@ def test_a_receiver_that_is_not_there_fails_all_and_says_so() -> None:
     results = check(Probe("http://127.0.0.1:9/", SECRET, LIMIT_S))
     assert not any(one.passed for one in results)
     assert all("没有得到应答" in one.detail for one in results)
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_in_memory() -> None:
+    """Whoever sends it need not know our key."""
+    stream, said = io.BytesIO(b"x" * 5000), []
+    app = WsgiApp(Receiver([SECRET], lambda _: None, max_body_bytes=1000))
+    environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "5000", "wsgi.input": stream}
+    app(environ, lambda status, _headers: said.append(status))
+    assert (said, stream.tell()) == (["413 -"], 1001)
 
 
 def test_the_command_prints_a_table_and_writes_evidence(tmp_path: Path) -> None:
