@@ -133,7 +133,6 @@ def _starter(name: str) -> Callable[[int, str], None]:
 
         settings = settings_for_cli()
         settings.router.slot = slot
-        gc.set_threshold(*GC_THRESHOLDS)
         try:
             import_module(module).run(settings, port=port)
         except (HongyanError, ContractError) as error:
@@ -188,6 +187,7 @@ def main() -> None:
     from services.runtime.logging import configure
     from services.runtime.settings import LogSettings, problems_of
 
+    gc.set_threshold(*GC_THRESHOLDS)
     configure(LogSettings(level="ERROR", json_lines=False), process="command")
     try:
         app()

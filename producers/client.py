@@ -92,8 +92,7 @@ class Publisher:
         except BaseException as error:
             self._buffer.leave(None, error if isinstance(error, Exception) else None)
             raise
-        delivery = Delivery(sent, self._untold)
-        sent.then(self._buffer.leave)
+        delivery = Delivery(sent, self._buffer, self._untold)
         sent.then(delivery.ended)
         return delivery
 
@@ -152,8 +151,9 @@ class Untold:
 class Delivery:
     """The outcome of one event (a ``Sent`` of the Kafka port), which knows whether its failure was told."""
 
-    def __init__(self, sent: Sent, untold: Untold) -> None:
+    def __init__(self, sent: Sent, buffer: Buffer, untold: Untold) -> None:
         self._sent = sent
+        self._buffer = buffer
         self._untold = untold
         self._lock = threading.Lock()
         self._told = self._counted = False
@@ -172,9 +172,12 @@ class Delivery:
         self._sent.then(on_done)
 
     def ended(self, placed: Placed | None, error: Exception | None) -> None:
-        """Note how it ended."""
+        """Give its place in the buffer back, and note a failure that nobody has heard of."""
+        self._buffer.leave(placed, error)
+        if placed is not None:
+            return
         with self._lock:
-            if placed is None and not self._told:
+            if not self._told:
                 self._counted = True
                 self._untold.add(error)
 
