@@ -24,6 +24,7 @@ NAMES = (
     "delivery",
     "longpoll",
     "ledger",
+    "ledger_search",
     "month",
     "memory",
     "start",

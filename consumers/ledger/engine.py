@@ -12,13 +12,13 @@ from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts
 from schemas.envelope import header_attributes
 from schemas.registry_client import RegistryAway, RegistryError
-from schemas.topics import Topics
+from schemas.topics import Topics, TopicSpec
 from services.ledger.repository import LedgerStore
-from services.ledger.rows import Identifiers, Row, event_row, receipt_rows, route_rows
+from services.ledger.rows import NOTHING, Identifiers, Named, Row, event_row, receipt_rows, route_rows
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.errors import RegistryUnavailableError
-from services.runtime.kafka.port import Kafka, Record
+from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.measuring import CollectorRegistry
 
 TRIM_EVERY = timedelta(days=1)
@@ -52,7 +52,7 @@ class LedgerProjection:
         except (ValueError, KeyError, TypeError) as error:
             return Never(f"no record of {record.topic}: {type(error).__name__} {error}")
 
-    def _identified(self, record: Record) -> list[str]:
+    def _identified(self, record: Record) -> Named:
         """Return what the event names. One that can't be decoded is in the ledger all the same, naming nothing."""
         try:
             kind = header_attributes(record.headers).get("type", "")
@@ -60,11 +60,11 @@ class LedgerProjection:
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
         except (UndecodableValue, RegistryError, UnicodeDecodeError):
-            return []
+            return NOTHING
 
 
 class Ledger(RowConsumer[Sequence[Row], int]):
-    """Fills the ledger until told to stop; once a day it lets months go that the catalogue keeps no longer."""
+    """Fills the ledger until told to stop; once a day it lets go of what the catalogue keeps no longer."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Ledger(RowConsumer[Sequence[Row], int]):
         clock: Clock,
     ) -> None:
         self._ledger_store = store
-        self._retention = longest_retention(contracts)
+        self._retention = retention_of(contracts)
         self._clock = clock
         self._trim_at = clock.now()
 
@@ -86,7 +86,7 @@ class Ledger(RowConsumer[Sequence[Row], int]):
             metrics.rows.inc(rows)
             metrics.dead_letters.inc(put_aside)
 
-        inputs = [*(topics.events(domain) for domain in contracts.domains()), topics.ledger_routed, topics.receipts]
+        inputs = [spec.name for spec in input_specs(topics, contracts)]
         projection = LedgerProjection(topics, contracts, codec)
         super().__init__("ledger", kafka, topics, inputs, store, projection.project, on_stored, instance, self._trim)
 
@@ -94,11 +94,29 @@ class Ledger(RowConsumer[Sequence[Row], int]):
         now = self._clock.now()
         if now >= self._trim_at:
             self._trim_at = now + TRIM_EVERY
-            dropped = self._ledger_store.trim(now - self._retention)
-            if dropped:
-                log.info("ledger_trimmed", partitions=dropped)
+            if trimmed := self._ledger_store.trim(now, self._retention):
+                log.info("ledger_trimmed", partitions=trimmed.partitions, rows=trimmed.rows)
 
 
-def longest_retention(contracts: Contracts) -> timedelta:
-    """Return how long the catalogue keeps events: a month holds all types, so the longest counts."""
-    return timedelta(days=max(contract.catalogue.retention_days for contract in contracts.types.values()))
+def input_specs(topics: Topics, contracts: Contracts) -> list[TopicSpec]:
+    """Return the topics that the ledger is a view of."""
+    domains = contracts.domains()
+    names = {*(topics.events(domain) for domain in domains), topics.ledger_routed, topics.receipts}
+    return [spec for spec in topics.base_specs(domains) if spec.name in names]
+
+
+def shortened_logs(kafka: Kafka, topics: Topics, contracts: Contracts) -> dict[Partition, int]:
+    """Return the partitions whose first records Kafka no longer keeps, each with the first offset that it does."""
+    specs = input_specs(topics, contracts)
+    partitions = [Partition(spec.name, number) for spec in specs for number in range(spec.partitions)]
+    consumer = kafka.consumer(None, client_id="ledger-rebuild")
+    try:
+        starts = consumer.beginning_offsets(partitions)
+    finally:
+        consumer.close()
+    return {partition: start for partition, start in starts.items() if start > 0}
+
+
+def retention_of(contracts: Contracts) -> dict[str, timedelta]:
+    """Return how long the catalogue keeps the events of each type."""
+    return {name: timedelta(days=one.catalogue.retention_days) for name, one in contracts.types.items()}

@@ -17,6 +17,7 @@ from schemas.topics import PROBE_AGENCY, Topics, record_bytes
 from services.quarantine.aside import aside, pointer
 from services.routing.fields import union_id
 from services.routing.redaction import Redactor
+from services.runtime.clock import Clock
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record, TransactionalProducer
 
@@ -39,6 +40,7 @@ class BatchRouter:
         redactor: Redactor,
         limits: Limits,
         original: Original,
+        clock: Clock,
     ) -> None:
         self._producer = producer
         self._memory = memory
@@ -46,7 +48,7 @@ class BatchRouter:
         self._schemas = schemas
         self.decode = decode
         self.feeds = Feeds(producer, topics, redactor, limits)
-        self.ledger = Ledger(producer, topics, limits)
+        self.ledger = Ledger(producer, topics, limits, clock)
         self.alarms = PolicyAlarms(producer, topics.alerts)
         self._limits = limits
         self._original = original

@@ -110,6 +110,7 @@ class Router:
             self._redactor,
             self._limits,
             lambda topic, partition, offset: original(self._kafka, topic, partition, offset),
+            self._clock,
         )
         consumer.subscribe(self._inputs, lambda given: self._restore(consumer, given), self._give_up)
         learnt: Plan | None = None

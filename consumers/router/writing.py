@@ -17,6 +17,7 @@ from schemas.reading import MAX_TEXT_BYTES
 from schemas.registry_client import RegistryAway
 from schemas.topics import STORED_MAX_BYTES, Topics, record_bytes
 from services.routing.redaction import PolicyFailedError, Redactor, with_dataschema
+from services.runtime.clock import Clock
 from services.runtime.errors import HongyanError, RegistryUnavailableError
 from services.runtime.kafka.port import Record, Sent, TransactionalProducer
 from services.subscriptions.stopping import SUBSCRIPTIONS
@@ -174,10 +175,11 @@ class LedgerEntry:
 class Ledger:
     """Writes ``ledger.routed``: one record an input event, beside it the seams and the progress of backfills."""
 
-    def __init__(self, producer: TransactionalProducer, topics: Topics, limits: Limits) -> None:
+    def __init__(self, producer: TransactionalProducer, topics: Topics, limits: Limits, clock: Clock) -> None:
         self._producer = producer
         self._topic = topics.ledger_routed
         self._limits = limits
+        self._clock = clock
 
     def write(
         self,
@@ -218,6 +220,8 @@ class Ledger:
             "agencies": routing.matched,
             "follow_up": routing.follow_up,
             "config": plan.version,
+            "logged": record.timestamp,
+            "at": self._clock.now().isoformat(),
         }
         if routing.matched and plan.subscriptions:
             names = {name for subscriptions in routing.matched.values() for name in subscriptions}

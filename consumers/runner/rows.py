@@ -77,11 +77,11 @@ class RowConsumer(Generic[Row, Stored]):
         project: Callable[[Record], Row | Never | None],
         on_stored: Callable[[Stored, int], None],
         instance: str,
-        on_idle: Callable[[], None] = lambda: None,
+        on_check: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_stored`` is told what each batch came to, and how many records were put aside.
 
-        ``on_idle`` is called while nothing comes, and may work for some seconds.
+        ``on_check`` is called every two seconds or so, and may work for some seconds.
         """
         self._name = name
         self._kafka = kafka
@@ -91,7 +91,7 @@ class RowConsumer(Generic[Row, Stored]):
         self._project = project
         self._on_stored = on_stored
         self._instance = instance
-        self._on_idle = on_idle
+        self._on_check = on_check
         self._expected: dict[Partition, int] = {}
         self._passed: dict[Partition, int] = {}
         self._reassigned = False
@@ -120,15 +120,15 @@ class RowConsumer(Generic[Row, Stored]):
                 found = self._settled(consumer, consumer.poll(POLL_S, BATCH))
                 if found:
                     self._take(consumer, producer, found)
-                elif not self._reassigned:
-                    self._on_idle()
-                    if time.monotonic() - checked_at > CHECK_S:
-                        self._check_positions()
-                        self._pass_markers(consumer)
-                        checked_at = time.monotonic()
+                # Under load too: a partition where nothing comes lies beside others where much does.
+                if not self._reassigned and time.monotonic() - checked_at > CHECK_S:
+                    self._check_positions()
+                    self._pass_markers(consumer)
+                    self._on_check()
+                    checked_at = time.monotonic()
 
     def _check_positions(self) -> None:
-        """Notice while nothing comes that the table was emptied to be built anew; raises PositionLostError."""
+        """Notice where nothing comes that the table was emptied to be built anew; raises PositionLostError."""
         held = self._store.positions()
         lost = [partition for partition, at in self._expected.items() if held.get(_key(partition)) != at]
         if lost:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,20 @@ from services.runtime.positions import Moves, PositionStore
 
 _SQL = Path(__file__).parent / "sql"
 FIRST_MONTH = date(2000, 1, 1)
+HOURS_KEPT = timedelta(days=400)
+"""How long the counts of hours are kept: a year, and what is beside it to compare with."""
 _COPY: dict[str, str] = {name: f"COPY ledger_{name} ({columns}) FROM STDIN" for name, columns in COLUMNS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What was let go: whole partitions by name, and rows of partitions that hold others still."""
+
+    partitions: Sequence[str] = ()
+    rows: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.partitions or self.rows)
 
 
 class LedgerStore(PositionStore):
@@ -26,15 +40,20 @@ class LedgerStore(PositionStore):
     def store(self, records: Sequence[Sequence[Row]], moves: Moves) -> int:
         """Add the rows of records and move positions (see :meth:`PositionStore.moving`); return how many rows."""
         tables: defaultdict[str, list[Row]] = defaultdict(list)
+        hours: Counter[tuple[datetime, str, str, str]] = Counter()
         for rows in records:
             for row in rows:
                 tables[row.table].append(row)
+                if row.counted is not None:
+                    hours[row.logged_at.replace(minute=0, second=0, microsecond=0), *row.counted] += 1
         self._ensure_months({_month(row.logged_at) for rows in tables.values() for row in rows})
         with self.moving(moves) as connection:
             for table, found in tables.items():
                 with connection.cursor().copy(_COPY[table].encode()) as copy:
                     for row in found:
                         copy.write_row(row.values)
+            if hours:
+                connection.execute(_read("count_hours"), _columns(hours))
         return sum(map(len, tables.values()))
 
     def rebuild(self) -> None:
@@ -44,12 +63,29 @@ class LedgerStore(PositionStore):
             connection.execute(_read("forget"), (self._consumer,))
             self._months.clear()
 
-    def trim(self, before: datetime) -> list[str]:
-        """Drop the months that ended before a time; return the partitions dropped."""
+    def trim(self, now: datetime, retention: Mapping[str, timedelta]) -> Trimmed:
+        """Let go of what the catalogue keeps no longer, in whole months that ended so long ago; return what went.
+
+        An event stays as long as its type does, whatever its month holds besides; what has no type of the catalogue's
+        stays as long as the type that stays longest.
+        """
+        longest = max(retention.values())
         with self.transaction() as connection:
-            dropped = [str(name) for (name,) in connection.execute(_read("trim"), (before,))]
+            connection.execute(_read("trim_hours"), (now - HOURS_KEPT,))
+            months = connection.execute(_read("months"), (now - min(retention.values()),)).fetchall()
+        dropped, gone = [], 0
+        for name, ended in months:
+            expired = [kind for kind, kept in retention.items() if ended <= now - kept]
+            with self.transaction() as connection:  # one each: other writers and readers wait for no more than that
+                if ended <= now - longest:
+                    connection.execute(_read("drop"), (name,))
+                    rows = None
+                else:
+                    (rows,) = connection.execute(_read("trim"), (name, expired)).fetchone() or (0,)
+            gone += rows or 0
+            dropped += [str(name)] if rows is None else []
         self._months.clear()
-        return dropped
+        return Trimmed(dropped, gone)
 
     def _ensure_months(self, months: set[date]) -> None:
         missing = {month for month in months - self._months if month >= FIRST_MONTH}
@@ -57,6 +93,14 @@ class LedgerStore(PositionStore):
             with self.transaction() as connection:
                 connection.execute(_read("month"), (month,))
             self._months.add(month)
+
+
+def _columns(hours: Mapping[tuple[datetime, str, str, str], int]) -> dict[str, list[object]]:
+    """Return the counts by column, in an order that is the same for every process, so that none wait for each other."""
+    named = [(*key, hours[key]) for key in sorted(hours)]
+    return dict(
+        zip(("hours", "sources", "agencies", "whats", "numbers"), map(list, zip(*named, strict=True)), strict=True)
+    )
 
 
 def _month(at: datetime) -> date:

@@ -18,14 +18,18 @@ from services.runtime.kafka.port import Record
 
 COLUMNS: Mapping[str, str] = {
     "event": 'logged_at, topic, partition, "offset", source, event_id, type, subject, division, occurred_at, '
-    "recorded_at, follows, identifiers",
-    "route": 'logged_at, topic, partition, "offset", source, event_id, verdict, config, reason, entitled',
-    "entitlement": "logged_at, agency, source, event_id, subject, why, subscriptions",
-    "receipt": "logged_at, agency, cursor, source, event_id, subject, outcome, channel, attempts, first_at, "
+    "recorded_at, follows, identifiers, guarded",
+    "route": 'logged_at, topic, partition, "offset", source, event_id, type, verdict, config, reason, entitled, '
+    "routed_at",
+    "entitlement": 'logged_at, topic, partition, "offset", agency, source, event_id, subject, type, why, whole, '
+    "routed_at, subscriptions",
+    "receipt": "logged_at, agency, cursor, source, event_id, type, subject, outcome, channel, attempts, first_at, "
     "last_at, status, reason, digest, statement",
     "statement": 'logged_at, agency, id, "timestamp", signature, verified_by, body',
 }
 IDENTIFYING = frozenset({"uscc", "certificate-no", "registration-no"})
+GUARDED = frozenset({"personal", "sensitive"})
+"""Sensitivities that not everybody may search by who may see that there is an event."""
 PROGRESS = frozenset({"seam", "backfill"})
 """Verdicts that tell of no event, but how far a backfill is."""
 _LATEST_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -33,11 +37,26 @@ _LATEST_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of one of the ledger's tables, in the order of its columns."""
+    """A row of one of the ledger's tables, in the order of its columns.
+
+    ``counted`` says what it adds one to in its hour: of which source, for which agency (none: empty), and what.
+    """
 
     table: str
     logged_at: datetime
     values: tuple[object, ...]
+    counted: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an event names: numbers that whoever may see the event searches by, and those that are guarded."""
+
+    open: Sequence[str] = ()
+    guarded: Sequence[str] = ()
+
+
+NOTHING = Named()
 
 
 class Identifiers:
@@ -46,26 +65,36 @@ class Identifiers:
     def __init__(self, contracts: Contracts) -> None:
         self._fields = {name: _identifying(contract) for name, contract in contracts.types.items()}
 
-    def of(self, kind: str, data: Mapping[str, Any]) -> list[str]:
+    def of(self, kind: str, data: Mapping[str, Any]) -> Named:
         """Return the values, each once."""
-        values = (data.get(name) for name in self._fields.get(kind, ()))
-        return list(dict.fromkeys(_clean(value) for value in values if isinstance(value, str) and value))
+        found: dict[bool, dict[str, None]] = {False: {}, True: {}}
+        for name, guarded in self._fields.get(kind, ()):
+            value = data.get(name)
+            if isinstance(value, str) and value:
+                found[guarded][_clean(value)] = None
+        return Named(list(found[False]), list(found[True]))
 
 
-def _identifying(contract: EventContract) -> Sequence[str]:
-    named = [field["name"] for field in contract.fields() if field.get("format") in IDENTIFYING]
-    derived = [field["name"] for field in contract.fields() if field.get("derived") in named]
-    return [*named, *derived]
+def _identifying(contract: EventContract) -> Sequence[tuple[str, bool]]:
+    """Return the identifying fields, each with whether it is guarded."""
+    named = {field["name"] for field in contract.fields() if field.get("format") in IDENTIFYING}
+    return [
+        (field["name"], field["sensitivity"] in GUARDED)
+        for field in contract.fields()
+        if field["name"] in named or field.get("derived") in named
+    ]
 
 
-def event_row(record: Record, identifiers: Sequence[str]) -> Row:
+def event_row(record: Record, identifiers: Named) -> Row:
     """Return the row of a record on an event topic; what it doesn't say, or says unreadably, is null."""
     attributes = _attributes(record)
     at = logged_at(record)
     named = [_text(attributes.get(name)) for name in ("source", "id", "type", "subject", "division")]
     times = [_time(attributes.get("time")), _time(attributes.get("recordedtime"))]
     place = (record.topic, record.partition, record.offset)
-    return Row("event", at, (at, *place, *named, *times, _text(attributes.get("follows")), list(identifiers)))
+    numbers = (list(identifiers.open), list(identifiers.guarded))
+    values = (at, *place, *named, *times, _text(attributes.get("follows")), *numbers)
+    return Row("event", at, values, (named[0] or "", "", "published"))
 
 
 def route_rows(record: Record) -> list[Row]:
@@ -74,17 +103,22 @@ def route_rows(record: Record) -> list[Row]:
     if entry["verdict"] in PROGRESS:
         return []
     matched, follow_up = dict(entry["agencies"]), list(entry["follow_up"])
-    source, event_id = _text(entry["source"]), _text(entry["id"])
+    source, event_id, kind = (_text(entry.get(name)) for name in ("source", "id", "type"))
     # The router takes in no event whose record key is not its business key.
     subject = _text((record.key or b"").decode(errors="replace"))
-    at = logged_at(record)
+    # The event's own time on the log, so that what became of it stands in the same partition of the tables.
+    at, routed_at = moment(int(entry.get("logged", record.timestamp))), _time(entry.get("at"))
     place = (entry["topic"], int(entry["partition"]), int(entry["offset"]))
-    verdict = (str(entry["verdict"]), entry.get("config"), _text(entry.get("reason")))
-    rows = [Row("route", at, (at, *place, source, event_id, *verdict, len(matched) + len(follow_up)))]
+    verdict = str(entry["verdict"])
+    said = (verdict, entry.get("config"), _text(entry.get("reason")), len(matched) + len(follow_up))
+    rows = [Row("route", at, (at, *place, source, event_id, kind, *said, routed_at), (source or "", "", verdict))]
     entitled = [(agency, "match", found) for agency, found in matched.items()]
     entitled += [(agency, "follow-up", []) for agency in follow_up]
+    redacted = dict(entry.get("fields") or {})
     for agency, why, subscriptions in entitled:
-        rows.append(Row("entitlement", at, (at, agency, source, event_id, subject, why, Jsonb(subscriptions))))
+        event = (source, event_id, subject, kind)
+        values = (at, *place, agency, *event, why, agency not in redacted, routed_at, Jsonb(subscriptions))
+        rows.append(Row("entitlement", at, values, (source or "", agency, "entitled")))
     return rows
 
 
@@ -96,16 +130,21 @@ def receipt_rows(record: Record) -> list[Row]:
         named = ("agency", "id", "timestamp", "signature", "verified_by", "body")
         return [Row("statement", at, (at, *(_text(str(document[name])) for name in named)))]
     found = Receipt.from_json(document)
-    event = (_text(found.source), _text(found.event_id), _text(found.subject))
+    event = (_text(found.source), _text(found.event_id), _text(found.type), _text(found.subject))
     what = (found.agency, int(found.cursor), *event, found.outcome, found.channel)
     when = (int(found.attempts), _time(found.first_at), _time(found.last_at))
-    return [Row("receipt", at, (at, *what, *when, found.status, _text(found.reason), found.digest, found.statement))]
+    values = (at, *what, *when, found.status, _text(found.reason), found.digest, found.statement)
+    return [Row("receipt", at, values, (event[0] or "", found.agency, found.outcome))]
 
 
 def logged_at(record: Record) -> datetime:
     """Return when a record was put on the log; a time that can't be is the epoch."""
-    stamp = record.timestamp if 0 <= record.timestamp < _LATEST_MS else 0
-    return datetime.fromtimestamp(stamp / 1000, UTC)
+    return moment(record.timestamp)
+
+
+def moment(stamp: int) -> datetime:
+    """Return the time of a record's timestamp (ms); what can't be is the epoch."""
+    return datetime.fromtimestamp((stamp if 0 <= stamp < _LATEST_MS else 0) / 1000, UTC)
 
 
 def _attributes(record: Record) -> dict[str, str]:

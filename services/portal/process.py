@@ -89,7 +89,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     persons = PersonRepository(pool)
     site = new_site(settings, pool, persons, clock)
     people = People(persons, departments, agencies, site.entrance.sign_ins, clock, site.entrance.passwords)
-    ledger = LedgerReader(pool)
+    ledger = LedgerReader(pool, clock)
     add_entitlement(
         app,
         grants,

@@ -57,20 +57,21 @@ class Desk:
     def event(self, name: str, *agencies: str, kind: str = REVOKED, at: datetime | None = ACT, **more: str) -> None:
         """Let an event be published and routed."""
         logged = ACT.astimezone(UTC)
-        named = ("urn:h", name, kind, "k", None, at, None, more.get("follows"), [])
-        verdict = more.get("verdict", "routed")
+        named: tuple[object, ...] = ("urn:h", name, kind, "k", None, at, None, more.get("follows"), [], [])
+        verdict, place = more.get("verdict", "routed"), (logged, "t", 0, self._next)
         rows = [
-            Row("event", logged, (logged, "t", 0, self._next, *named)),
-            Row("route", logged, (logged, "t", 0, self._next, "urn:h", name, verdict, 1, None, len(agencies))),
+            Row("event", logged, (*place, *named)),
+            Row("route", logged, (*place, "urn:h", name, kind, verdict, 1, None, len(agencies), None)),
         ]
         for agency in agencies:
-            rows.append(Row("entitlement", logged, (logged, agency, "urn:h", name, "k", "follow-up", Jsonb([]))))
+            event = ("urn:h", name, "k", kind)
+            rows.append(Row("entitlement", logged, (*place, agency, *event, "follow-up", True, None, Jsonb([]))))
         self.put(rows)
 
     def receipt(self, agency: str, name: str, outcome: str, minutes: int, cursor: int = 0) -> None:
         """Let a receipt be put on the log, so many minutes after the act."""
         at = ACT.astimezone(UTC) + timedelta(minutes=minutes)
-        what = (at, agency, cursor, "urn:h", name, "k", outcome, "webhook", 1, at, at, None, None, None, None)
+        what = (at, agency, cursor, "urn:h", name, REVOKED, "k", outcome, "webhook", 1, at, at, None, None, None, None)
         self.put([Row("receipt", at, what)])
 
     def states(self, **asked: bool) -> dict[tuple[str, str | None], str]:
@@ -84,7 +85,7 @@ def desk(database_dsn: str) -> Iterator[Desk]:
     store, clock = LedgerStore(database_dsn, "ledger"), Wall()
     store.begin(("t", 0), 0)
     with ConnectionPool(database_dsn, min_size=1, max_size=1) as pool:
-        tracking = Tracking(FakeKafka(), Topics(), load_contracts(), LedgerReader(pool), clock)
+        tracking = Tracking(FakeKafka(), Topics(), load_contracts(), LedgerReader(pool, clock), clock)
         yield Desk(store, tracking, clock)
     store.close()
 

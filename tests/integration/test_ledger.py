@@ -12,22 +12,21 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
 
 from consumers.monitor.meter import LagMeter
 from schemas.contracts import load_contracts
 from schemas.topics import EVENT_PARTITIONS, Topics
-from services.ledger.repository import LedgerStore
-from services.ledger.rows import Row
 from services.quarantine.parked import ParkingPlace
 from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
-from services.runtime.kafka.port import Kafka
+from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.settings import Settings, as_environment, with_environment
 from tests.conditions import eventually
 from tests.configuration import Configuration
@@ -196,10 +195,27 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
 class Recount:
     """What the log holds, counted without the product's projection."""
 
-    events: Counter[tuple[str, int, int, str]]
-    routes: Counter[tuple[str, int, int, str]]
-    entitlements: Counter[tuple[str, str, str]]
-    receipts: Counter[tuple[str, int, str, str]]
+    events: Counter[tuple[str, int, int, str, str, int]]
+    routes: Counter[tuple[str, int, int, str, str]]
+    entitlements: Counter[tuple[str, str, str, str, int]]
+    receipts: Counter[tuple[str, int, str, str, str, str]]
+    counted: Counter[tuple[str, str, str]]
+    """How many of each, over all hours: of a source, for an agency, and what."""
+
+
+def run_ledger(installation: Settings, *words: str) -> tuple[int, str]:
+    """Run a command; return its status and what it printed."""
+    command = [sys.executable, "-m", "hongyan", "ledger", *words]
+    environment = with_environment(as_environment(installation))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def forget_log(installation: Settings, *partitions: Partition) -> None:
+    """Delete what stands on partitions, as their retention does."""
+    admin = KafkaAdminClient(bootstrap_servers=installation.kafka.bootstrap_servers)
+    admin.delete_records({TopicPartition(one.topic, one.partition): -1 for one in partitions})
+    admin.close()
 
 
 def recount_log(kafka: Kafka, topics: Topics) -> Recount:
@@ -207,14 +223,26 @@ def recount_log(kafka: Kafka, topics: Topics) -> Recount:
     names = [topics.events(domain) for domain in load_contracts().domains()]
     records = [record for name in names for record in read_all(kafka, name, EVENT_PARTITIONS)]
     routed = [document(record) for record in read_all(kafka, topics.ledger_routed, EVENT_PARTITIONS)]
-    entitled = [(agency, "match", one["id"]) for one in routed for agency in one["agencies"]]
-    entitled += [(agency, "follow-up", one["id"]) for one in routed for agency in one["follow_up"]]
+    entitled = [(agency, "match", one) for one in routed for agency in one["agencies"]]
+    entitled += [(agency, "follow-up", one) for one in routed for agency in one["follow_up"]]
     receipts = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    published = {(r.topic, r.partition, r.offset): r for r in records}
+
+    def stamp(one: dict[str, Any]) -> int:
+        return published[one["topic"], one["partition"], one["offset"]].timestamp
+
     return Recount(
-        Counter((r.topic, r.partition, r.offset, attribute(r, "ce_id")) for r in records),
-        Counter((one["topic"], one["partition"], one["offset"], one["verdict"]) for one in routed),
-        Counter(entitled),
-        Counter((r["agency"], r["cursor"], r["event_id"], r["outcome"]) for r in receipts),
+        Counter(
+            (r.topic, r.partition, r.offset, attribute(r, "ce_id"), attribute(r, "ce_subject"), r.timestamp)
+            for r in records
+        ),
+        Counter((one["topic"], one["partition"], one["offset"], one["verdict"], one["type"] or "") for one in routed),
+        Counter((agency, why, one["id"], one["type"], stamp(one)) for agency, why, one in entitled),
+        Counter((r["agency"], r["cursor"], r["event_id"], r["type"], r["outcome"], r["last_at"]) for r in receipts),
+        Counter((attribute(r, "ce_source"), "", "published") for r in records)
+        + Counter((one["source"] or "", "", one["verdict"]) for one in routed)
+        + Counter((one["source"], agency, "entitled") for agency, _, one in entitled)
+        + Counter((r["source"], r["agency"], r["outcome"]) for r in receipts),
     )
 
 
@@ -225,11 +253,26 @@ def recount_ledger(dsn: str) -> Recount:
         def rows(query: str) -> Counter[Any]:
             return Counter(connection.execute(query.encode()).fetchall())
 
+        def ms(name: str) -> str:
+            return f"(1000 * extract(epoch FROM {name}))::bigint"
+
+        receipts = rows("SELECT agency, cursor, event_id, type, outcome, last_at FROM ledger_receipt")
         return Recount(
-            rows("SELECT topic, partition, \"offset\", coalesce(event_id, '') FROM ledger_event"),
-            rows('SELECT topic, partition, "offset", verdict FROM ledger_route'),
-            rows("SELECT agency, why, event_id FROM ledger_entitlement"),
-            rows("SELECT agency, cursor, event_id, outcome FROM ledger_receipt"),
+            rows(
+                "SELECT topic, partition, \"offset\", coalesce(event_id, ''), coalesce(subject, ''), "
+                f"{ms('logged_at')} FROM ledger_event"
+            ),
+            rows("SELECT topic, partition, \"offset\", verdict, coalesce(type, '') FROM ledger_route"),
+            rows(f"SELECT agency, why, event_id, type, {ms('logged_at')} FROM ledger_entitlement"),
+            Counter({(*row[:-1], row[-1].isoformat()): number for row, number in receipts.items()}),
+            Counter(
+                {
+                    (source, agency, what): int(number)
+                    for source, agency, what, number in connection.execute(
+                        "SELECT source, agency, what, sum(number) FROM ledger_hour GROUP BY 1, 2, 3"
+                    )
+                }
+            ),
         )
 
 
@@ -276,26 +319,12 @@ def test_the_ledger_equals_a_recount_from_kafka_after_kills_and_when_it_is_built
         "duplicate": REPEATED,
         "deadletter": 1,
     }
-    store = LedgerStore(dsn, own.group("ledger"))
-    store.rebuild()
+    assert run_ledger(installation, "rebuild") == (0, "台账已清空，正由 Kafka 重建 (being built anew)\n")
     eventually(lambda: recount_ledger(dsn) == counted, 60, "the ledger built anew")
-    store.close()
+    forget_log(installation, *(Partition(own.receipts, n) for n in range(6)))
+    status, said = run_ledger(installation, "rebuild")
+    assert status == 1
+    assert "--lossy" in said
+    assert recount_ledger(dsn) == counted, "nothing is lost by a rebuild that could not bring it back"
     for receiver in receivers.values():
         receiver.close()
-
-
-def test_months_are_partitions_and_those_past_retention_are_dropped(database_dsn: str) -> None:
-    """Rows of an old month go with it; the others stay."""
-
-    def row(year: int) -> Row:
-        at = datetime(year, 3, 5, tzinfo=UTC)
-        return Row("event", at, (at, "t", 0, year, "s", str(year), None, None, None, None, None, None, []))
-
-    store = LedgerStore(database_dsn, "ledger")
-    store.begin(("t", 0), 0)
-    assert store.store([[row(2020)], [row(2024)], [row(1970)]], {("t", 0): (0, 3)}) == 3
-    dropped = store.trim(datetime(2023, 1, 1, tzinfo=UTC))
-    assert sorted(dropped)[0] == "ledger_entitlement_202003"
-    assert len(dropped) == 5
-    assert {event_id for *_, event_id in recount_ledger(database_dsn).events} == {"2024", "1970"}
-    store.close()

@@ -1,16 +1,19 @@
 WITH told AS (
     SELECT DISTINCT ON (event.source, event.event_id, event.subject)
-        event.source, event.event_id, event.subject, type, occurred_at
+        event.source, event.event_id, event.subject, event.type, occurred_at
     FROM ledger_event event
     JOIN ledger_route route ON route.event_id = event.event_id AND route.source = event.source
         AND route.topic = event.topic AND route.partition = event.partition AND route."offset" = event."offset"
-    WHERE (type = ANY(%(types)s) OR follows IS NOT NULL) AND verdict = 'routed'
+        AND route.logged_at = event.logged_at
+    WHERE (event.type = ANY(%(types)s) OR follows IS NOT NULL) AND verdict = 'routed'
+        AND (%(since)s::timestamptz IS NULL OR event.logged_at >= %(since)s)
     ORDER BY event.source, event.event_id, event.subject, event.logged_at
 ), owed AS (
     SELECT DISTINCT told.*, agency
     FROM told
     LEFT JOIN ledger_entitlement entitlement ON entitlement.event_id = told.event_id
         AND entitlement.source = told.source AND entitlement.subject = told.subject
+        AND (%(since)s::timestamptz IS NULL OR entitlement.logged_at >= %(since)s)
 )
 SELECT owed.event_id AS event, owed.source, owed.subject, type, occurred_at AS time, owed.agency,
     CASE WHEN owed.agency IS NULL THEN 'nobody' ELSE coalesce(word.outcome, delivery.outcome, 'underway') END AS state

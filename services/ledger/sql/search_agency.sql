@@ -1,15 +1,23 @@
-SELECT event.source, event.event_id, type, event.subject, division, occurred_at,
-    coalesce(recorded_at, event.logged_at) AS published_at
-FROM ledger_entitlement entitlement
-JOIN ledger_event event ON event.event_id = entitlement.event_id AND event.source = entitlement.source
-    AND event.subject = entitlement.subject AND event.logged_at = entitlement.logged_at
-WHERE entitlement.agency = %(agency)s
-    AND (%(event)s::text IS NULL OR event.event_id = %(event)s)
-    AND (%(subject)s::text IS NULL OR event.subject = %(subject)s)
-    AND (%(identifier)s::text IS NULL OR identifiers @> ARRAY[%(identifier)s::text])
-    AND (%(source)s::text IS NULL OR event.source = %(source)s)
-    AND (%(type)s::text IS NULL OR type = %(type)s)
-    AND (%(from)s::timestamptz IS NULL OR entitlement.logged_at >= %(from)s)
-    AND (%(to)s::timestamptz IS NULL OR entitlement.logged_at < %(to)s)
-ORDER BY entitlement.logged_at DESC
-LIMIT %(limit)s
+WITH picked AS MATERIALIZED (
+    SELECT DISTINCT ON (logged_at, topic, partition, "offset")
+        logged_at, topic, partition, "offset", source, event_id, type, subject
+    FROM ledger_entitlement
+    WHERE agency = %(agency)s
+        AND logged_at >= %(low)s::timestamptz AND logged_at <= %(high)s::timestamptz
+        AND (logged_at, topic, partition, "offset") < (%(high)s::timestamptz, %(topic)s::text, %(partition)s::int, %(offset)s::bigint)
+        AND (%(source)s::text IS NULL OR source = %(source)s)
+        AND (%(sources)s::text[] IS NULL OR source = ANY(%(sources)s))
+        AND (%(type)s::text IS NULL OR type = %(type)s)
+    ORDER BY logged_at DESC, topic DESC, partition DESC, "offset" DESC
+    LIMIT %(limit)s
+)
+SELECT picked.*, division, occurred_at, recorded_at
+FROM picked
+LEFT JOIN LATERAL (
+    SELECT division, occurred_at, recorded_at FROM ledger_event event
+    WHERE event.event_id = picked.event_id AND event.logged_at = picked.logged_at AND event.topic = picked.topic
+        AND event.partition = picked.partition AND event."offset" = picked."offset"
+        AND event.logged_at >= %(low)s::timestamptz AND event.logged_at <= %(high)s::timestamptz
+    LIMIT 1
+) event ON true
+ORDER BY logged_at DESC, topic DESC, partition DESC, "offset" DESC

@@ -1,1 +1,1 @@
-SELECT ledger_trim(%s)
+SELECT ledger_trim(%s, %s)

@@ -69,6 +69,7 @@ class Routing:
             ),
             self.limits,
             lambda _topic, _partition, offset: self.log[offset] if offset < len(self.log) else None,
+            SystemClock(),
         )
         matcher = Matcher([Subscription("s", "a", [ACCEPTED])], SystemClock().now)
         self.plan = Plan(1, matcher, frozenset("a"), frozenset())

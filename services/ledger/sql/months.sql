@@ -1,0 +1,1 @@
+SELECT name, ended FROM ledger_months(%s)

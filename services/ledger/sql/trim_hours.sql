@@ -1,0 +1,1 @@
+DELETE FROM ledger_hour WHERE hour < %s

@@ -1,0 +1,128 @@
+"""What the ledger keeps, and that it works on its own under constant load."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumers.ledger.engine import Ledger, LedgerMetrics
+from schemas.codec import Codec
+from schemas.contracts import load_contracts
+from schemas.receipts import Receipt
+from schemas.registry_client import RegistryClient
+from schemas.topics import EVENT_PARTITIONS
+from services.ledger.repository import LedgerStore
+from services.runtime.database import dsn_of
+from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.settings import Settings
+from tests.conditions import eventually
+from tests.conftest import OwnTopics
+from tests.events import ISSUED, TestEvents
+
+pytestmark = pytest.mark.servers
+CLOSED = "cn.gov.sc.statistics.month.closed"
+TABLES = ("event", "route", "entitlement", "receipt")
+
+
+@dataclass
+class Calendar:
+    """A clock that a test sets forward."""
+
+    ahead: timedelta = field(default_factory=timedelta)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        """Return seconds."""
+        return self.now().timestamp()
+
+
+@contextmanager
+def publishing_without_pause(events: TestEvents, topic: str) -> Iterator[None]:
+    """Put records on one partition all the while, so that nobody who reads it is ever idle."""
+    stop = threading.Event()
+
+    def publish() -> None:
+        while not stop.wait(0.02):
+            events.publish_raw(topic, b"no event", headers={"ce_id": "noise"})
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_each_event_stays_as_long_as_its_type_and_idle_partitions_are_no_lag(
+    kafka: Kafka, own: OwnTopics, installation: Settings, events: TestEvents
+) -> None:
+    """By itself and under load: after three years the certificate goes, after ten the closed month goes too."""
+    contracts, clock, dsn = load_contracts(), Calendar(), dsn_of(installation.database)
+    kept = {kind: contracts.types[kind].catalogue.retention_days for kind in (ISSUED, CLOSED)}
+    assert kept[ISSUED] + 365 < kept[CLOSED]
+    router = kafka.transactional_producer(own.transactional_id("router", "test"))
+    producer = kafka.producer()
+    for kind in (ISSUED, CLOSED):
+        event = events.prepare(kind, kind)
+        (place,) = events.publish(event)
+        entry = {"topic": event.topic, "partition": place.partition, "offset": place.offset, "verdict": "routed"}
+        entry |= {
+            "source": event.attributes["source"],
+            "id": kind,
+            "type": kind,
+            "agencies": {"a": []},
+            "follow_up": [],
+        }
+        router.begin()
+        router.send(own.ledger_routed, key=event.key, value=orjson.dumps(entry), partition=place.partition)
+        router.commit()
+        named = (kind, event.attributes["source"], kind, event.attributes["subject"])
+        receipt = Receipt("a", 0, *named, "delivered", datetime.now(UTC).isoformat())
+        producer.send(own.receipts, key=b"a", value=receipt.to_bytes()).result(15)
+    router.close()
+    producer.close()
+
+    store, stop = LedgerStore(dsn, own.group("ledger")), threading.Event()
+    codec = Codec(RegistryClient(installation.registry.url))
+    ledger = Ledger(kafka, own, contracts, store, codec, LedgerMetrics(CollectorRegistry()), "test", clock)
+    thread = threading.Thread(target=ledger.run, args=(stop,))
+    thread.start()
+
+    def held() -> set[str] | None:
+        """Return the types in the ledger; None while its tables don't hold the same."""
+        query = "SELECT type FROM ledger_{} WHERE type IS NOT NULL"
+        with psycopg.connect(dsn) as connection:
+            found = [{kind for (kind,) in connection.execute(query.format(name).encode())} for name in TABLES]
+        return found[0] if all(one == found[0] for one in found) else None
+
+    admin = kafka.admin()
+    routed = [Partition(own.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
+
+    def passed() -> bool:
+        ends, at = admin.log_ends(routed), admin.group_offsets(own.group("ledger"))
+        return all(at[one].offset == end for one, end in ends.items() if end)
+
+    try:
+        with publishing_without_pause(events, own.events("window")):
+            eventually(lambda: held() == {ISSUED, CLOSED}, 30, "all of them are in the ledger")
+            eventually(passed, 15, "the ends of transactions are passed under load")
+            clock.ahead = timedelta(days=kept[ISSUED] + 62)
+            eventually(lambda: held() == {CLOSED}, 15, "the certificate alone is let go")
+            clock.ahead = timedelta(days=kept[CLOSED] + 62)
+            eventually(lambda: held() == set(), 15, "both are let go")
+    finally:
+        stop.set()
+        thread.join(20)
+        admin.close()
