@@ -27,7 +27,7 @@ SEARCH_MS = 3000
 LIST_MS = 10_000
 MOST_EVENTS = 200
 """The longest page."""
-MOST_HOURS = 31 * 24
+MOST_HOURS = 7 * 24
 _PLACE = ("at", "topic", "partition", "offset", "event", "source", "subject")
 
 
@@ -114,15 +114,14 @@ class LedgerReader:
         sources = _sources(narrowed(scope, Criteria()))
         values = {"since": since, "until": until, "agency": scope.agency, "sources": sources}
         with self._reading(self._search_ms) as cursor:
-            counted = cursor.execute(_read("flows"), values).fetchall()
-            hourly = cursor.execute(_read("hours"), values).fetchall()
-        flows = _pivot(counted, "source", "agency")
+            found = cursor.execute(_read("overview"), values, prepare=False).fetchall()
+        flows = _pivot([row for row in found if row["hour"] is None], "source", "agency")
         return Overview(
             since,
             until,
             [one for one in flows if one["agency"]],
             [{name: value for name, value in one.items() if name != "agency"} for one in flows if not one["agency"]],
-            _pivot(hourly, "hour"),
+            _pivot([row for row in found if row["hour"] is not None], "hour"),
         )
 
     def follow_ups(self, types: Collection[str], *, open_only: bool, since: datetime | None = None) -> list[DictRow]:
