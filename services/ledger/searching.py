@@ -24,11 +24,12 @@ class Scope:
     """Whose events a reader may see: an agency what was routed to it, a publisher its own sources', an operator all.
 
     An operator sees no personal data: no event is found by a number that is personal or sensitive in it, and the words
-    in which an agency accepted or rejected are left out.
+    in which an agency accepted or rejected are left out. Who holds the administration key sees them too.
     """
 
     agency: str | None = None
     sources: frozenset[str] | None = None
+    everything: bool = False
 
     def __post_init__(self) -> None:
         if self.agency is not None and self.sources is not None:
@@ -38,6 +39,11 @@ class Scope:
     def operator(cls) -> Scope:
         """Return the scope of who runs the system."""
         return cls()
+
+    @classmethod
+    def administrator(cls) -> Scope:
+        """Return the scope of who holds the administration key."""
+        return cls(everything=True)
 
     @classmethod
     def of_agency(cls, agency: str) -> Scope:
@@ -51,8 +57,8 @@ class Scope:
 
     @property
     def is_operator(self) -> bool:
-        """Tell whether this is neither an agency's nor a publisher's."""
-        return self.agency is None and self.sources is None
+        """Tell whether this is one who runs the system and sees no personal data."""
+        return self.agency is None and self.sources is None and not self.everything
 
     @property
     def guarded(self) -> Literal["all", "whole", "none"]:

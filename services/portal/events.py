@@ -22,7 +22,7 @@ def scopes(access: AccessRepository, admin_key: str) -> Callable[[str], Scope]:
 
     def scope(authorization: Annotated[str, Header()] = "") -> Scope:
         if hmac.compare_digest(authorization.encode(), f"Bearer {admin_key}".encode()):
-            return Scope.operator()
+            return Scope.administrator()
         kind, _, key = authorization.partition(" ")
         if kind.lower() == "bearer" and key.startswith(KEY_START) and (source := access.source_of(key)):
             return Scope.of_publisher([source])

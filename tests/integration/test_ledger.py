@@ -314,7 +314,7 @@ def test_the_ledger_equals_a_recount_from_kafka_after_kills_and_when_it_is_built
     eventually(lambda: recount_ledger(dsn) == recount_log(kafka, own), 60, "the ledger that equals the log")
     counted = recount_log(kafka, own)
     assert len(counted.events) == len(made) + 1
-    assert Counter(verdict for *_, verdict in counted.routes) == {
+    assert Counter(verdict for *_, verdict, _ in counted.routes) == {
         "routed": MANY + REPEATED,
         "duplicate": REPEATED,
         "deadletter": 1,

@@ -125,7 +125,11 @@ def meets(one: dict[str, Any], scope: Scope, criteria: Criteria) -> bool:
     """Tell by the rules, without the ledger's queries, whether a reader finds an event."""
     agencies = {name for name in (scope.agency, criteria.agency) if name is not None}
     known = {one["number"], "ORG"}
-    if scope.sources is not None or (scope.agency is not None and scope.agency not in one["redacted"]):
+    if (
+        scope.everything
+        or scope.sources is not None
+        or (scope.agency is not None and scope.agency not in one["redacted"])
+    ):
         known.add(one["secret"])
     return (
         agencies <= set(one["to"])
@@ -198,6 +202,7 @@ def test_what_a_reader_is_told_of_an_event_is_its_own_part(desk: Desk) -> None:
         return {part["agency"]: [said["reason"] for said in part["receipts"]] for part in told["agencies"]}
 
     assert words(Scope.of_publisher(SOURCES)) == {"a": [None, "张某不符"], "b": ["HTTP 422"], "c": []}
+    assert words(Scope.administrator()) == words(Scope.of_publisher(SOURCES))
     assert words(OPERATOR) == {"a": [None, None], "b": ["HTTP 422"], "c": []}
     assert words(Scope.of_agency("c")) == {"c": []}
     assert desk.reader.timeline(Scope.of_agency("x"), event) == []
