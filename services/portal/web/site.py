@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from psycopg_pool import ConnectionPool
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match
 
 from services.identity.audit import AuditRepository
 from services.identity.people import PersonRepository
@@ -23,6 +23,7 @@ from services.portal.web.audit import Audit
 from services.portal.web.cookies import Cookies
 from services.portal.web.entrance import Entrance
 from services.portal.web.headers import FOR_EVER, SafeHeaders, site_headers
+from services.portal.web.navigation import NAV
 from services.portal.web.outages import Outages
 from services.portal.web.passwords import Passwords
 from services.portal.web.rendering import FOLDER, Pages, Statics
@@ -80,14 +81,20 @@ def new_site(settings: Settings, pool: ConnectionPool, people: PersonRepository,
 def add_site(app: FastAPI, site: Site, routers: Sequence[APIRouter], stop: threading.Event) -> None:
     """Put the pages on an application, and look at the servers until ``stop``."""
     app.state.site = site
-    for router in (_static_routes(site.statics), *routers):
+    app.state.routers = (_static_routes(site.statics), *routers)
+    for router in app.state.routers:
         app.include_router(router, include_in_schema=False)
-    site.pages.existing = {route.path for route in app.routes if isinstance(route, Route)}
+    site.pages.existing = {entry.path for entry in NAV if _exists(app, entry.path)}
     app.add_middleware(SafeHeaders, https=site.cookies.https)
     app.add_exception_handler(ElsewhereError, _elsewhere)
     for kind in (HongyanError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _page_or(app.exception_handlers[kind], site))
     threading.Thread(target=site.outages.run, args=(stop,), name="outages", daemon=True).start()
+
+
+def _exists(app: FastAPI, path: str) -> bool:
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
 
 
 def _static_routes(statics: Statics) -> APIRouter:

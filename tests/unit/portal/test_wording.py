@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -64,3 +65,10 @@ def test_an_age_is_told_in_its_largest_units() -> None:
     told = [age("zh", seconds) for seconds in (None, 0.42, 12, 61, 3600, 3 * 86400 + 7200 + 5)]
     assert told == ["—", "0.4 秒", "12 秒", "1 分钟 1 秒", "1 小时", "3 天 2 小时"]
     assert age("en", 125) == "2 min 5 s"
+
+
+def test_every_template_compiles() -> None:
+    """Those that are seldom shown too."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(WEB / "templates"), autoescape=True)
+    environment.filters |= dict.fromkeys(("moment", "age", "since", "count", "ms"), str)
+    assert [environment.get_template(name).name for name in environment.list_templates()]
