@@ -88,6 +88,7 @@ class Topics:
         self.control_backfill = f"{prefix}control.backfill"
         self.control_shares = f"{prefix}control.shares"
         self.alerts = f"{prefix}ops.alerts"
+        self.control_alerting = f"{prefix}control.alerting"
 
     def events(self, domain: str) -> str:
         """Return the topic of a domain's events, e.g. ``events.health.v1``."""
@@ -144,6 +145,10 @@ class Topics:
         """Return the specification of the alerts' topic."""
         return TopicSpec(self.alerts, 1)
 
+    def alerting_spec(self) -> TopicSpec:
+        """Return the specification of the topic of what was told to whom (0), and of what was counted for it (1)."""
+        return TopicSpec(self.control_alerting, 2, retention_ms=-1, compacted=True)
+
     def share_of(self, agency: str) -> int:
         """Return the share that an agency's feed belongs to: whoever has that partition delivers it."""
         return zlib.crc32(agency.encode()) % SHARES
@@ -172,5 +177,6 @@ class Topics:
             TopicSpec(self.control_backfill, 1, retention_ms=-1, compacted=True),
             self.shares_spec(),
             self.alerts_spec(),
+            self.alerting_spec(),
             *(TopicSpec(self.deadletter(stage), 1) for stage in DEADLETTER_STAGES),
         ]

@@ -269,6 +269,42 @@ class PortalSettings(_Group):
     )
 
 
+class AlertingSettings(_Group):
+    """What is worth an alert, and how people are told (docs/alerts.md)."""
+
+    routes: Path | None = Field(None, description="who is told of what, by which way: a YAML file, see docs/alerts.md")
+    period_s: float = Field(2.0, gt=0, le=60, description="seconds between two looks at how things stand")
+    wait_s: float = Field(30.0, ge=0, description="a warning that ends sooner is told to nobody")
+    settle_s: float = Field(60.0, ge=0, description="what stays over for so long is told as over; sooner it goes on")
+    news_s: float = Field(300.0, ge=0, description="least seconds between two messages of one trouble that grows")
+    repeat_s: float = Field(3600.0, gt=0, description="seconds to the first repetition; doubled at every further one")
+    repeat_cap_s: float = Field(86_400.0, gt=0, description="longest time between two repetitions")
+    quiet_hours: str | None = Field(
+        None,
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$",
+        description="22:00-07:00: then warnings wait for the morning (Shanghai time); what is critical never does",
+    )
+    slo_share: float = Field(0.999, gt=0, lt=1, description="share of deliveries within monitor.objective_s")
+    slo_least: int = Field(10, ge=1, description="fewer late deliveries in a window burn no budget")
+    behind_s: float = Field(300.0, gt=0, description="an event that waits longer for its agency is an alert")
+    ending_days: float = Field(30.0, gt=0, description="days before their end at which keys, grants, certificates warn")
+    ending_urgent_days: float = Field(7.0, gt=0, description="days before their end at which that is critical")
+    follow_up_days: int = Field(1, ge=0, le=30, description="working days before a legal deadline at which it warns")
+    disk_free_percent: float = Field(10.0, ge=0, le=100, description="less free space of a disk is a warning")
+    disk_urgent_percent: float = Field(5.0, ge=0, le=100, description="less free space of a disk is critical")
+    database_bytes: int | None = Field(None, ge=1, description="size that the database may have; the percentages hold for it")
+    slow_period_s: float = Field(300.0, gt=0, description="seconds between two looks at follow-ups and certificates")
+    away_s: float = Field(10.0, gt=0, description="seconds without an answer after which a server counts as away")
+    smtp_host: str | None = Field(None, description="mail server; without one no mail is sent")
+    smtp_port: int = Field(25, ge=1, le=65_535, description="its port; 465 with smtp_security=tls, 587 with starttls")
+    smtp_security: Literal["starttls", "tls", "none"] = Field("starttls", description="how the connection is secured")
+    smtp_ca_file: Path | None = Field(None, description="certificates of the mail server's issuer (PEM)")
+    smtp_user: str | None = Field(None, description="whom to log in as; unset: no login")
+    smtp_password: SecretStr | None = Field(None, description="with which password")
+    smtp_from: str = Field("hongyan@localhost", description="sender's address")
+    smtp_timeout_s: float = Field(10.0, gt=0, description="seconds for the mail server to answer")
+
+
 class Settings(BaseSettings):
     """All settings of an installation."""
 
@@ -284,6 +320,7 @@ class Settings(BaseSettings):
     oauth: OAuthSettings = OAuthSettings()
     portal: PortalSettings = PortalSettings()
     oidc: OidcSettings = OidcSettings()
+    alerting: AlertingSettings = AlertingSettings()
     feeds: FeedsSettings = FeedsSettings()
     monitor: MonitorSettings = MonitorSettings()
     table_sink: TableSinkSettings = TableSinkSettings()
