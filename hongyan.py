@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LAZY = {
     "department": "services.portal.commands:department",
     "agency": "services.portal.access_commands:agency",
-    "alerts": "services.portal.agency_commands:alerts",
+    "alerts": "services.portal.alert_commands:alerts",
     "deadletter": "services.portal.deadletter_commands:deadletter",
     "explain": "services.portal.explain_commands:explain",
     "follow-ups": "services.portal.explain_commands:follow_ups",
@@ -98,6 +98,7 @@ PROCESSES = {
     "statistics": ("consumers.statistics.process", 8093),
     "monitor": ("consumers.monitor.process", 8094),
     "ledger": ("consumers.ledger.process", 8098),
+    "alerter": ("consumers.alerter.process", 8100),
 }
 """Every process of an installation, with its module and default port."""
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -111,7 +112,7 @@ ATTACHED = {
 }
 """Processes that go with a department's or an agency's own system; `hongyan up` does not start them."""
 SERVED = ("registry", "gateway", "portal", "feeds")
-STANDS_BACK = {"statistics": 5, "ledger": 19}
+STANDS_BACK = {"statistics": 5, "alerter": 10, "ledger": 19}
 """What is read by people later stands back, where processors are short, for what delivers now."""
 
 serve = typer.Typer(help="单独启动一个对外服务的进程。 (Start one process that serves others.)", no_args_is_help=True)

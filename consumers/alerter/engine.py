@@ -68,6 +68,10 @@ class Alerter:
         self._counts_at = 0.0
         self._changed_counts: set[str] = set()
 
+    def open_groups(self) -> list[str]:
+        """Return the names of the groups that are open."""
+        return [name for name, group in list(self.state.groups.items()) if group.closed_at is None]
+
     def run(self, stop: threading.Event, period_s: float) -> None:
         """Work until ``stop``."""
         while not stop.is_set():

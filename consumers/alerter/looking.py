@@ -1,4 +1,4 @@
-"""Looks that may take long, each from a thread of its own: what one found last, since when it finds nothing, and why."""
+"""Looks that may take long, each from a thread of its own: what one found last, or since when it fails, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told of a group, by which ways: the routes' mails and webhooks, and the feed of the agency that it is about."""
+"""Who is told of a group, by which ways: the routes' mails and webhooks, and the feed of the agency concerned."""
 
 from __future__ import annotations
 

@@ -166,6 +166,7 @@ class PushOffice:
             ("hongyan-status", str(refused.status or "").encode()),
             ("hongyan-parked-at", ended.at.isoformat().encode()),
             ("hongyan-refusal", refused.reason.encode()),
+            *([("hongyan-decided", b"1")] if refused.decided else []),
         ]
         topics = [self._topics.parked(ended.agency)]
         if refused.status is None and not refused.decided:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +30,9 @@ def feed_way(agency: str) -> str:
 class Feed:
     """Publishes to one agency. Published twice, an event has the same id and content, and is routed once."""
 
-    def __init__(self, agency: str, producer: Producer, topics: Topics, contracts: Contracts, codec: Codec) -> None:
+    def __init__(
+        self, agency: str, producer: Callable[[], Producer], topics: Topics, contracts: Contracts, codec: Codec
+    ) -> None:
         self.name = feed_way(agency)
         self._agency = agency
         self._producer = producer
@@ -63,7 +66,7 @@ class Feed:
         )
         value = self._codec.encode(contract.subject, contract.schema, valid)
         topic = self._topics.events(contract.domain)
-        self._producer.send(topic, key=key.encode(), value=value, headers=envelope.to_headers()).result(ACKNOWLEDGE_S)
+        self._producer().send(topic, key=key.encode(), value=value, headers=envelope.to_headers()).result(ACKNOWLEDGE_S)
 
 
 def event_data(notice: Notice, agency: str) -> dict[str, Any]:

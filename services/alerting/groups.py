@@ -99,9 +99,10 @@ def take(group: Group | None, alert: Alert, offset: int | None, now: datetime, s
         return Group(alert.kind, alert.subject, now, {alert.key: alert}, offset=offset)
     if group.closed_at is None:
         return replace(group, alerts={**group.alerts, alert.key: alert}, offset=offset)
-    told_of_end = any(told.resolved and told.episode == group.episode for told in group.told.values())
-    if not told_of_end and passed(group.closed_at, now) < settle_s:
-        # It was never over for people: the same trouble goes on.
+    told = [one for one in group.told.values() if one.episode == group.episode]
+    never_over = not any(one.resolved for one in told) and (told or passed(group.closed_at, now) < settle_s)
+    if never_over:
+        # Nobody was told that it is over: the same trouble goes on.
         return replace(group, alerts={alert.key: alert}, closed_at=None, said="", offset=offset)
     return Group(alert.kind, alert.subject, now, {alert.key: alert}, told=group.told, offset=offset)
 

@@ -1,4 +1,4 @@
-"""``hongyan agency | alerts``: receiving agencies from the command line, over the REST API."""
+"""``hongyan agency``: receiving agencies from the command line, over the REST API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
@@ -143,21 +143,6 @@ def agency_suspend(id: Agency, reason: Reason) -> None:  # noqa: A002
 def agency_resume(id: Agency, reason: Reason) -> None:  # noqa: A002
     """恢复推送 (take the line up again)."""
     typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{quote(id)}/resume', {'reason': reason})['state']}")
-
-
-def alerts(
-    everything: Annotated[bool, typer.Option("--all", help="含已关闭的 (closed ones too)")] = False,
-    agency: Annotated[str | None, typer.Option(help="只看一个单位 (one agency only)")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """列出告警：停放、队列保持、410、设置不可用 (list the alerts)."""
-    query = {"all": str(everything).lower()} | ({"agency": agency} if agency else {})
-    columns = {"at": "时间", "severity": "级别", "title": "告警", "subject": "单位", "detail": "原因", "action": "处置"}
-    rows = ask("GET", f"/v1/alerts?{urlencode(query)}")
-    if not rows and not as_json:
-        typer.echo("没有告警 (no alerts)")
-        return
-    show(rows, columns | ({"state": "状态"} if everything else {}), as_json)
 
 
 def _show_key(answer: Mapping[str, Any]) -> None:

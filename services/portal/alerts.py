@@ -1,45 +1,135 @@
-"""Alerts over the administration API: what is open now, newest first."""
+"""Alerts over the administration API: what is open now, newest first, and silences with their reasons."""
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
+import orjson
 import structlog
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.topics import Topics
-from services.runtime.alerts import Alert, current
+from services.alerting.kept import SILENCE, STATE, Kept
+from services.alerting.silences import LONGEST, Silence, silencing
+from services.runtime.alerts import Alert, AlertKind, current
+from services.runtime.clock import Clock
+from services.runtime.errors import FieldProblem, InvalidError, NotFoundError
 from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.kafka.scanning import scan
+from services.subscriptions.lifecycle import ADMINISTRATOR
 
+WAIT_S = 10.0
 NEWEST = 20_000
 IDLE_POLLS = 30
 
 log = structlog.get_logger()
 
 
-class Alerts:
-    """Reads the newest alerts from their topic."""
+class SilenceBody(BaseModel):
+    """What to hear nothing of (a kind, a subject, or both), for how long, and why."""
 
-    def __init__(self, kafka: Kafka, topics: Topics) -> None:
+    model_config = ConfigDict(extra="forbid")
+
+    kind: AlertKind | None = None
+    subject: Annotated[str, StringConstraints(min_length=1)] | None = None
+    hours: Annotated[float, Field(gt=0, le=LONGEST.total_seconds() / 3600)]
+    reason: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+    by: str = ADMINISTRATOR
+
+
+class Alerts:
+    """Reads the newest alerts from their topic, and what the alerter has kept of older ones; keeps silences."""
+
+    def __init__(self, kafka: Kafka, topics: Topics, clock: Clock) -> None:
         self._kafka = kafka
         self._spec = topics.alerts_spec()
+        self._kept_spec = topics.alerting_spec()
+        self._clock = clock
 
     def list(self, *, everything: bool, agency: str | None, limit: int) -> list[Alert]:
         """Return alerts in their newest state, newest first; closed ones only when ``everything`` is asked for."""
+        return [*self._list(self.kept(), everything=everything, agency=agency, limit=limit)]
+
+    def rows(self, *, everything: bool, agency: str | None, limit: int) -> Sequence[dict[str, Any]]:
+        """Return the same as JSON values, each with the silence that holds for it now, or None."""
+        kept, now = self.kept(), self._clock.now()
+        silences = list(kept.silences.values())
+        rows = []
+        for alert in self._list(kept, everything=everything, agency=agency, limit=limit):
+            silence = silencing(silences, alert.kind, alert.subject, now)
+            rows.append(alert.to_json() | {"silence": silence.to_json() if silence else None})
+        return rows
+
+    def silences(self, *, everything: bool = False) -> Sequence[Silence]:
+        """Return the silences that hold, newest first; those that have ended too when ``everything`` is asked for."""
+        now = self._clock.now()
+        held = sorted(self.kept().silences.values(), key=lambda one: one.at, reverse=True)
+        return [one for one in held if everything or one.is_live(now)]
+
+    def silence(self, body: SilenceBody) -> Silence:
+        """Keep a silence; raises InvalidError or UnavailableError."""
+        if body.kind is None and body.subject is None:
+            detail = "给出种类或对象，不能静默一切 (give a kind or a subject; not everything can be silenced)"
+            raise InvalidError([FieldProblem("/kind", detail)])
+        now = self._clock.now()
+        until = now + timedelta(hours=body.hours)
+        name = f"silence-{secrets.token_hex(4)}"
+        found = Silence(name, body.kind, body.subject, until.isoformat(), body.reason, body.by, now.isoformat())
+        self._keep(found)
+        return found
+
+    def end_silence(self, name: str, by: str) -> Silence:
+        """End a silence before its time; raises NotFoundError."""
+        known = self.kept().silences.get(name)
+        if known is None:
+            raise NotFoundError(f"没有静默 {name} (no such silence): hongyan alerts silences")
+        if not known.is_live(self._clock.now()):
+            return known
+        ended = known.ended(by, self._clock.now())
+        self._keep(ended)
+        return ended
+
+    def kept(self) -> Kept:
+        """Return what the alerter keeps: open alerts, who was told of them, silences; raises UnavailableError."""
+        self._ensure()
+        kept = Kept()
+        for record in scan(self._kafka, [Partition(self._kept_spec.name, STATE)], client_id="alerts-kept"):
+            kept.take((record.key or b"").decode(errors="replace"), record.value)
+        return kept
+
+    def _list(self, kept: Kept, *, everything: bool, agency: str | None, limit: int) -> Sequence[Alert]:
+        newest = current(self._read())
+        known = {one.key for one in newest}
+        older = sorted((a for a in kept.alerts.values() if a.key not in known), key=lambda one: one.at, reverse=True)
         found = [
             alert
-            for alert in current(self._read())
+            for alert in [*newest, *older]
             if (everything or alert.state == "open") and agency in {None, alert.subject}
         ]
         return found[:limit]
 
-    def _read(self) -> deque[Alert]:
+    def _keep(self, silence: Silence) -> None:
+        self._ensure()
+        producer = self._kafka.producer(client_id="silences", acknowledge_timeout_s=WAIT_S)
+        try:
+            key, value = f"{SILENCE}{silence.id}".encode(), orjson.dumps(silence.to_json())
+            producer.send(self._kept_spec.name, key=key, value=value, partition=STATE).result(WAIT_S)
+        finally:
+            producer.close()
+
+    def _ensure(self) -> None:
         admin = self._kafka.admin()
         try:
-            admin.ensure_topics([self._spec])
+            admin.ensure_topics([self._spec, self._kept_spec])
         finally:
             admin.close()
+
+    def _read(self) -> deque[Alert]:
         partition = Partition(self._spec.name, 0)
         consumer = self._kafka.consumer(None, client_id="alerts")
         alerts: deque[Alert] = deque(maxlen=NEWEST)
@@ -62,12 +152,24 @@ class Alerts:
 
 
 def alert_routes(router: APIRouter, alerts: Alerts) -> None:
-    """Put the route on a router."""
+    """Put the routes on a router."""
 
     @router.get("/alerts")
     def newest(
         all: bool = False,  # noqa: A002  (the query's name)
         agency: str | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> list[dict[str, Any]]:
-        return [alert.to_json() for alert in alerts.list(everything=all, agency=agency, limit=limit)]
+    ) -> Sequence[dict[str, Any]]:
+        return alerts.rows(everything=all, agency=agency, limit=limit)
+
+    @router.get("/alerts/silences")
+    def silences(all: bool = False) -> list[dict[str, Any]]:  # noqa: A002  (the query's name)
+        return [one.to_json() for one in alerts.silences(everything=all)]
+
+    @router.post("/alerts/silences", status_code=201)
+    def silence(body: SilenceBody) -> dict[str, Any]:
+        return alerts.silence(body).to_json()
+
+    @router.post("/alerts/silences/{name}/end")
+    def end(name: str, by: str = ADMINISTRATOR) -> dict[str, Any]:
+        return alerts.end_silence(name, by).to_json()

@@ -61,7 +61,7 @@ class ImpairedGrants:
 
     def told(self) -> dict[str, Alert]:
         """Return the alerts that are open, by the grant."""
-        newest = Alerts(self._kafka, self._topics).list(everything=False, agency=None, limit=NEWEST)
+        newest = Alerts(self._kafka, self._topics, self._clock).list(everything=False, agency=None, limit=NEWEST)
         return {one.labels["subscription"]: one for one in newest if one.kind == AlertKind.GRANT_IMPAIRED}
 
     def look(self, producer: Producer, told: dict[str, Alert]) -> None:

@@ -85,7 +85,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: health_of(pool, relay), new_registry())
     admin_key = settings.security.admin_key.get_secret_value()
-    add_routes(app, administration, access, agency_desk, Alerts(kafka, topics), desk)
+    add_routes(app, administration, access, agency_desk, Alerts(kafka, topics, clock), desk)
     persons = PersonRepository(pool)
     site = new_site(settings, pool, persons, clock)
     people = People(persons, departments, agencies, site.entrance.sign_ins, clock, site.entrance.passwords)

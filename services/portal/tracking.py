@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import orjson
@@ -12,19 +11,11 @@ import orjson
 from schemas.contracts import Contracts
 from schemas.times import SHANGHAI
 from schemas.topics import EVENT_PARTITIONS, Topics
-from schemas.working_days import CalendarEndsError, add_working_days
+from services.ledger.deadlines import deadline_of
 from services.ledger.reading import LedgerReader
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.kafka.scanning import scan
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A legal deadline, or why there is none."""
-
-    day: date | None
-    why: str | None = None
 
 
 class Tracking:
@@ -89,15 +80,3 @@ class Tracking:
             "no_deadline": deadline.why,
             "overdue": late,
         }
-
-
-def deadline_of(at: datetime | None, days: int | None) -> Deadline:
-    """Return the last day on which something may still be done, so many working days after it happened."""
-    if days is None:
-        return Deadline(None, "目录没有时限 (the catalogue sets none)")
-    if at is None:
-        return Deadline(None, "事件没有时间 (the event bears no time)")
-    try:
-        return Deadline(add_working_days(at.astimezone(SHANGHAI).date(), days))
-    except CalendarEndsError as error:
-        return Deadline(None, str(error))  # never a guessed one

@@ -131,7 +131,7 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "Kafka 未收回一个单位直读队列的权限，它可能读到已停发的事件 (Kafka did not take a right to read away)",
         "检查 Kafka 的 authorizer 与本系统用户的权限；在此之前从网络上断开该单位 (see to the broker's authoriser)",
         "critical",
-        commands=("hongyan agency access show {subject}",),
+        commands=("hongyan agency show {subject}",),
     ),
     AlertKind.AGENCY_BEHIND: Meaning(
         "接收单位有事件久未取走 (an agency has not taken an event for long)",

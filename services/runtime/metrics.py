@@ -8,12 +8,12 @@ from __future__ import annotations
 from services.runtime.measuring import CounterSpec, GaugeSpec, HistogramSpec, Spec
 
 GATEWAY, PORTAL, FEEDS, REGISTRY, MONITOR = ("gateway",), ("portal",), ("feeds",), ("registry",), ("monitor",)
-ROUTER, PUSHER, STATISTICS, LEDGER = ("router",), ("pusher",), ("statistics",), ("ledger",)
+ROUTER, PUSHER, STATISTICS, LEDGER, ALERTER = ("router",), ("pusher",), ("statistics",), ("ledger",), ("alerter",)
 RELAY, POLLER, DROP, TABLE_SINK = ("relay",), ("poller",), ("drop",), ("table-sink",)
 HTTP = (*GATEWAY, *PORTAL, *FEEDS, *REGISTRY, *MONITOR)
 FOLLOWING = (*GATEWAY, *ROUTER, *PUSHER)
 TRACED = (*GATEWAY, *ROUTER, *PUSHER, *RELAY, *POLLER, *DROP)
-EVERY = (*HTTP, *ROUTER, *PUSHER, *STATISTICS, *LEDGER, *RELAY, *POLLER, *DROP, *TABLE_SINK)
+EVERY = (*HTTP, *ROUTER, *PUSHER, *STATISTICS, *LEDGER, *ALERTER, *RELAY, *POLLER, *DROP, *TABLE_SINK)
 CLIENT = ("client",)
 """The Python client, in the process of whoever publishes with it."""
 
@@ -203,6 +203,22 @@ CONTROL_OFFSET = GaugeSpec(
     "next offset of a control topic that is taken in",
     FOLLOWING,
     ("topic",),
+)
+
+# -- telling people -----------------------------------------------------------------------------------------------
+
+ALERTS_OPEN = GaugeSpec(
+    "hongyan_alerts_open", "未关闭的问题", "troubles that are open", ALERTER, ("kind", "severity")
+)
+ALERT_MESSAGES = CounterSpec(
+    "hongyan_alert_messages_total",
+    "发给人的告警消息：way 是 mail、webhook 或 feed，outcome 是 sent 或 failed",
+    "messages to people, by way and outcome; one that failed is tried again",
+    ALERTER,
+    ("way", "outcome"),
+)
+ALERTER_UNWRITTEN = GaugeSpec(
+    "hongyan_alerter_unwritten_records", "等 Kafka 恢复后写入的记录", "records that wait for Kafka", ALERTER
 )
 
 # -- what is kept -------------------------------------------------------------------------------------------------

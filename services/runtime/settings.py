@@ -292,7 +292,9 @@ class AlertingSettings(_Group):
     follow_up_days: int = Field(1, ge=0, le=30, description="working days before a legal deadline at which it warns")
     disk_free_percent: float = Field(10.0, ge=0, le=100, description="less free space of a disk is a warning")
     disk_urgent_percent: float = Field(5.0, ge=0, le=100, description="less free space of a disk is critical")
-    database_bytes: int | None = Field(None, ge=1, description="size that the database may have; the percentages hold for it")
+    database_bytes: int | None = Field(
+        None, ge=1, description="size that the database may have; the percentages hold for it"
+    )
     slow_period_s: float = Field(300.0, gt=0, description="seconds between two looks at follow-ups and certificates")
     away_s: float = Field(10.0, gt=0, description="seconds without an answer after which a server counts as away")
     smtp_host: str | None = Field(None, description="mail server; without one no mail is sent")

@@ -1,0 +1,180 @@
+"""告警：按规则判断、去重、逐级提醒，经邮件、签名 webhook 与单位队列送到人 (alerts that reach people)。"""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import psycopg
+
+from consumers.alerter.engine import Alerter
+from consumers.alerter.logs import Logs
+from consumers.alerter.looking import Look
+from consumers.alerter.metrics import AlerterMetrics
+from consumers.alerter.telling import Telling
+from consumers.alerter.world import Looks, World
+from schemas.codec import Codec
+from schemas.contracts import Contracts, load_contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.alerting.book import clear_after
+from services.alerting.certificates import shown_certificate
+from services.alerting.ends import Seen
+from services.alerting.feed import ACKNOWLEDGE_S, Feed
+from services.alerting.policy import policy_of
+from services.alerting.rules import FollowUp
+from services.delivery.lag import SNAPSHOT_PATH, Snapshot
+from services.delivery.network import Network, parse_networks
+from services.delivery.receiver import receiver_of
+from services.ledger.deadlines import deadline_of
+from services.ledger.reading import LedgerReader
+from services.runtime import logging
+from services.runtime.clock import Clock, SystemClock
+from services.runtime.database import dsn_of, open_pool
+from services.runtime.errors import DatabaseUnavailableError, HongyanError, UnavailableError
+from services.runtime.exposition import new_registry
+from services.runtime.kafka.client import connect
+from services.runtime.kafka.port import Kafka, Producer
+from services.runtime.lifecycle import stop_event
+from services.runtime.probes import Health, ProbeServer
+from services.runtime.settings import Settings
+from services.subscriptions.follower import ControlFollower
+from services.subscriptions.sealing import Sealer
+
+MONITOR_S = 3.0
+DATABASE_EVERY_S = 5.0
+SIZE = "SELECT pg_database_size(current_database())"
+
+
+def run(settings: Settings, *, port: int) -> None:
+    """Alert until SIGTERM."""
+    logging.configure(settings.log, process="alerter")
+    stop, clock = stop_event(), SystemClock()
+    kafka, topics, contracts = connect(settings.kafka), Topics(settings.kafka.topic_prefix), load_contracts()
+    follower = ControlFollower(kafka, [topics.control_subscriptions], "alerter")
+    sealer, networks = Sealer(settings.security), parse_networks(settings.delivery.allowed_networks)
+    codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+    logs = Logs(kafka, topics, lambda: list(follower.view.agencies), clock)
+    looks = looks_of(settings, follower, sealer, networks, contracts, clock)
+    publishing = Publishing(kafka)
+    telling = Telling(
+        settings.alerting,
+        networks,
+        settings.delivery,
+        follower.view,
+        lambda agency: Feed(agency, publishing.producer, topics, contracts, codec),
+    )
+    world = World(logs, follower, looks, sealer, settings.alerting, settings.delivery, settings.data_dir, clock)
+    metrics, policy = new_registry(), policy_of(settings.alerting)
+    alerter = Alerter(logs, topics, world, telling, policy, clock, AlerterMetrics(metrics), clear_after(policy))
+
+    def health() -> Health:
+        trouble = {"routes": telling.trouble} if telling.trouble else {}
+        return Health(alerter.working, {**trouble, "open": len(alerter.open_groups())})
+
+    with ProbeServer(settings.http.host, port, health, metrics):
+        follower.start(stop)
+        logs.start(stop)
+        for look in looks.all():
+            look.start(stop)
+        alerter.run(stop, settings.alerting.period_s)
+    publishing.close()
+
+
+class Publishing:
+    """One producer for all feeds, made when it is first needed."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+
+    def producer(self) -> Producer:
+        """Return the producer; raises UnavailableError while Kafka is away."""
+        with self._lock:
+            if self._producer is None:
+                self._producer = self._kafka.producer(client_id="alerts-feed", acknowledge_timeout_s=ACKNOWLEDGE_S)
+            return self._producer
+
+    def close(self) -> None:
+        """Close it."""
+        if self._producer is not None:
+            self._producer.close()
+
+
+def looks_of(
+    settings: Settings,
+    follower: ControlFollower,
+    sealer: Sealer,
+    networks: list[Network],
+    contracts: Contracts,
+    clock: Clock,
+) -> Looks:
+    """Return what is looked at, and how often."""
+    alerting = settings.alerting
+
+    def certificates() -> list[Seen]:
+        return seen_certificates(follower, sealer, settings, networks)
+
+    return Looks(
+        Look("monitor", alerting.period_s, lambda: newest_snapshot(settings.monitor.url), clock),
+        Look("database", min(DATABASE_EVERY_S, alerting.slow_period_s), lambda: database_size(settings), clock),
+        Look("follow-ups", alerting.slow_period_s, follow_ups_look(settings, contracts), clock),
+        Look("certificates", alerting.slow_period_s, certificates, clock),
+    )
+
+
+def newest_snapshot(url: str) -> Snapshot:
+    """Ask the monitor; raises OSError or what a malformed answer raises."""
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + SNAPSHOT_PATH, timeout=MONITOR_S) as answer:  # noqa: S310  (our own)
+            return Snapshot.from_json(json.load(answer))
+    except urllib.error.HTTPError as error:
+        raise UnavailableError(f"HTTP {error.code}: {error.read(500).decode(errors='replace')}") from error
+
+
+def database_size(settings: Settings) -> int:
+    """Return the database's size in bytes; raises DatabaseUnavailableError."""
+    try:
+        with psycopg.connect(dsn_of(settings.database), connect_timeout=3) as connection:
+            row = connection.execute(SIZE).fetchone()
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
+    return int(row[0]) if row else 0
+
+
+def follow_ups_look(settings: Settings, contracts: Contracts) -> Callable[[], list[FollowUp]]:
+    """Return a look at the follow-ups that were not accepted, over a pool of one connection."""
+    pool = open_pool(settings.database.model_copy(update={"pool_size": 1}))
+    reader = LedgerReader(pool)
+
+    def look() -> list[FollowUp]:
+        found = []
+        for row in reader.follow_ups(contracts.follow_up_types(), open_only=True):
+            contract = contracts.types.get(row["type"])
+            days = contract.catalogue.deadline_working_days if contract is not None else None
+            deadline = deadline_of(row["time"], days)
+            if deadline.day is not None:
+                found.append(FollowUp(row["event"], row["agency"], deadline.day))
+        return found
+
+    return look
+
+
+def seen_certificates(
+    follower: ControlFollower, sealer: Sealer, settings: Settings, networks: list[Network]
+) -> list[Seen]:
+    """Return the certificates of the receivers that could be reached; whoever is away is another alert's."""
+    found = []
+    for agency in list(follower.view.agencies.values()):
+        if not agency.sink.lower().startswith("https:"):
+            continue
+        try:
+            tls = receiver_of(agency, settings.delivery, sealer).profile.tls
+            found.append(shown_certificate(agency.id, agency.sink, tls, networks))
+        except (HongyanError, OSError, ValueError):
+            continue
+    return found
