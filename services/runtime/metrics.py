@@ -207,9 +207,7 @@ CONTROL_OFFSET = GaugeSpec(
 
 # -- telling people -----------------------------------------------------------------------------------------------
 
-ALERTS_OPEN = GaugeSpec(
-    "hongyan_alerts_open", "未关闭的问题", "troubles that are open", ALERTER, ("kind", "severity")
-)
+ALERTS_OPEN = GaugeSpec("hongyan_alerts_open", "未关闭的问题", "troubles that are open", ALERTER, ("kind", "severity"))
 ALERT_MESSAGES = CounterSpec(
     "hongyan_alert_messages_total",
     "发给人的告警消息：way 是 mail、webhook 或 feed，outcome 是 sent 或 failed",
