@@ -21,11 +21,11 @@ class Request:
 
     @cached_property
     def id(self) -> str:
-        """Return the event's id, or the webhook's for a batch of events."""
+        """Return the event's id, or the webhook's for what is no single event."""
         if "ce-id" in self.headers:
             return self.headers["ce-id"]
         found = json.loads(self.body)
-        return str(found["id"]) if isinstance(found, dict) else self.headers["webhook-id"]
+        return str(found["id"]) if isinstance(found, dict) and "id" in found else self.headers["webhook-id"]
 
     @property
     def event(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Alerter:
         self._policy = policy
         self._clock = clock
         self._metrics = metrics
-        self._book = Book(clear_s)
+        self._book = Book(clear_s, policy.wait_s)
         self._dispatch = Dispatch()
         self._taken_up = False
         self._counts_at = 0.0

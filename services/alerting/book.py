@@ -10,8 +10,6 @@ from services.alerting.groups import passed
 from services.alerting.policy import Policy
 from services.runtime.alerts import Alert, AlertKind
 
-OTHERS_RAISE_S = 30.0
-"""What its own process raises at once is raised for it only when it has had the time: it may have been killed."""
 RAISED_BY_OTHERS = frozenset(
     {
         AlertKind.EVENT_PARKED,
@@ -22,6 +20,7 @@ RAISED_BY_OTHERS = frozenset(
         AlertKind.POLICY_FAILED,
     }
 )
+"""What its own process raises at once is raised for it only when it has had the time: it may have been killed."""
 OVER = "已恢复或已处理 (over, or seen to)"
 CHANGED_S = 60.0
 
@@ -43,12 +42,13 @@ class Book:
     """The alerts that are open by the log, and since when something else is so than it says.
 
     What is wrong for a moment only is neither opened nor closed: the times are ``clear_s`` for an end, and for a
-    beginning what its own process needs. Nothing is closed that was not looked at.
+    beginning ``others_s`` where another process should have told. Nothing is closed that was not looked at.
     """
 
-    def __init__(self, clear_s: float = 10.0) -> None:
+    def __init__(self, clear_s: float = 10.0, others_s: float = 30.0) -> None:
         self.open: dict[str, Alert] = {}
         self._clear_s = clear_s
+        self._others_s = others_s
         self._rising: dict[str, datetime] = {}
         self._falling: dict[str, datetime] = {}
 
@@ -72,7 +72,7 @@ class Book:
         return [
             alert
             for key, alert in missing.items()
-            if passed(self._rising[key], now) >= (OTHERS_RAISE_S if alert.kind in RAISED_BY_OTHERS else 0.0)
+            if passed(self._rising[key], now) >= (self._others_s if alert.kind in RAISED_BY_OTHERS else 0.0)
         ]
 
     def _changed(self, judged: Judged, now: datetime) -> list[Alert]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.codec import Codec
-from schemas.contracts import Contracts
+from schemas.contracts import TYPE_START, Contracts
 from schemas.envelope import RECEIVERS, Envelope
 from schemas.registry_client import RegistryError
 from schemas.topics import Topics
@@ -18,7 +18,7 @@ from services.runtime.errors import HongyanError
 from services.runtime.kafka.port import Producer
 
 SOURCE = "urn:hongyan:alerting"
-RAISED, CLEARED = "cn.gov.sc.ops.alert.raised", "cn.gov.sc.ops.alert.cleared"
+RAISED, CLEARED = f"{TYPE_START}.ops.alert.raised", f"{TYPE_START}.ops.alert.cleared"
 ACKNOWLEDGE_S = 10.0
 
 

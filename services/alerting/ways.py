@@ -19,6 +19,8 @@ from services.delivery.receiver import LiveKey, Receiver
 from services.delivery.sender import Sender
 from services.runtime.settings import AlertingSettings, DeliverySettings
 
+LOGIN_NEEDED = 530
+
 
 class Way(Protocol):
     """One address, by one way."""
@@ -58,10 +60,8 @@ class Mail:
                 f"{who}: {code} {text.decode(errors='replace')}" for who, (code, text) in error.recipients.items()
             )
             return f"{where} 不收此收件人 (recipient refused): {refused}"
-        except smtplib.SMTPSenderRefused as error:
-            return f"{where} 不收此发件人 (sender refused): {_said(error)}；查 HONGYAN_ALERTING__SMTP_FROM"
         except smtplib.SMTPResponseException as error:
-            return f"{where} 拒收 (refused): {_said(error)}"
+            return f"{where} {_refusal(error)}"
         except ssl.SSLError as error:
             return f"{where} TLS 失败 (TLS failed): {error}；查 HONGYAN_ALERTING__SMTP_SECURITY、SMTP_CA_FILE"
         except (OSError, smtplib.SMTPException, ValueError) as error:
@@ -88,6 +88,14 @@ class Mail:
     def _context(self) -> ssl.SSLContext:
         file = self._settings.smtp_ca_file
         return ssl.create_default_context(cafile=str(file) if file else None)
+
+
+def _refusal(error: smtplib.SMTPResponseException) -> str:
+    if error.smtp_code == LOGIN_NEEDED:
+        return f"要求先登录 (a login is needed): {_said(error)}；查 HONGYAN_ALERTING__SMTP_USER、SMTP_SECURITY"
+    if isinstance(error, smtplib.SMTPSenderRefused):
+        return f"不收此发件人 (sender refused): {_said(error)}；查 HONGYAN_ALERTING__SMTP_FROM"
+    return f"拒收 (refused): {_said(error)}"
 
 
 def _said(error: smtplib.SMTPResponseException) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.alerting.book import OTHERS_RAISE_S, Book, Judged
+from services.alerting.book import Book, Judged
 from services.runtime.alerts import Alert, AlertKind
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -53,10 +53,10 @@ def test_what_its_own_process_raises_is_raised_for_it_only_when_it_did_not() -> 
     """The pusher was killed between parking and telling."""
     book = Book()
     assert book.judge(judged(wrong(HELD, "market")), at(0)) == []
-    assert states(book.judge(judged(wrong(HELD, "market")), at(OTHERS_RAISE_S))) == ["open"]
+    assert states(book.judge(judged(wrong(HELD, "market")), at(30))) == ["open"]
     told = Book()
     told.take(wrong(HELD, "market"))
-    assert told.judge(judged(wrong(HELD, "market")), at(OTHERS_RAISE_S)) == []
+    assert told.judge(judged(wrong(HELD, "market")), at(30)) == []
 
 
 def test_what_could_not_be_looked_at_is_neither_opened_nor_closed() -> None:

@@ -87,7 +87,7 @@ def test_a_mail_goes_out_over_starttls_with_a_login(secured: tuple[Mailbox, Path
     [
         ({"smtp_password": SecretStr("wrong")}, "不认登录"),
         ({"smtp_ca_file": None}, "TLS 失败"),
-        ({"smtp_user": None}, "拒"),
+        ({"smtp_user": None}, "要求先登录"),
         ({"smtp_security": "none"}, "不支持"),
     ],
 )

@@ -121,10 +121,13 @@ def test_what_ends_or_corrects_goes_to_everyone_who_got_the_original() -> None:
     assert ending == {name for name in ending if TYPES[name].follow_up}
 
 
-def test_arrears_go_to_named_receivers_only() -> None:
-    """Collectors must keep employers' information confidential: no fan-out by topic (domain rule 8)."""
+def test_arrears_and_alerts_go_to_named_receivers_only() -> None:
+    """Collectors must keep employers' information confidential: no fan-out by topic (domain rule 8).
+
+    And an agency hears of alerts about itself alone.
+    """
     named = {name for name, contract in TYPES.items() if contract.catalogue.named_receivers}
-    assert named == {name for name in TYPES if ".insurance.arrears." in name}
+    assert named == {name for name in TYPES if ".insurance.arrears." in name or ".ops.alert." in name}
 
 
 MADE_UP = ("producers/simulation/", "producers/demonstration/", "services/statistics/shapes.py")
