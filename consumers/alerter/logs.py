@@ -17,6 +17,8 @@ import structlog
 from schemas.topics import DEADLETTER_STAGES, Topics
 from services.alerting.kept import COUNTS, SILENCE, STATE, Kept
 from services.alerting.rules import Waiting
+from services.quarantine.aside import DECIDED
+from services.quarantine.parked import REPLAYED
 from services.runtime.alerts import Alert
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Admin, Consumer, Kafka, Partition, Producer, Record
@@ -25,7 +27,6 @@ from services.runtime.lifecycle import outlast
 
 OURS = "hongyan-alerter"
 """The header of alerts that this process has written itself, and taken in when it did."""
-REPLAYED = "hongyan-replayed-offset"
 POLL_S = 0.5
 LOOK_S = 2.0
 TOPICS_S = 10.0
@@ -213,12 +214,12 @@ class Logs:
             held = self._waiting.setdefault(Partition(record.topic, 0), {})
             if REPLAYED in headers:
                 held.pop(int(headers[REPLAYED]), None)
-            elif headers.get("hongyan-decided") != "1":
+            elif headers.get(DECIDED) != "1":
                 held[record.offset] = Waiting(
                     agency,
                     headers.get("hongyan-original-offset", "?"),
                     headers.get("ce_id", ""),
                     headers.get("hongyan-parked-at", ""),
                     headers.get("hongyan-refusal", ""),
-                    decodable=bool(headers.get("hongyan-status")),
+                    decodable=bool(headers.get("hongyan-status")) or headers.get("hongyan-stage") != "pusher",
                 )

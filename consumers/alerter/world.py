@@ -100,10 +100,9 @@ class World:
         snapshot = self._looks.snapshot.found
         if snapshot is None or snapshot.away_since is not None or _age_s(snapshot, now) > STALE_S:
             return
-        gone = {one.subject for one in open_alerts.values() if one.kind == AlertKind.AGENCY_GONE}
         lagging = {AlertKind.LAG_BURNING, AlertKind.AGENCY_BEHIND}
         judged.add(lagging, rules.lagging(snapshot, ledgers, self._goal, now))
-        judged.add({AlertKind.LINE_HELD, AlertKind.AGENCY_GONE}, rules.held(snapshot, gone, now))
+        judged.add({AlertKind.LINE_HELD, AlertKind.AGENCY_GONE}, rules.held(snapshot, list(open_alerts.values()), now))
         judged.add({AlertKind.GROUP_TROUBLED}, rules.grouped(snapshot.groups, now))
         judged.add({AlertKind.PROBE_FAILED}, rules.probed(snapshot.probe, now))
 

@@ -20,7 +20,7 @@ from services.delivery.message import Format, Message, batch, message_of, single
 from services.delivery.outcome import Delivered, Later, Outcome, Refused
 from services.delivery.receiver import Receiver
 from services.delivery.sender import Sender
-from services.quarantine.aside import aside, pointer
+from services.quarantine.aside import DECIDED, aside, pointer
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
 
@@ -166,7 +166,7 @@ class PushOffice:
             ("hongyan-status", str(refused.status or "").encode()),
             ("hongyan-parked-at", ended.at.isoformat().encode()),
             ("hongyan-refusal", refused.reason.encode()),
-            *([("hongyan-decided", b"1")] if refused.decided else []),
+            *([(DECIDED, b"1")] if refused.decided else []),
         ]
         topics = [self._topics.parked(ended.agency)]
         if refused.status is None and not refused.decided:

@@ -6,10 +6,31 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from consumers.router.writing import Routing
+from schemas.topics import Topics
+from services.alerting.kept import STATE, Kept
 from services.runtime.alerts import Alert, AlertKind
-from services.runtime.kafka.port import Record, TransactionalProducer
+from services.runtime.kafka.port import Kafka, Partition, Record, TransactionalProducer
+from services.runtime.kafka.scanning import scan
 
 AGAIN_MS = 60_000
+
+
+def told_before(kafka: Kafka, topics: Topics) -> dict[tuple[str, str], int]:
+    """Return the agencies and policies whose alerts a router of yesterday has left open, as far as the alerter knows.
+
+    The times are long ago, so that what still fails is told again. Raises UnavailableError.
+    """
+    admin = kafka.admin()
+    try:
+        if topics.control_alerting not in admin.list_topics():
+            return {}
+    finally:
+        admin.close()
+    kept = Kept()
+    for record in scan(kafka, [Partition(topics.control_alerting, STATE)], client_id="policy-alarms"):
+        kept.take((record.key or b"").decode(errors="replace"), record.value)
+    found = [one for one in kept.alerts.values() if one.kind == AlertKind.POLICY_FAILED]
+    return {(one.subject, one.labels.get("policy", "")): 0 for one in found}
 
 
 class PolicyAlarms:

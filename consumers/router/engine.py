@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
+from consumers.router.alarms import told_before
 from consumers.router.backfill import Backfiller
 from consumers.router.batch import BatchRouter, Decode
 from consumers.router.memory import Memory, Scope
@@ -112,6 +113,7 @@ class Router:
             lambda topic, partition, offset: original(self._kafka, topic, partition, offset),
             self._clock,
         )
+        router.alarms.open.update(told_before(self._kafka, self._topics))
         consumer.subscribe(self._inputs, lambda given: self._restore(consumer, given), self._give_up)
         learnt: Plan | None = None
         while not stop.is_set():

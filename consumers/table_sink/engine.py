@@ -14,7 +14,7 @@ from schemas.codec import Codec, SchemaSource
 from schemas.receipts import REACHED_BY, Receipt
 from schemas.topics import Topics
 from services.delivery.cursors import Cursors
-from services.quarantine.aside import aside
+from services.quarantine.aside import DECIDED, aside
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
 from services.runtime.errors import DatabaseUnavailableError, UnavailableError
@@ -157,6 +157,7 @@ class TableSink:
             ("hongyan-stage", b"table-sink"),
             ("hongyan-parked-at", at.encode()),
             ("hongyan-refusal", reason.encode(errors="replace")),
+            *([(DECIDED, b"1")] if refusal.decided else []),
         ]
         put = aside(record, ours)
         topic = self._topics.parked(self._agency)

@@ -135,9 +135,14 @@ def _behind(one: AgencyLag, now: datetime) -> Alert:
     )
 
 
-def held(snapshot: Snapshot, open_gone: Collection[str], now: datetime) -> list[Alert]:
-    """Return whose line is held, not by decision; and of those that answered 410 the ones that still do not flow."""
-    found = []
+def held(snapshot: Snapshot, open_alerts: Collection[Alert], now: datetime) -> list[Alert]:
+    """Return whose line is held, not by decision; and of those that answered 410 the ones that still do not flow.
+
+    What a table sink has told of the agency's own database is the sink's to take back.
+    """
+    open_gone = {one.subject for one in open_alerts if one.kind == AlertKind.AGENCY_GONE}
+    into_tables = {one.agency for one in snapshot.agencies if one.channel == "table"}
+    found = [one for one in open_alerts if one.kind == AlertKind.LINE_HELD and one.subject in into_tables]
     for one in snapshot.agencies:
         if one.held_since is None:
             continue

@@ -13,6 +13,8 @@ from services.runtime.kafka.scanning import scan
 
 LEFT_OUT = "hongyan-value-left-out"
 """How many bytes the value has that is not here; the ``hongyan-original-`` headers name the record that holds it."""
+DECIDED = "hongyan-decided"
+"""Somebody wanted it put aside: nobody has to see to it."""
 REASON_BYTES = 8192
 
 

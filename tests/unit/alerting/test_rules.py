@@ -78,11 +78,14 @@ def test_a_backlog_beyond_the_objective_burns_unless_somebody_has_decided_to_hol
 
 def test_held_lines_stay_told_and_those_gone_until_they_flow() -> None:
     """Held by decision is no trouble, but 410 stays one until the line flows."""
+    gone, told = (Alert(kind, "market", AT, "") for kind in (AlertKind.AGENCY_GONE, AlertKind.LINE_HELD))
     held, decided = lag(held_since=AT, held_why="HTTP 503"), lag(held_since=AT, held_why="暂停", held_decided=True)
     assert [one.kind for one in rules.held(snapshot(held), (), NOW)] == [AlertKind.LINE_HELD]
     assert rules.held(snapshot(decided), (), NOW) == []
-    assert [one.kind for one in rules.held(snapshot(decided), ["market"], NOW)] == [AlertKind.AGENCY_GONE]
-    assert rules.held(snapshot(lag()), ["market"], NOW) == []
+    assert [one.kind for one in rules.held(snapshot(decided), [gone], NOW)] == [AlertKind.AGENCY_GONE]
+    assert rules.held(snapshot(lag()), [gone], NOW) == []
+    assert rules.held(snapshot(lag()), [told], NOW) == []
+    assert rules.held(snapshot(lag(channel="table")), [told], NOW) == [told], "the table sink takes its own back"
 
 
 def test_groups_in_trouble_are_told_once_each_with_the_gravest() -> None:
