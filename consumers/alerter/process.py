@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import cache
 
 import psycopg
 
@@ -46,6 +47,7 @@ from services.subscriptions.sealing import Sealer
 
 MONITOR_S = 3.0
 DATABASE_EVERY_S = 5.0
+NO_ROUTES_SET = "没有设置告警路由，告警送不到人 (no routes are set: nobody is told): HONGYAN_ALERTING__ROUTES"
 SIZE = "SELECT pg_database_size(current_database())"
 
 
@@ -72,7 +74,8 @@ def run(settings: Settings, *, port: int) -> None:
     alerter = Alerter(logs, topics, world, telling, policy, clock, AlerterMetrics(metrics), clear_after(policy))
 
     def health() -> Health:
-        trouble = {"routes": telling.trouble} if telling.trouble else {}
+        said = telling.trouble or (None if settings.alerting.routes else NO_ROUTES_SET)
+        trouble = {"routes": said} if said else {}
         return Health(alerter.working, {**trouble, "open": len(alerter.open_groups())})
 
     with ProbeServer(settings.http.host, port, health, metrics):
@@ -147,13 +150,15 @@ def database_size(settings: Settings) -> int:
 
 
 def follow_ups_look(settings: Settings, contracts: Contracts) -> Callable[[], list[FollowUp]]:
-    """Return a look at the follow-ups that were not accepted, over a pool of one connection."""
-    pool = open_pool(settings.database.model_copy(update={"pool_size": 1}))
-    reader = LedgerReader(pool)
+    """Return a look at the follow-ups that were not accepted, over a pool of one connection made at the first."""
+
+    @cache
+    def reader() -> LedgerReader:
+        return LedgerReader(open_pool(settings.database.model_copy(update={"pool_size": 1})))
 
     def look() -> list[FollowUp]:
         found = []
-        for row in reader.follow_ups(contracts.follow_up_types(), open_only=True):
+        for row in reader().follow_ups(contracts.follow_up_types(), open_only=True):
             contract = contracts.types.get(row["type"])
             days = contract.catalogue.deadline_working_days if contract is not None else None
             deadline = deadline_of(row["time"], days)

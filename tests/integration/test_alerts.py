@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,9 @@ from standardwebhooks import Webhook
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.alerting.feed import CLEARED, RAISED
+from services.portal.alerts import Alerts, SilenceBody
 from services.runtime.alerts import Alert, AlertKind, current
+from services.runtime.clock import SystemClock
 from services.runtime.embedded.ports import free_port
 from services.runtime.embedded.postgres import EmbeddedPostgres
 from services.runtime.kafka.port import Kafka
@@ -32,7 +35,7 @@ from tests.conftest import OwnTopics, open_folder
 from tests.events import ISSUED, TestEvents, attribute, read_all
 from tests.mailbox import Mailbox
 from tests.processes import Processes
-from tests.scripted_receiver import Answer, ScriptedReceiver
+from tests.scripted_receiver import Answer, Request, ScriptedReceiver
 
 pytestmark = pytest.mark.servers
 HELD = "队列保持"
@@ -120,21 +123,30 @@ def test_a_dead_receiver_is_told_repeated_over_a_killed_alerter_and_told_to_be_b
     processes: Processes,
     desk: Desk,
 ) -> None:
-    """Mail and signed webhook; the killed alerter goes on with the next message, and says nothing twice."""
+    """Mail and signed webhook; the killed alerter goes on with the next message, and says nothing twice.
+
+    Of another dead one, which is silenced, nobody hears; it is on record all the same.
+    """
     receiver = ScriptedReceiver()
-    own.ensure_agency("market")
-    configuration.agency("market", receiver.url)
+    own.ensure_agency("market", "quiet")
+    for agency in ("market", "quiet"):
+        configuration.agency(agency, receiver.url)
     receiver.close()
+    silences = Alerts(kafka, own, SystemClock())
+    silences.silence(SilenceBody(kind=AlertKind.LINE_HELD, subject="quiet", hours=1, reason="检修"))
     processes.start("pusher", desk.settings)
     desk.watch()
     desk.start()
     events.feed("market", events.certificate("e1", 1))
+    events.feed("quiet", events.certificate("e2", 2))
     assert "market：接收单位无应答" in desk.mail(HELD)
     eventually(lambda: len(desk.posts(AlertKind.LINE_HELD)) >= 2, 20, "a repetition")
     desk.kill()
     before = len(desk.posts(AlertKind.LINE_HELD))
     desk.start()
     eventually(lambda: len(desk.posts(AlertKind.LINE_HELD)) >= before + 2, 20, "repetitions after the kill")
+    open_now = silences.rows(everything=False, agency="quiet", limit=10)
+    assert [(row["kind"], row["silence"]["reason"]) for row in open_now] == [("line-held", "检修")]
     receiver.open()
     desk.mail("已解除", HELD)
     eventually(lambda: desk.posts(AlertKind.LINE_HELD)[-1]["reason"] == "resolved", 20)
@@ -143,7 +155,8 @@ def test_a_dead_receiver_is_told_repeated_over_a_killed_alerter_and_told_to_be_b
     assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
     assert len(posts) - len(numbers) <= 1, "the one open at the kill may come twice, under its id"
     assert [post["reason"] for post in posts].count("raised") == 1
-    assert receiver.accepted == ["e1"]
+    assert {post["subject"] for post in posts} == {"market"}
+    eventually(lambda: sorted(receiver.accepted) == ["e1", "e2"])
     assert states(kafka, own)["line-held/market"] == "closed"
     receiver.close()
 
@@ -231,24 +244,30 @@ def test_an_agency_hears_about_itself_on_its_own_feed_and_about_nobody_else(
     assert told("health") == []
 
 
-def test_stopped_groups_and_what_ends_are_told_and_clear(
-    kafka: Kafka,
+def test_a_stopped_gateway_and_router_are_told_by_the_probe_and_the_group_and_clear(
     own: OwnTopics,
     events: TestEvents,
     configuration: Configuration,
     processes: Processes,
     desk: Desk,
+    kafka: Kafka,
 ) -> None:
-    """A router that was killed, and keys sealed with another master key."""
+    """The probe goes through all three for real; what is sealed with another master key is told too."""
+    gateway = free_port()
+    desk.settings.gateway.url = f"http://127.0.0.1:{gateway}"
+    desk.settings.monitor.probe_every_s, desk.settings.monitor.probe_lost_s = 0.5, 4.0
     own.ensure_agency("market")
     configuration.agency("market", "http://127.0.0.1:9/never")
+    processes.start("pusher", desk.settings)
     router = processes.start("router", desk.settings)
-    events.publish(events.certificate("e1", 1))
     desk.watch()
     desk.start()
+    desk.mail("探测失败")
+    processes.start("gateway", desk.settings, port=gateway)
+    desk.mail("已解除", "探测失败", within_s=60)
     router.kill()
     events.publish(*(events.certificate(f"e{n}", n) for n in range(2, 30)))
-    desk.mail("router", "消费组", within_s=90)
+    desk.mail("router", "消费组", within_s=60)
     processes.start("router", desk.settings)
     desk.mail("已解除", "router", "消费组", within_s=60)
     broken = {"id": "market", "name": "m", "division": "510000", "sink": "http://127.0.0.1:9/", "state": "active"}
@@ -259,6 +278,34 @@ def test_stopped_groups_and_what_ends_are_told_and_clear(
         desk.mail("market", "密钥或投递设置不可用", within_s=60)
     configuration.agency("market", "http://127.0.0.1:9/never")
     desk.mail("已解除", "密钥或投递设置不可用", within_s=60)
+
+
+def test_a_slow_receiver_burns_the_error_budget_until_it_is_quick_again(
+    own: OwnTopics, events: TestEvents, configuration: Configuration, processes: Processes, desk: Desk
+) -> None:
+    """Every event late: critical over an hour and five minutes; after many in time it is over."""
+    slow = threading.Event()
+
+    def script(_request: Request, _earlier: int) -> Answer:
+        if not slow.is_set():
+            slow.wait(1.2)
+        return Answer()
+
+    receiver = ScriptedReceiver(script)
+    desk.settings.monitor.objective_s = 1.0
+    desk.settings.alerting.slo_share, desk.settings.alerting.repeat_s = 0.9, 3600
+    own.ensure_agency("market")
+    configuration.agency("market", receiver.url)
+    desk.watch()
+    desk.start()
+    processes.start("pusher", desk.settings)
+    events.feed("market", *(events.certificate(f"slow-{n}", n) for n in range(32)))
+    desk.mail("紧急", "market", "误差预算")
+    desk.mail("紧急", "hongyan", "误差预算")
+    slow.set()
+    events.feed("market", *(events.certificate(f"quick-{n}", n) for n in range(400)))
+    desk.mail("已解除", "market", "误差预算", within_s=60)
+    receiver.close()
 
 
 def test_postgresql_and_kafka_away_are_told_while_they_are(tmp_path: Path, desk: Desk, processes: Processes) -> None:

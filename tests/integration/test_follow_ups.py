@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
+from consumers.alerter.process import follow_ups_look
 from schemas.contracts import load_contracts
 from schemas.times import SHANGHAI
 from schemas.topics import Topics
+from services.alerting.rules import overdue
 from services.ledger.reading import LedgerReader
 from services.ledger.repository import LedgerStore
 from services.ledger.rows import Row
 from services.portal.tracking import Tracking
+from services.runtime.settings import Settings
 from tests.events import CORRECTED, ISSUED, REVOKED
 from tests.fakes.kafka import FakeKafka
 
@@ -148,3 +151,24 @@ def test_no_deadline_is_guessed(desk: Desk) -> None:
     assert "no time" in found["timeless"]["no_deadline"]
     assert "sets none" in found["free"]["no_deadline"]
     assert desk.tracking.follow_ups(overdue_only=True) == []
+
+
+def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_acknowledged(
+    desk: Desk, settings: Settings
+) -> None:
+    """A warning a working day before, critical once it is past, nothing for who has accepted."""
+    look = follow_ups_look(settings, load_contracts())
+    desk.event("r1", "a", "b")
+    desk.receipt("b", "r1", "accepted", 2)
+    (found,) = look()
+    assert (found.agency, found.event) == ("a", "r1")
+
+    def severity(days: int) -> list[tuple[str, str]]:
+        now = datetime.combine(found.deadline, time(12), SHANGHAI) + timedelta(days=days)
+        return [(one.subject, one.weight) for one in overdue(look(), 1, now)]
+
+    assert severity(-6) == []
+    assert severity(0) == [("a", "warning")]
+    assert severity(1) == [("a", "critical")]
+    desk.receipt("a", "r1", "accepted", 9)
+    assert severity(1) == []
