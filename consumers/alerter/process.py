@@ -154,7 +154,7 @@ def follow_ups_look(settings: Settings, contracts: Contracts) -> Callable[[], li
 
     @cache
     def reader() -> LedgerReader:
-        return LedgerReader(open_pool(settings.database.model_copy(update={"pool_size": 1})))
+        return LedgerReader(open_pool(settings.database.model_copy(update={"pool_size": 1})), SystemClock())
 
     def look() -> list[FollowUp]:
         found = []
