@@ -18,7 +18,7 @@ from services.runtime.alerts import MEANINGS, SEVERITIES, AlertKind, Severity
 
 _SEVERITY = {"warning": "警告", "critical": "紧急"}
 _REASON = {"raised": "", "repeated": "仍未解决 · ", "grew": "加重 · ", "resolved": "已解除 · "}
-SHOWN = 10
+SHOWN, BUNDLE_SHOWN = 10, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def bundle(notices: Sequence[Notice]) -> Notice:
     first = min(notices, key=lambda one: one.opened_at)
     subjects = tuple(sorted(one.subject for one in notices))
     ids = hashlib.sha256("|".join(sorted(one.id for one in notices)).encode()).hexdigest()
-    details = [f"{one.subject}：{one.details[0] if one.details else ''}" for one in notices]
+    details = [f"{one.subject}：{one.details[0] if one.details else ''}" for one in notices[:BUNDLE_SHOWN]]
     return replace(
         first,
         id=f"alerts-{ids[:32]}",

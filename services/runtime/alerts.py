@@ -179,8 +179,9 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "warning",
         "at once",
         commands=(
-            "hongyan agency show {subject}",
             "hongyan agency rotate-key {subject} --reason …",
+            "hongyan agency key add {subject} --reason …",
+            "hongyan department key rotate {subject} --reason …",
         ),
     ),
     AlertKind.GRANT_ENDING: Meaning(

@@ -9,9 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import SecretStr
 from standardwebhooks import Webhook as StandardWebhook
+from typer._click.core import Context
 
+from hongyan import app
 from services.alerting.certificates import shown_certificate
 from services.alerting.groups import Group, take
 from services.alerting.messages import bundle, mail_of, notice_of, text_of
@@ -144,6 +147,29 @@ def test_every_kind_has_a_message_that_names_what_to_do(kind: AlertKind) -> None
     assert all(command.startswith(("hongyan ", "df ")) for command in MEANINGS[kind].commands_for("market"))
     assert "{" not in text
     assert "\n" not in mail_of(notice, "a@b", "c@d", NOW)["Subject"]
+
+
+def test_every_command_that_a_message_names_exists() -> None:
+    """Down to its options."""
+    for meaning in MEANINGS.values():
+        for line in meaning.commands_for("market"):
+            program, *words = line.split()
+            if program == "hongyan":
+                assert_exists(words)
+
+
+def assert_exists(words: list[str]) -> None:
+    """Find a command in the product's own tree, and each option among its parameters."""
+    command = typer.main.get_command(app)
+    while words and not words[0].startswith("-"):
+        found = command.get_command(Context(command), words[0]) if hasattr(command, "get_command") else None
+        if found is None:
+            break
+        command, words = found, words[1:]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert not hasattr(command, "get_command") or getattr(command, "invoke_without_command", False), words
+    assert {word for word in words if word.startswith("--")} <= known, words
+    assert not words or not hasattr(command, "get_command"), words
 
 
 def test_many_at_once_are_one_message() -> None:
