@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from services.alerting.feed import CLEARED, RAISED, Feed
-from services.alerting.groups import Group, Manner
+from services.alerting.groups import Group, Manner, is_owed_the_end
 from services.alerting.routes import NO_ROUTES, Route, Routes, read_routes
 from services.alerting.ways import Hook, Mail, Way
 from services.delivery.network import Network
@@ -41,12 +41,16 @@ class Telling:
         self._read: float | None = None
         self._ways: dict[str, Sequence[Way]] = {}
         self._feeds: dict[str, Feed] = {}
+        self._takers: tuple[int, set[str]] = (-1, set())
 
     def ways(self, group: Group) -> list[tuple[Way, Manner]]:
         """Return the ways of a group, each once, with the manner of telling."""
         found: dict[str, tuple[Way, Manner]] = {}
-        for route in self._current().for_group(group):
-            found.update((way.name, (way, "repeating")) for way in self._of(route))
+        for route in self._current().routes:
+            manner: Manner = "repeating" if route.wants(group) else "ending"
+            for way in self._of(route):
+                if manner == "repeating" or (way.name not in found and is_owed_the_end(group, way.name)):
+                    found[way.name] = (way, manner)
         told = MEANINGS[group.kind].agency
         if told != "never" and self._takes_alerts(group.subject):
             feed = self._feeds.get(group.subject) or self._feeds.setdefault(group.subject, self._feed(group.subject))
@@ -56,10 +60,13 @@ class Telling:
 
     def _takes_alerts(self, subject: str) -> bool:
         """Tell whether this is an agency with a grant for alerts: only then are they published for it."""
-        return subject in self._view.agencies and any(
-            one.agency == subject and one.state == "active" and not {RAISED, CLEARED}.isdisjoint(one.types)
-            for one in list(self._view.subscriptions.values())
-        )
+        version = self._view.version
+        if self._takers[0] != version:
+            grants = list(self._view.subscriptions.values())
+            types = {RAISED, CLEARED}
+            takers = {one.agency for one in grants if one.state == "active" and not types.isdisjoint(one.types)}
+            self._takers = version, takers & self._view.agencies.keys()
+        return subject in self._takers[1]
 
     def _of(self, route: Route) -> Sequence[Way]:
         if route.name not in self._ways:

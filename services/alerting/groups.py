@@ -15,8 +15,8 @@ from services.alerting.policy import Policy, retry_after_s
 from services.runtime.alerts import SEVERITIES, Alert, AlertKind, Severity
 
 Reason = Literal["raised", "repeated", "grew", "resolved"]
-Manner = Literal["repeating", "once", "afterwards"]
-"""How somebody is told: again and again; once, and of its end; or of its end only."""
+Manner = Literal["repeating", "once", "afterwards", "ending"]
+"""How somebody is told: again and again; once, and of its end; of its end only; or of the end of what they know of."""
 CALM_S = 3600.0
 """Whatever comes back within this time after its end must stand longer before anybody is told again: it flaps."""
 
@@ -135,7 +135,7 @@ def due(
         return None
     if group.closed_at is not None:
         return "resolved" if _end_is_due(group, told, policy, now, manner) else None
-    if silenced or manner == "afterwards":
+    if silenced or manner in {"afterwards", "ending"}:
         return None
     if told.episode != group.episode:
         recently = told.at is not None and passed(told.at, now) < CALM_S
@@ -207,6 +207,12 @@ def is_over(group: Group, ways: Iterable[str], policy: Policy, now: datetime) ->
     # A way that is no longer used keeps nothing.
     known = [group.told[way] for way in ways if way in group.told]
     return all(told.resolved or told.episode != group.episode for told in known)
+
+
+def is_owed_the_end(group: Group, way: str) -> bool:
+    """Tell whether a way was told of this trouble, and not that it is over: it may be less grave by now."""
+    told = group.told.get(way, Told())
+    return told.episode == group.episode and not told.resolved
 
 
 def next_number(group: Group, way: str) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
 
 from services.alerting.groups import Group
 from services.delivery.signing import signature
@@ -52,9 +51,14 @@ class Routes(_Part):
 
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
 
-    def for_group(self, group: Group) -> Sequence[Route]:
-        """Return the routes that want this."""
-        return [route for route in self.routes if route.wants(group)]
+    @field_validator("routes")
+    @classmethod
+    def _have_names_of_their_own(cls, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        names = [route.name for route in routes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"名称重复 (names that are used twice): {', '.join(twice)}")
+        return routes
 
 
 NO_ROUTES = Routes.model_construct(routes=())

@@ -195,6 +195,7 @@ def test_a_message_has_the_same_id_until_it_went_out() -> None:
         ("routes: [{name: a, kinds: [no-such]}]", "/routes/0/kinds/0"),
         ("routes: [{name: a, webhook: {url: 'http://x', secret: 'whsec_!!'}}]", "/routes/0/webhook/secret"),
         ("routes: [{name: a, mails: []}]", "/routes/0/mails"),
+        ("routes: [{name: a}, {name: a}]", "名称重复"),
     ],
 )
 def test_a_bad_file_of_routes_is_refused_by_field(tmp_path: Path, text: str, said: str) -> None:
@@ -220,7 +221,7 @@ routes:
     )
     routes = read_routes(file)
     chosen = {
-        one.subject: [route.name for route in routes.for_group(one)]
+        one.subject: [route.name for route in routes.routes if route.wants(one)]
         for one in (group(), group("health"), group("router", AlertKind.DEAD_LETTERS))
     }
     assert chosen == {"market": ["all", "market"], "health": ["all"], "router": ["all", "critical", "letters"]}
