@@ -225,6 +225,17 @@ def test_an_agency_is_told_once_of_what_lasts() -> None:
     assert reasons(life.step(1800)) == ["raised", "resolved"]
 
 
+def test_whoever_is_owed_only_the_end_hears_nothing_else() -> None:
+    """A route for what is critical, once it is a warning."""
+    life = Life()
+    life.take(alert(kind=AlertKind.KEY_ENDING, severity="critical"))
+    life.step(60)
+    life.manner = "ending"
+    life.step(24 * 3600, every=300)
+    life.take(alert(kind=AlertKind.KEY_ENDING, state="closed"))
+    assert reasons(life.step(600)) == ["raised", "resolved"]
+
+
 def test_in_quiet_hours_warnings_wait_and_what_is_critical_does_not() -> None:
     """22:00 to 07:00 in Shanghai; the start of these tests is 10:00 there."""
     night = replace(POLICY, quiet=(time(22), time(7)))

@@ -75,7 +75,7 @@ def names(telling: Telling, one: Group) -> dict[str, str]:
 
 
 def test_each_way_is_told_once_and_the_agency_on_its_feed(told: Telling) -> None:
-    """At once, or afterwards where the feed itself is in trouble; who takes no alerts is told nothing; others neither."""
+    """At once, or afterwards where the feed itself is in trouble; who has no grant for alerts is told nothing."""
     assert names(told, group(AlertKind.GRANT_ENDING)) == {"mail:all@example.org": "repeating", "feed:market": "once"}
     held = names(told, group(AlertKind.LINE_HELD))
     assert held["feed:market"] == "afterwards"
