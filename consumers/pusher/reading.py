@@ -38,6 +38,7 @@ class Reading:
             raise
         self._paused: set[Partition] = set()
         self._read: set[Partition] = set()
+        self._deleted: set[Partition] = set()
         self._failing_since: float | None = None
         self.changed = True
         """Whether the shares were dealt anew since the last ``read``."""
@@ -62,6 +63,7 @@ class Reading:
         A feed may be a moment old, and not known to every broker; below its beginning, the reader begins there.
         ``moved`` names the agencies whose cursor another channel may have moved beyond that.
         """
+        self._deleted.clear()  # one may have been made anew
         held = self._member.committed(feeds) if feeds else {}
         starts = dict.fromkeys(feeds, Committed(0)) | held
         return starts | self._moved({p: s for p, s in starts.items() if self._topics.agency_of(p.topic) in moved})
@@ -108,11 +110,16 @@ class Reading:
     def commit(self, cursors: Mapping[Partition, Committed]) -> bool:
         """Commit cursors; False while the group refuses (shares are being dealt anew, or are another's by now).
 
-        Raises UnavailableError when it is refused for long.
+        Raises UnavailableError when it is refused for long. A feed that somebody has deleted has no cursor to keep: it
+        must not keep everybody else's from being committed.
         """
+        kept = {partition: cursor for partition, cursor in cursors.items() if partition not in self._deleted}
         try:
-            self._member.commit(cursors)
+            if kept:
+                self._member.commit(kept)
         except UnavailableError as error:
+            if self._note_deleted(kept):
+                return False
             now = self._clock.monotonic()
             self._failing_since = self._failing_since or now
             if now - self._failing_since > COMMIT_PATIENCE_S:
@@ -121,6 +128,19 @@ class Reading:
             return False
         self._failing_since = None
         return True
+
+    def _note_deleted(self, feeds: Collection[Partition]) -> bool:
+        """Find feeds among these that are there no more; tell whether there are any."""
+        admin = self._kafka.admin()
+        try:
+            existing = admin.list_topics()
+        finally:
+            admin.close()
+        deleted = {partition for partition in feeds if partition.topic not in existing}
+        self._deleted |= deleted
+        for partition in deleted:
+            log.error("feed_deleted", feed=partition.topic)
+        return bool(deleted)
 
     def close(self) -> None:
         """Leave the group and close both."""
