@@ -31,6 +31,7 @@ NAMES = (
     "facts",
     "rebuild",
     "imports",
+    "monitor",
 )
 
 
