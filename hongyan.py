@@ -35,6 +35,7 @@ LAZY = {
     "trace": "services.portal.trace_commands:trace",
     "parked": "consumers.pusher.commands:parked",
     "lag": "consumers.monitor.commands:lag",
+    "top": "consumers.monitor.commands:top",
     "figure": "services.statistics.commands:figure",
     "statistics": "consumers.statistics.commands:statistics",
     "report": "services.reporting.commands:report",

@@ -50,6 +50,11 @@ class Configuration:
         more = {"delivery": sealed, "verified": verified}
         self._put(self._topics.control_subscriptions, f"agency/{agency}", entry | more)
 
+    def remove_agency(self, agency: str) -> None:
+        """Take an agency away."""
+        topic = self._topics.control_subscriptions
+        self._producer.send(topic, key=f"agency/{agency}".encode(), value=None, partition=0).result(10)
+
     def subscription(
         self,
         name: str,

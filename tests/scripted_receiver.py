@@ -55,7 +55,8 @@ class _Server(ThreadingHTTPServer):
 class ScriptedReceiver:
     """Serves on a port that can be closed and opened again."""
 
-    def __init__(self, script: Script = lambda _request, _earlier: Answer()) -> None:
+    def __init__(self, script: Script = lambda _request, _earlier: Answer(), *, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.requests: list[Request] = []
         self.accepted: list[str] = []
         self.script = script
@@ -68,11 +69,11 @@ class ScriptedReceiver:
     @property
     def url(self) -> str:
         """Return its address."""
-        return f"http://127.0.0.1:{self.port}/events"
+        return f"http://{self.host}:{self.port}/events"
 
     def open(self) -> None:
         """Listen, on the same port as before."""
-        server = _Server(("127.0.0.1", self.port), self._handler())
+        server = _Server((self.host, self.port), self._handler())
         self.port = server.server_address[1]
         self._server = server
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -6,9 +6,11 @@ import json
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from consumers.monitor.asking import MonitorAwayError, ask, measure_once
 from consumers.monitor.showing import print_snapshot
+from consumers.monitor.top import watch
 from services.delivery.lag import Snapshot
 from services.runtime.errors import HongyanError
 from services.runtime.settings import Settings, settings_for_cli
@@ -28,6 +30,20 @@ def lag(
         typer.echo(json.dumps(snapshot.to_json(), ensure_ascii=False, indent=2))
     else:
         print_snapshot(snapshot, every=every)
+
+
+def top(
+    period: Annotated[float, typer.Option(min=0.2, help="几秒刷新一次 (seconds between two looks)")] = 1.0,
+) -> None:
+    """同 lag，实时刷新，按 q 退出；输出到管道时只打印一次 (the same, live; q quits; printed once into a pipe)."""
+    settings = settings_for_cli()
+    try:
+        watch(lambda: ask(settings), Console(), period)
+    except KeyboardInterrupt:
+        return
+    except HongyanError as error:
+        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        raise typer.Exit(1) from error
 
 
 def snapshot_of(settings: Settings) -> Snapshot:

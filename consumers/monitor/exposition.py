@@ -75,7 +75,6 @@ def _probe(probe: ProbeLag) -> list[Metric]:
     state, latency = metrics.PROBE_STATE.family(), metrics.PROBE_LATENCY.family()
     for name in PROBE_STATES:
         state.add_metric([name], float(name == probe.state))
-    latency = GaugeMetricFamily("hongyan_probe_latency_ms", "The probe's way, by quantile", labels=["quantile"])
     for quantile, name in QUANTILES:
         value = getattr(probe, name)
         if value is not None:

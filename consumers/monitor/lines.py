@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -24,12 +24,11 @@ class Line:
 
     tally: Tally = field(default_factory=Tally)
     track: Track = field(default_factory=Track)
-    looked_at: datetime | None = None
 
-    def logged_after(self, cursor: int) -> datetime | None:
-        """Return a moment at which this place of the feed was certainly still empty, None where none is known."""
-        newest = self.track.newest
-        return self.looked_at if newest is not None and cursor >= newest.end else None
+    def logged_after(self, cursor: int, at_s: float, now: datetime) -> datetime | None:
+        """Return the last moment at which this place of the feed was seen to be empty, None where none is known."""
+        seen = next((sample.at for sample in reversed(self.track.samples) if sample.end <= cursor), None)
+        return now - timedelta(seconds=at_s - seen) if seen is not None else None
 
 
 class Lines:
@@ -55,7 +54,6 @@ class Lines:
         line, note = self.line(agency), _note(cursor.note)
         waiting = line.tally.undelivered(now.timestamp())
         line.track.add(Sample(at_s, min(cursor.offset, end), end, waiting.count))
-        line.looked_at = now
         state = _state(state_of(line.track.samples, members), held=bool(note.get("held_since")))
         return self._agency(agency, channel, state, waiting, note, now)
 

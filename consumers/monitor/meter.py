@@ -225,7 +225,8 @@ class LagMeter:
     def _take_receipt(self, value: bytes | None) -> None:
         document = orjson.loads(value or b"")
         line = self._lines.known(document.get("agency", ""))
-        logged_after = line.logged_after(int(document.get("cursor", 0))) if line is not None else None
+        cursor, at_s, now = int(document.get("cursor", 0)), self._clock.monotonic(), self._clock.now()
+        logged_after = line.logged_after(cursor, at_s, now) if line is not None else None
         # While the router is behind, what comes late is no publisher's clock.
         self._deliveries.take(document, logged_after if self._router_delay_s < BEHIND_S / 2 else None)
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 import structlog
+from fastapi import FastAPI
 
 from consumers.monitor.api import add_probe, add_snapshot
 from consumers.monitor.exposition import LagCollector
@@ -37,49 +38,66 @@ log = structlog.get_logger()
 def run(settings: Settings, *, port: int) -> None:
     """Measure until SIGTERM."""
     logging.configure(settings.log, process="monitor")
-    stop, clock, contracts, wanted = stop_event(), SystemClock(), load_contracts(), settings.monitor
-    kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
-    follower = ControlFollower(kafka, [topics.control_subscriptions], "monitor")
-    patience = Patience(wanted.probe_every_s, wanted.probe_late_s, wanted.probe_lost_s)
-    probe = Probe(patience, clock.now()) if _probes(settings) else None
-    off = ProbeLag("off", clock.now().isoformat(), NO_KEY if wanted.probe_every_s else "")
-    watching = Watching(clock, lambda: probe.lag(clock.now()) if probe else off, wanted.period_s)
+    monitor = _Monitor(settings, stop_event())
+    registry = new_registry()
+    registry.register(LagCollector(lambda: monitor.watching.fresh))
+    app = new_app("Hongyan monitor", monitor.health, registry)
+    add_snapshot(app, monitor.watching)
+    monitor.start(app)
+    serve(app, settings.http.host, port, monitor.stop)
 
-    def session() -> None:
+
+class _Monitor:
+    """What measures, and what sends the probe."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings, wanted = settings, settings.monitor
+        self._clock, self._contracts = SystemClock(), load_contracts()
+        self._kafka, self._topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
+        self._follower = ControlFollower(self._kafka, [self._topics.control_subscriptions], "monitor")
+        probes = wanted.probe_every_s > 0 and settings.security.master_key is not None
+        patience = Patience(wanted.probe_every_s, wanted.probe_late_s, wanted.probe_lost_s)
+        self._probe = Probe(patience, self._clock.now()) if probes else None
+        self._off = ProbeLag("off", self._clock.now().isoformat(), NO_KEY if wanted.probe_every_s else "")
+        self.watching = Watching(self._clock, self._probe_now, wanted.period_s)
+        self.stop = stop
+
+    def start(self, app: FastAPI) -> None:
+        """Begin to measure and to probe, each in a thread of its own."""
+        self._follower.start(self.stop)
+        _for_life("measure", lambda: outlast("monitor", self._session, self.stop))
+        if self._probe is None:
+            log.info("probe_off", why=self._off.detail)
+            _for_life("probe", lambda: outlast("probe", self._withdraw, self.stop))
+            return
+        prober = Prober(self._settings, self._kafka, self._topics, self._contracts, self._probe, self._clock)
+        add_probe(app, prober, self._clock)
+        _for_life("probe", lambda: prober.run(self.stop))
+
+    def health(self) -> Health:
+        """Tell whether figures are measured now."""
+        why = self.watching.away_why()
+        return Health(self.watching.fresh is not None, {"away": why} if why else {})
+
+    def _session(self) -> None:
         """Measure with clients of one's own; after an outage the windows begin anew: a gap tells nothing."""
         try:
-            meter = LagMeter(kafka, topics, contracts, clock, wanted.objective_s)
+            meter = LagMeter(
+                self._kafka, self._topics, self._contracts, self._clock, self._settings.monitor.objective_s
+            )
         except UnavailableError as error:
-            watching.note_away(error)
+            self.watching.note_away(error)
             raise
         try:
-            watching.run(lambda shown: meter.measure(measured(follower.view), shown), stop)
+            self.watching.run(lambda probe: meter.measure(measured(self._follower.view), probe), self.stop)
         finally:
             meter.close()
 
-    registry = new_registry()
-    registry.register(LagCollector(lambda: watching.fresh))
-    app = new_app("Hongyan monitor", lambda: _health(watching), registry)
-    add_snapshot(app, watching)
-    follower.start(stop)
-    _for_life("measure", lambda: outlast("monitor", session, stop))
-    if probe is not None:
-        prober = Prober(settings, kafka, topics, contracts, probe, clock)
-        add_probe(app, prober, clock)
-        _for_life("probe", lambda: prober.run(stop))
-    else:
-        log.info("probe_off", why=off.detail)
-        _for_life("probe", lambda: outlast("probe", lambda: withdraw(kafka, topics, follower, stop), stop))
-    serve(app, settings.http.host, port, stop)
+    def _probe_now(self) -> ProbeLag:
+        return self._probe.lag(self._clock.now()) if self._probe is not None else self._off
 
-
-def _probes(settings: Settings) -> bool:
-    return settings.monitor.probe_every_s > 0 and settings.security.master_key is not None
-
-
-def _health(watching: Watching) -> Health:
-    why = watching.away_why()
-    return Health(watching.fresh is not None, {"away": why} if why else {})
+    def _withdraw(self) -> None:
+        withdraw(self._kafka, self._topics, self._follower, self.stop)
 
 
 def _for_life(name: str, work: Callable[[], object]) -> None:

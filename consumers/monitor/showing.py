@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -33,9 +35,39 @@ PROBES = {
 }
 
 
-def show(snapshot: Snapshot, *, every: bool = False) -> RenderableType:
-    """Return the whole snapshot; of the consumer groups those that lag or are in trouble, or every one."""
-    parts: list[RenderableType] = [head(snapshot), agencies(snapshot)]
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the agencies' table; a ``wide`` one is left out where there is no room."""
+
+    title: str
+    number: bool = False
+    wide: bool = False
+
+
+COLUMNS = (
+    Column("单位"),
+    Column("渠道"),
+    Column("状态"),
+    Column("最久未达", number=True),
+    Column("积压", number=True),
+    Column("已达", number=True, wide=True),
+    Column("p50 ms", number=True),
+    Column("p95 ms", number=True, wide=True),
+    Column("p99 ms", number=True),
+    Column("签收 p50", number=True, wide=True),
+    Column("按期", number=True, wide=True),
+    Column("原因"),
+)
+WIDE = 112
+"""Columns of a terminal from which on everything has room."""
+
+
+def show(snapshot: Snapshot, width: int, *, every: bool = False, most: int | None = None) -> RenderableType:
+    """Return the whole snapshot; of the consumer groups those that lag or are in trouble, or every one.
+
+    Of more than ``most`` agencies those that are worst off are shown, and how many are not.
+    """
+    parts: list[RenderableType] = [head(snapshot), *agencies(snapshot, width, most)]
     shown = [one for one in snapshot.groups if every or one.lag or one.state in TROUBLED]
     if shown:
         parts.append(groups(shown))
@@ -49,7 +81,8 @@ def show(snapshot: Snapshot, *, every: bool = False) -> RenderableType:
 
 def print_snapshot(snapshot: Snapshot, *, every: bool = False) -> None:
     """Print it."""
-    Console().print(show(snapshot, every=every), highlight=False)
+    console = Console()
+    console.print(show(snapshot, console.width, every=every), highlight=False)
 
 
 def head(snapshot: Snapshot) -> Text:
@@ -70,21 +103,36 @@ def probe(one: ProbeLag) -> str:
     return f"{said} {one.detail}".rstrip()
 
 
-def agencies(snapshot: Snapshot) -> Table:
-    """Return the table of agencies; a second channel has a line of its own."""
+def agencies(snapshot: Snapshot, width: int, most: int | None = None) -> list[RenderableType]:
+    """Return the table of agencies, those in trouble first; a second channel has a line of its own."""
     table = Table(title=f"投递延迟，最近 {snapshot.window_s // 60} 分钟 (delivery lag)")
-    table.add_column("单位")
-    table.add_column("渠道")
-    table.add_column("状态")
-    for column in ("最久未达", "积压", "已达", "p50 ms", "p95 ms", "p99 ms", "签收 p50", "按期"):
-        table.add_column(column, justify="right")
-    table.add_column("原因", overflow="fold")
-    for one in snapshot.agencies:
-        table.add_row(*_agency(one), style="red" if one.state in TROUBLED else None)
+    for column in COLUMNS:
+        if width >= WIDE or not column.wide:
+            justify: Literal["left", "right"] = "right" if column.number else "left"
+            table.add_column(column.title, justify=justify, no_wrap=column.number, overflow="fold")
+    chosen = sorted(snapshot.agencies, key=urgency)[:most]
+    for one in chosen:
+        _add(table, width, _agency(one), one.state)
         for channel in one.channels:
             if channel.channel != one.channel:
-                table.add_row(*_channel(channel))
-    return table
+                _add(table, width, _channel(channel))
+    left = len(snapshot.agencies) - len(chosen)
+    return [table, Text(f"另有 {left} 个单位未列出 (more agencies)")] if left else [table]
+
+
+def urgency(one: AgencyLag) -> tuple[bool, float, str]:
+    """Return what agencies are put in order by: those in trouble first, and of them who waits longest."""
+    return one.state not in TROUBLED, -(one.oldest_age_s or 0.0), one.agency
+
+
+def _add(table: Table, width: int, cells: Sequence[str], state: State = "ok") -> None:
+    shown = [cell for cell, column in zip(cells, COLUMNS, strict=True) if width >= WIDE or not column.wide]
+    table.add_row(*shown, style="red" if state in TROUBLED else None)
+
+
+def _state(state: State) -> str:
+    """Return a state's word; trouble is marked, also where there is no colour."""
+    return f"! {STATES[state]}" if state in TROUBLED else STATES[state]
 
 
 def groups(found: Sequence[GroupLag]) -> Table:
@@ -97,7 +145,7 @@ def groups(found: Sequence[GroupLag]) -> Table:
     table.add_column("自")
     for one in found:
         style = "red" if one.state in TROUBLED else None
-        cells = (one.group, one.topic, STATES[one.state], f"{one.lag}", f"{one.delay_s:.1f}")
+        cells = (one.group, one.topic, _state(one.state), f"{one.lag}", f"{one.delay_s:.1f}")
         table.add_row(*cells, shown_time(one.state_since), style=style)
     return table
 
@@ -114,7 +162,7 @@ def _agency(one: AgencyLag) -> list[str]:
     return [
         one.agency,
         WAYS[one.channel],
-        STATES[one.state],
+        _state(one.state),
         "—" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} 秒",
         f"{one.backlog}" if one.backlog_exact else f"≥{one.backlog}",
         str(own.delivered),

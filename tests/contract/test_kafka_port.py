@@ -164,6 +164,8 @@ def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> 
     assert admin.group_offsets(group)[place] == Committed(1, "held")
     assert admin.group_offsets(group, [place]) == {place: Committed(1, "held")}
     assert admin.group_offsets(group, [Partition(place.topic, place.partition + 1)]) == {}
+    assert admin.groups_offsets([group, "nobody"]) == {group: {place: Committed(1, "held")}, "nobody": {}}
+    assert (admin.group_members(group) > 0, admin.group_members("nobody")) == (True, 0)
     second.consumer.close()
 
 

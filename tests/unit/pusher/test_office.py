@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import orjson
 import pytest
+from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from consumers.pusher.line import Delivery, Ended
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
+from consumers.pusher.receivers import Receivers
 from schemas.codec import Codec
-from schemas.topics import Topics
-from services.delivery.message import Message
-from services.delivery.outcome import Delivered, Refused
+from schemas.topics import PROBE_AGENCY, Topics
+from services.delivery.message import Message, Post
+from services.delivery.outcome import Delivered, Outcome, Refused
+from services.delivery.receiver import Receiver
 from services.delivery.sender import Sender
+from services.runtime.settings import DeliverySettings, SecuritySettings
+from services.subscriptions.follower import ControlFollower
+from services.subscriptions.sealing import Sealer
 from tests.fakes.kafka import FakeKafka, FakeRecord
 from tests.fakes.virtual_time import VirtualClock
 
@@ -49,6 +57,61 @@ def test_what_was_stopped_is_parked_with_its_reason_and_alarms_nobody(refused: R
     (receipt,) = (orjson.loads(one.value or b"") for one in written[TOPICS.receipts])
     assert (receipt["outcome"], receipt["reason"], receipt["attempts"]) == ("parked", refused.reason, 0)
     assert [len(written[topic]) for topic in (TOPICS.alerts, TOPICS.deadletter("pusher"))] == [told, told]
+
+
+def test_the_probe_leaves_no_receipt_and_no_alert() -> None:
+    """It ends, and that is all: statistics and ledger would hold little else."""
+    done: list[bool] = []
+    outbox, office = office_and_outbox()
+    delivery = Delivery(FakeRecord(TOPICS.feed(PROBE_AGENCY), 0, 7, 0, b"k", b"", []))
+
+    async def record() -> None:
+        ended = Ended(PROBE_AGENCY, delivery, Delivered(204), datetime(2026, 1, 1, tzinfo=UTC))
+        office.record(ended, lambda: done.append(True))
+        await asyncio.sleep(0)
+
+    asyncio.run(record())
+    office.held(PROBE_AGENCY, "no monitor")
+    assert (done, len(outbox)) == ([True], 0)
+
+
+def test_only_the_probe_goes_by_the_sender_without_an_allow_list() -> None:
+    """And only to where the setting says, whatever stands in the control topic."""
+    noted: list[tuple[str, str]] = []
+
+    class Noting(Sender):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def send(self, receiver: Receiver, post: Post, now: datetime) -> Outcome:
+            noted.append((self.name, receiver.sink))
+            return Delivered(204)
+
+    def call(callback: Callable[[], None]) -> None:
+        callback()
+
+    office = PushOffice(
+        Codec.__new__(Codec),
+        Noting("checked"),
+        Outbox(call),
+        TOPICS,
+        VirtualClock(),
+        PusherMetrics(CollectorRegistry()),
+        Noting("probe"),
+    )
+    follower, settings = ControlFollower(FakeKafka(), [TOPICS.control_subscriptions], "t"), SecuritySettings()
+    settings.master_key = SecretStr(Fernet.generate_key().decode())
+    for agency in ("a", PROBE_AGENCY):
+        entry = {"id": agency, "name": agency, "division": "", "sink": "http://127.0.0.1:1/record", "keys": []}
+        follower.view.apply(f"agency/{agency}", orjson.dumps(entry))
+    receivers = Receivers(follower, Sealer(settings), DeliverySettings(), "http://127.0.0.1:2/v1/probe")
+    message = Message("evt_0", "e", "urn:a", "t", "k", None, b"{}")
+    record = FakeRecord(TOPICS.feed("a"), 0, 7, 0, b"k", b"", [])
+    for agency in ("a", PROBE_AGENCY):
+        receiver = receivers.get(agency)
+        assert receiver is not None
+        asyncio.run(office.send(receiver, [Delivery(record, message=message)]))
+    assert noted == [("checked", "http://127.0.0.1:1/record"), ("probe", "http://127.0.0.1:2/v1/probe")]
 
 
 def office_and_outbox() -> tuple[Outbox, PushOffice]:

@@ -16,7 +16,7 @@ from consumers.router.writing import BatchState, Limits
 from schemas.codec import Codec
 from schemas.contracts import Schema, load_contracts
 from schemas.registry_client import SchemaRefused
-from schemas.topics import STORED_MAX_BYTES, Topics, TopicSpec
+from schemas.topics import PROBE_AGENCY, STORED_MAX_BYTES, Topics, TopicSpec
 from services.quarantine.aside import LEFT_OUT
 from services.routing.fields import policy_of
 from services.routing.matching import Matcher
@@ -230,3 +230,21 @@ def test_a_redacted_event_names_no_other_receivers_in_its_header(routing: Routin
     routing.route(routing.record(id="e1", receivers="a,b"))
     ((whole,), (redacted,)) = routing.feed("a"), routing.feed("b")
     assert (dict(whole.headers)["ce_receivers"], dict(redacted.headers)["ce_receivers"]) == (b"a,b", b"b")
+
+
+def test_the_probe_goes_to_its_receiver_alone_and_nothing_of_it_is_kept(routing: Routing) -> None:
+    """No ledger entry and no memory, whoever else might have subscribed to it; and again means again."""
+    grants = [Subscription("s", "a", [ACCEPTED]), Subscription(PROBE_AGENCY, PROBE_AGENCY, [ACCEPTED])]
+    routing.kafka.admin().ensure_topics(TOPICS.probe_specs())
+    matcher = Matcher(grants, SystemClock().now)
+    agencies = frozenset({"a", PROBE_AGENCY})
+    routing.plan = Plan(1, matcher, agencies, frozenset(), probe_types=frozenset({ACCEPTED}))
+    state = BatchState()
+    routing.producer.begin()
+    record = routing.record()
+    routing.router.route(Scope(EVENTS), [record, record], routing.plan, state)
+    routing.producer.commit()
+    assert [one.value for one in routing.feed(PROBE_AGENCY)] == [record.value] * 2
+    assert routing.feed("a") == []
+    assert (state.changes, dict(state.verdicts)) == ({}, {"probe": 2})
+    assert routing.kafka.logs[Partition(TOPICS.ledger_routed, EVENTS.partition)] == []
