@@ -35,7 +35,7 @@ class Answers:
     """Who may ask what: the agency of itself, the owner of its types, the administrator of all but data."""
 
     def __init__(self, grants: Grants, explaining: Explaining, trying: Trying, tracking: Tracking) -> None:
-        self._grants = grants
+        self.grants = grants
         self._explaining = explaining
         self._trying = trying
         self._tracking = tracking
@@ -58,7 +58,7 @@ class Answers:
 
         For everybody else the filters of what is not approved see public fields alone, so that none is an oracle.
         """
-        row = self._grants.get(who, subscription)
+        row = self.grants.get(who, subscription)
         owner = who.person is not None and who.person.owns(row["types"])
         if body.samples and not owner:
             raise ForbiddenError("样例只给数据提供方的批准人看 (examples are shown to the data's owner alone)")
@@ -77,7 +77,7 @@ class Answers:
 
     def show(self, who: Actor, subscription: str) -> dict[str, Any]:
         """Return a grant, and how far its backfill is."""
-        row = self._grants.get(who, subscription)
+        row = self.grants.get(who, subscription)
         if row["backfill_from"] is None or row["approver"] is None:
             return row | {"backfill": None}
         return row | {"backfill": self._tracking.backfill(subscription, row["types"])}

@@ -38,8 +38,8 @@ def add_entitlement(
     clock: Clock,
     admin_key: str,
     on_decided: Callable[[], None],
-) -> None:
-    """Put the routes on an application."""
+) -> Answers:
+    """Put the routes on an application, and return what answers them, for the pages that answer the same."""
     callers = app.state.callers = Callers(people.repository, admin_key)
     redactor = Redactor(registry, lambda identity: policy_of(identity, {}))
     grants = Grants(repository, agencies, contracts, redactor, clock, on_decided)
@@ -49,6 +49,8 @@ def add_entitlement(
     explaining = Explaining(kafka, topics, contracts, seeing, repository, agencies, clock)
     trying = Trying(kafka, topics, contracts, seeing, agencies, clock)
     tracking = Tracking(kafka, topics, contracts, ledger, clock)
-    answer_routes(router, Answers(grants, explaining, trying, tracking), callers)
+    answers = Answers(grants, explaining, trying, tracking)
+    answer_routes(router, answers, callers)
     subscription_routes(router, grants, callers)
     app.include_router(router)
+    return answers

@@ -31,6 +31,7 @@ from services.portal.requests import RequestConsumer
 from services.portal.statistics import statistics_routes
 from services.portal.web import account, audit_page, overview, sign_in
 from services.portal.web import people as people_page
+from services.portal.web.desks import desks
 from services.portal.web.site import add_site, new_site
 from services.quarantine.desk import Desk
 from services.runtime import logging
@@ -90,7 +91,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     site = new_site(settings, pool, persons, clock)
     people = People(persons, departments, agencies, site.entrance.sign_ins, clock, site.entrance.passwords)
     ledger = LedgerReader(pool, clock)
-    add_entitlement(
+    answering = add_entitlement(
         app,
         grants,
         agencies,
@@ -112,6 +113,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
         people_page.routes(site, people),
         audit_page.routes(site),
         overview.routes(site.pages),
+        *desks(site, answering, agencies, departments, desk, registry, kafka, topics, contracts, stop),
     ]
     add_site(app, site, areas, stop)
     return app, pool

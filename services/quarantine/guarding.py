@@ -11,6 +11,7 @@ from services.quarantine.letters import DeadLetters, Search
 from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
 from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.kafka.scanning import scan
 from services.runtime.positions import PartitionKey
 from services.runtime.settings import Settings
 from services.statistics.closing import Closing
@@ -23,6 +24,8 @@ from services.statistics.shapes import shapes
 STAGES = ("router", "statistics")
 """The stages whose dead letters are events that no figure counts."""
 MOST_LETTERS = 10_000
+MOST_ENDINGS = 100
+"""So many offsets may be the ends of transactions alone; of more some are records for certain."""
 
 
 class LogGuard:
@@ -40,11 +43,19 @@ class LogGuard:
     def _lag(self, positions: Mapping[PartitionKey, int]) -> list[str]:
         found = []
         for partition, end in sorted(self.ends().items()):
-            behind = end - positions.get((partition.topic, partition.partition), 0)
-            if behind > 0:
+            position = positions.get((partition.topic, partition.partition), 0)
+            behind = end - position
+            if behind > 0 and self._is_record(partition, position, behind):
                 name = f"{partition.topic}/{partition.partition}"
                 found.append(f"{name} 还有 {behind} 条记录未统计 (not counted yet)")
         return found
+
+    def _is_record(self, partition: Partition, position: int, behind: int) -> bool:
+        """Tell whether a record is left there: the ends of transactions take offsets too, and nobody counts them."""
+        if behind > MOST_ENDINGS:
+            return True
+        left = scan(self._kafka, [partition], start=position, client_id="statistics-guard", most=1)
+        return next(iter(left), None) is not None
 
     def ends(self) -> dict[Partition, int]:
         """Return the end of every partition that is counted."""

@@ -55,7 +55,7 @@ class Composer:
 
     def __init__(self, figures: Figures, groups: Sequence[tuple[str, Sequence[str]]], names: Names) -> None:
         self._figures = figures
-        self._groups = sorted(groups, key=lambda group: _place(group[0]))
+        self._groups = sorted(groups, key=lambda group: place(group[0]))
         self._names = names
 
     def compose(
@@ -166,7 +166,7 @@ def change(figure: Figure, before: Figure | None) -> str:
     return f"{round_half_up(share, 1):+}%"
 
 
-def _place(title: str) -> int:
+def place(title: str) -> int:
     """Return where a group stands: those that are numbered like sections come first, in their order."""
     return CHINESE_NUMERALS.index(title[0]) if title[0] in CHINESE_NUMERALS else len(CHINESE_NUMERALS)
 

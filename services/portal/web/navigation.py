@@ -23,6 +23,16 @@ def _concerned(viewer: Viewer) -> bool:
     return viewer.administers or viewer.agency is not None or viewer.department is not None
 
 
+def _receives(viewer: Viewer) -> bool:
+    """Tell who puts parked events back: an agency's people, and who operates."""
+    return viewer.agency is not None or viewer.has(Role.SYSTEM)
+
+
+def _publishes(viewer: Viewer) -> bool:
+    """Tell who corrects dead letters: a department's people, and who operates."""
+    return viewer.department is not None or viewer.has(Role.SYSTEM)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A page of the navigation."""
@@ -41,11 +51,11 @@ NAV: Sequence[Entry] = (
     Entry("/events", Text("事件"), _concerned),
     Entry("/agencies", Text("接收单位"), _concerned),
     Entry("/subscriptions", Text("订阅授权"), _concerned),
-    Entry("/parked", Text("搁置"), _concerned),
-    Entry("/dead-letters", Text("死信"), _concerned),
+    Entry("/parked", Text("停放"), _receives),
+    Entry("/dead-letters", Text("死信"), _publishes),
     Entry("/alerts", Text("告警"), _concerned),
     Entry("/catalogue", Text("目录"), _everybody),
-    Entry("/month", Text("月报"), _everybody),
+    Entry("/month", Text("月报"), _has(Role.STATISTICIAN, Role.SYSTEM, Role.AUDIT)),
     Entry("/people", Text("人员"), _has(Role.SECURITY)),
     Entry("/audit", Text("审计"), _has(Role.AUDIT)),
 )

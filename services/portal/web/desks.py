@@ -1,0 +1,63 @@
+"""Composes the pages on which people decide, and look after what went wrong."""
+
+from __future__ import annotations
+
+import threading
+
+from fastapi import APIRouter
+
+from schemas.codec import Codec
+from schemas.contracts import Contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.identity.repository import DepartmentRepository
+from services.portal.answers import Answers
+from services.portal.letters import LetterDesk
+from services.portal.months import Months
+from services.portal.parking import Parking
+from services.portal.schema_history import SchemaHistory
+from services.portal.web import catalogue, long, month, parked, subscriptions, trials
+from services.portal.web.keeping import Kept
+from services.portal.web.long import Long
+from services.portal.web.parked import Quarantine
+from services.portal.web.sessions import DATABASE
+from services.portal.web.site import Site
+from services.portal.web.subscriptions import Office
+from services.portal.working import Work
+from services.quarantine.desk import Desk
+from services.quarantine.parked import ParkingPlace
+from services.runtime.kafka.port import Kafka
+from services.subscriptions.repository import AgencyRepository
+
+KAFKA = "kafka"
+"""What the outages call it."""
+
+
+def desks(
+    site: Site,
+    answers: Answers,
+    agencies: AgencyRepository,
+    departments: DepartmentRepository,
+    desk: Desk,
+    registry: RegistryClient,
+    kafka: Kafka,
+    topics: Topics,
+    contracts: Contracts,
+    stop: threading.Event,
+) -> list[APIRouter]:
+    """Return the pages of subscriptions, parked events and dead letters, the catalogue and the month."""
+    pages, audit, working = site.pages, site.audit, Long(Work(site.clock, stop))
+    codec = Codec(registry)
+    database, log = (Kept(name, site.outages, site.clock) for name in (DATABASE, KAFKA))
+    office = Office(answers.grants, answers, agencies, contracts, audit, site.clock, database)
+    parking = Parking(ParkingPlace(kafka, topics, site.clock), codec, contracts)
+    quarantine = Quarantine(parking, LetterDesk(desk, departments, contracts), contracts, audit, log)
+    months = Months(site.settings, kafka, topics, contracts, codec)
+    return [
+        long.routes(pages, working),
+        trials.routes(pages, office, working),
+        subscriptions.routes(pages, office),
+        parked.routes(pages, quarantine, working),
+        catalogue.routes(pages, contracts, SchemaHistory(registry)),
+        month.routes(pages, months, audit, working, database),
+    ]

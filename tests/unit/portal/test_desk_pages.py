@@ -1,0 +1,175 @@
+"""Every state of the pages on which people decide can be shown, in both languages: nothing that they name lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas.contracts import load_contracts
+from services.catalogue.entry import entry_of
+from services.identity.people import Person, Role
+from services.portal.differences import Difference
+from services.portal.months import Decided, FigureView, MonthRow, MonthView
+from services.portal.schema_history import SchemaVersion
+from services.portal.web.rendering import FOLDER, Statics, _environment
+from services.portal.web.viewer import ROLE_NAMES, Viewer
+from services.reporting.bulletin import Compared
+from services.reporting.issuing import Format
+from services.runtime.clock import SystemClock
+from services.statistics.adjustments import Adjustment, Change
+from services.statistics.balance import Balance
+from services.statistics.closing import Outcome
+from services.statistics.figure import Figure, Month
+from services.statistics.frozen import Decision
+from services.statistics.lineage import Behind, Explanation
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+TIME = "2025-12-01T00:00:00+08:00"
+ENVIRONMENT = _environment(Statics(FOLDER / "static"), SystemClock())
+REVOKED = load_contracts().types["cn.gov.sc.health.medical-ad-certificate.revoked"]
+VIEWER = Viewer(
+    language="zh",
+    theme="auto",
+    csrf="token",
+    path="/month",
+    address="",
+    person=Person("li", "李四", roles=["statistician"]),
+    session="s",
+    roles=frozenset({Role.STATISTICIAN}),
+)
+MONTH = Month(2025, 12)
+FIGURE = Figure("items_handled", 1, "办件", "Items", "2025-12", "month", 12, "件", "12", "件", "exact", 12)
+EVENT = Behind("urn:h", "e1", "C1", TIME, "events/0@1", "division:assumed")
+SAID = {"count": {"kind": "cases"}, "digest": "a" * 32, "owner": "o", "source": "s", "note": "n"}
+COUNTED = Explanation(FIGURE, replace(FIGURE, exact=13), SAID, "d" * 64, 1, [EVENT], [], ["gap"])
+OUTCOME = Outcome("2025-12", 2, "d" * 64, ("refusal",), 3, ("items_handled",))
+DECISION = Decision(202512, 1, "closed", "李四", "r", "override", ("refusal",), {}, {}, "d" * 64, NOW)
+VIEW = MonthView(
+    MONTH,
+    "closed",
+    3,
+    [DECISION, replace(DECISION, revision=2, state="restated", override=None)],
+    [("一", [Compared(FIGURE, replace(FIGURE, basis="published"), None, "—", "+1%")]), ("二", [])],
+    [("部门", Balance("D1", 1, 0, 1, 0, 1, 2))],
+    ["case"],
+    ["gap"],
+)
+VERSIONS = [
+    SchemaVersion(2, 5, REVOKED.schema, True, [Difference("a", "x", "y"), Difference("b", None, "z")], ["no"], []),
+    SchemaVersion(1, 4, {}, False),
+]
+NESTED = {"any": [{"not": {"cel": "x"}}, {"exact": {"a": "b"}}, {"all": [{"prefix": {"a": "b"}}]}]}
+VERDICT = {
+    "subscription": "sub-1",
+    "version": 1,
+    "matches": False,
+    "state": "active",
+    "rights": [{"right": "division", "holds": False, "said": "x"}],
+    "filters": [{"filter": NESTED, "holds": False, "failed": "f", "inner": [{"filter": {"cel": "x"}, "holds": True}]}],
+}
+GOT = {
+    "how": "follow-up",
+    "versions": {"sub-1": 1},
+    "approved_by": {},
+    "basis": {},
+    "policy": None,
+    "fields": {"a": "mask", "b": "show", "c": "drop"},
+    "config": 1,
+    "failed": ["sub-1"],
+}
+DELIVERED = {"cursor": 1, "outcome": "parked", "attempts": 2, "last_at": TIME, "reason": "422"}
+EXPLAINED: dict[str, Any] = {
+    "event": {"id": "e", "source": "s", "type": REVOKED.type, "topic": "t", "partition": 0, "offset": 1},
+    "agency": "market",
+    "verdict": "routed",
+    "reason": None,
+    "kept": True,
+    "original": True,
+    "got": [GOT],
+    "withheld": [],
+    "delivered": [DELIVERED],
+    "then": [VERDICT],
+    "now": [],
+}
+NAMES: dict[str, Any] = {"agencies": {"market": "市场"}, "titles": {}}
+JOB = {"id": "j", "kind": "dry-run", "about": "a", "percent": None, "done": 0, "seconds": 3, "then": "/"}
+STATES: list[tuple[str, Mapping[str, Any]]] = [
+    (
+        "month/figure.html",
+        {
+            "month": MONTH,
+            "view": FigureView(
+                Explanation(FIGURE, FIGURE, SAID, None, 0, (), [COUNTED]),
+                [FIGURE, replace(FIGURE, count=0)],
+                ("division", "department_code"),
+                "division",
+                [("510000", "四川", FIGURE)],
+            ),
+            "where": {"department_code": "D1"},
+            "dimension": "dimension.",
+        },
+    ),
+    (
+        "month/adjustments.html",
+        {
+            "month": "2025-12",
+            "most": 1,
+            "found": [
+                Adjustment(FIGURE, FIGURE, [Change("added", True, EVENT), Change("removed", False, EVENT)]),
+                Adjustment(FIGURE, FIGURE, []),
+            ],
+        },
+    ),
+    ("month/adjustments.html", {"month": "2025-12", "most": 1, "found": []}),
+    ("month/decided.html", {"month": "2025-12", "found": Decided("restate", "2025-12", OUTCOME, "Kafka")}),
+    ("month/decided.html", {"month": "2025-12", "found": Decided("provisional", "2025-12", None, None)}),
+    ("month/report.html", {"month": MONTH, "formats": list(Format)}),
+    ("month/one.html", {"view": VIEW, "formats": list(Format), "exports": ["csv"], "may_close": True}),
+    (
+        "month/one.html",
+        {"view": MonthView(MONTH, "open", 0, [], [], [], [], []), "formats": [], "exports": [], "may_close": False},
+    ),
+    ("month/list.html", {"rows": [MonthRow(MONTH, "closed", 3, DECISION), MonthRow(MONTH, "open", 0, None)]}),
+    (
+        "month/decide.html",
+        {"view": VIEW, "closed": False, "refusals": ["x"], "refused": True, "form": {}, "error": None},
+    ),
+    ("month/decide.html", {"view": VIEW, "closed": True, "refusals": [], "refused": False, "form": {}, "error": "e"}),
+    ("work/waiting.html", {"job": JOB | {"state": "waiting"}}),
+    ("work/waiting.html", {"job": JOB | {"state": "running", "percent": 3, "done": 5}}),
+    ("work/state.html", {"job": JOB | {"state": "failed"}}),
+    ("parked/replayed.html", {"agency": "market", "found": {"back": [1], "superseded": {2: "r"}, "before": [3]}}),
+    (
+        "deadletters/resubmitted.html",
+        {
+            "found": [
+                {"number": "router/1", "event": {"id": "e"}, "why": None},
+                {"number": "router/2", "event": None, "why": "no"},
+            ]
+        },
+    ),
+    ("catalogue/one.html", {"entry": entry_of(REVOKED), "versions": VERSIONS, "unanswered": None, "sample": "{}"}),
+    ("catalogue/one.html", {"entry": entry_of(REVOKED), "versions": [], "unanswered": "away", "sample": "{}"}),
+    ("catalogue/version.html", {"entry": entry_of(REVOKED), "version": VERSIONS[0], "schema": "{}"}),
+    ("explain/result.html", {"found": EXPLAINED, **NAMES}),
+    (
+        "explain/result.html",
+        {"found": EXPLAINED | {"got": [], "withheld": [{"subscription": "s", "reason": "r", "config": 1}]}, **NAMES},
+    ),
+    ("explain/result.html", {"found": EXPLAINED | {"got": [], "verdict": "conflict", "kept": False}, **NAMES}),
+]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize(("template", "values"), STATES, ids=[f"{n}-{one[0]}" for n, one in enumerate(STATES)])
+def test_every_state_of_a_page_can_be_shown(template: str, values: Mapping[str, Any], language: str) -> None:
+    """Rare ones too: what is refused, half done, away, or has no events behind it."""
+    shared = {"viewer": VIEWER, "language": language, "now": NOW, "at": NOW, "role_names": ROLE_NAMES}
+    frame = {"navigation": [], "away": [], "note": None}
+    said = ENVIRONMENT.get_template(template).render(**shared, **frame, **values)
+    assert "{{" not in said
+    assert "style=" not in said
