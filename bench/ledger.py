@@ -34,7 +34,7 @@ from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.settings import KafkaSettings, Settings
 from services.runtime.supervisor import Supervisor
 
-EVENTS = 10_000
+EVENTS = 40_000
 BATCH = 2000
 ROUNDS = 3
 TYPE = "cn.gov.sc.window.case.accepted"

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 import psycopg
 from psycopg import sql
 
+from services.ledger.repository import HOURS_KEPT
+
 MONTHS = 36
 AGENCIES = 97
 SOURCES = 20
@@ -47,14 +49,14 @@ _FILL = {
 }
 _HOURS = """
 INSERT INTO ledger_hour
-SELECT date_trunc('hour', logged_at), source, '', 'published', count(*) FROM ledger_event_{month} GROUP BY 1, 2
-UNION ALL
-SELECT date_trunc('hour', logged_at), source, '', verdict, count(*) FROM ledger_route_{month} GROUP BY 1, 2, 4
-UNION ALL
-SELECT date_trunc('hour', logged_at), source, agency, 'entitled', count(*) FROM ledger_entitlement_{month}
-GROUP BY 1, 2, 3
-UNION ALL
-SELECT date_trunc('hour', logged_at), source, agency, outcome, count(*) FROM ledger_receipt_{month} GROUP BY 1, 2, 3, 4
+SELECT date_trunc('hour', logged_at), source, '', 'published', count(*) FROM ledger_event_{month}
+WHERE {kept} GROUP BY 1, 2
+UNION ALL SELECT date_trunc('hour', logged_at), source, '', verdict, count(*) FROM ledger_route_{month}
+WHERE {kept} GROUP BY 1, 2, 4
+UNION ALL SELECT date_trunc('hour', logged_at), source, coalesce(agency, ''), 'entitled', count(*)
+FROM ledger_entitlement_{month} WHERE {kept} GROUP BY 1, 2, GROUPING SETS ((agency), ())
+UNION ALL SELECT date_trunc('hour', logged_at), source, coalesce(agency, ''), outcome, count(*)
+FROM ledger_receipt_{month} WHERE {kept} GROUP BY 1, 2, 4, GROUPING SETS ((agency), ())
 ON CONFLICT (hour, source, agency, what) DO UPDATE SET number = ledger_hour.number + excluded.number
 """
 _INDEXES = """
@@ -70,7 +72,6 @@ class Month:
     end: datetime
     first: int
     last: int
-    counted: bool
 
     @property
     def name(self) -> str:
@@ -86,23 +87,23 @@ def months(now: datetime, events: int) -> list[Month]:
     each = events // len(edges)
     ends = [*edges[1:], now]
     return [
-        Month(start, end, n * each, (n + 1) * each - 1, n >= len(edges) - 13)
-        for n, (start, end) in enumerate(zip(edges, ends, strict=True))
+        Month(start, end, n * each, (n + 1) * each - 1) for n, (start, end) in enumerate(zip(edges, ends, strict=True))
     ]
 
 
 def load(dsn: str, now: datetime, events: int) -> None:
     """Make the events and what became of them; several months at once."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(lambda month: _load_month(dsn, month), months(now, events)))
+        list(pool.map(lambda month: _load_month(dsn, now, month), months(now, events)))
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE) ledger_hour")
         for table in TABLES:
             connection.execute(sql.SQL("ANALYZE ONLY {}").format(sql.Identifier(f"ledger_{table}")))
 
 
-def _load_month(dsn: str, month: Month) -> None:
+def _load_month(dsn: str, now: datetime, month: Month) -> None:
     named = {
+        "kept": sql.SQL("logged_at >= {}").format(sql.Literal((now - HOURS_KEPT).isoformat())),
         "month": sql.SQL(month.name),
         "start": sql.Literal(month.start.isoformat()),
         "first": sql.Literal(month.first),
@@ -132,8 +133,7 @@ def _load_month(dsn: str, month: Month) -> None:
                 f"FOR VALUES FROM ({{start}}) TO ('{_next(month.start).isoformat()}')"
             )
         run("DROP TABLE made_{month}")
-        if month.counted:
-            run(_HOURS)
+        run(_HOURS)
 
 
 def _index(connection: psycopg.Connection, made: str, parent: str, name: str) -> None:

@@ -19,7 +19,7 @@ from services.ledger.searching import Criteria, Cursor, Page, Scope, Window, nar
 from services.ledger.story import agency_part, completeness, moments, without_words
 from services.runtime.clock import Clock
 from services.runtime.database import transaction
-from services.runtime.errors import FieldProblem, InvalidError
+from services.runtime.errors import DatabaseUnavailableError, FieldProblem, InvalidError
 
 _SQL = Path(__file__).parent / "sql"
 SEARCH_MS = 3000
@@ -46,8 +46,9 @@ class Overview:
     """What the last hours came to, by whole hours from ``since`` until ``until``.
 
     ``flows`` has an item for each publisher and agency: ``entitled``, ``delivered``, ``accepted``, ``rejected``,
-    ``parked``; ``publishers`` one for each publisher: ``published``, ``routed``, ``duplicate``, ``conflict``,
-    ``deadletter``; ``hours`` the same words for each hour. Receipts are counted as they stand on the log.
+    ``parked``; ``publishers`` one for each publisher: the same of all agencies, and ``published``, ``routed``,
+    ``duplicate``, ``conflict``, ``deadletter``; ``hours`` the same words for each hour. Receipts are counted as they
+    stand on the log.
     """
 
     since: datetime
@@ -60,7 +61,7 @@ class Overview:
 class LedgerReader:
     """Reads the ledger over the process's pool. Every reader says by a scope what may be seen.
 
-    All raise DatabaseUnavailableError, and SearchTooWideError where not even the first step ends in time.
+    All raise DatabaseUnavailableError; and a search, where not even its first step ends in time, SearchTooWideError.
     """
 
     def __init__(self, pool: ConnectionPool, clock: Clock, search_ms: int = SEARCH_MS) -> None:
@@ -108,20 +109,26 @@ class LedgerReader:
         return [one for one in told if scope.agency is None or one["agencies"]]
 
     def overview(self, scope: Scope, hours: int = 24) -> Overview:
-        """Return what came in and went out in the last hours (at most MOST_HOURS), the present one included."""
+        """Return what came in and went out in the last hours (at most MOST_HOURS), the present one included.
+
+        What can't be counted in time is a DatabaseUnavailableError: it is not for the reader to ask less.
+        """
         until = self._clock.now().replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
         since = until - timedelta(hours=max(1, min(hours, MOST_HOURS)))
         sources = _sources(narrowed(scope, Criteria()))
         values = {"since": since, "until": until, "agency": scope.agency, "sources": sources}
-        with self._reading(self._search_ms) as cursor:
-            found = cursor.execute(_read("overview"), values, prepare=False).fetchall()
-        flows = _pivot([row for row in found if row["hour"] is None], "source", "agency")
+        deadline = time.monotonic() + self._search_ms / 1000
+        try:
+            found, hourly = self._rows("flows", values, deadline), self._rows("hours", values, deadline)
+        except SearchTooWideError as error:
+            raise DatabaseUnavailableError("PostgreSQL 没有及时数完 (did not count in time)") from error
+        flows = _pivot(found, "source", "agency")
         return Overview(
             since,
             until,
             [one for one in flows if one["agency"]],
             [{name: value for name, value in one.items() if name != "agency"} for one in flows if not one["agency"]],
-            _pivot([row for row in found if row["hour"] is not None], "hour"),
+            _pivot(hourly, "hour"),
         )
 
     def follow_ups(self, types: Collection[str], *, open_only: bool, since: datetime | None = None) -> list[DictRow]:

@@ -14,8 +14,8 @@ from services.runtime.positions import Moves, PositionStore
 
 _SQL = Path(__file__).parent / "sql"
 FIRST_MONTH = date(2000, 1, 1)
-HOURS_KEPT = timedelta(days=400)
-"""How long the counts of hours are kept: a year, and what is beside it to compare with."""
+HOURS_KEPT = timedelta(days=35)
+"""How long the counts of hours are kept: they are for overviews of the last days."""
 _COPY: dict[str, str] = {name: f"COPY ledger_{name} ({columns}) FROM STDIN" for name, columns in COLUMNS.items()}
 
 
@@ -45,7 +45,7 @@ class LedgerStore(PositionStore):
             for row in rows:
                 tables[row.table].append(row)
                 if row.counted is not None:
-                    hours[row.logged_at.replace(minute=0, second=0, microsecond=0), *row.counted] += 1
+                    _count(hours, row.logged_at, *row.counted)
         self._ensure_months({_month(row.logged_at) for rows in tables.values() for row in rows})
         with self.moving(moves) as connection:
             for table, found in tables.items():
@@ -93,6 +93,14 @@ class LedgerStore(PositionStore):
             with self.transaction() as connection:
                 connection.execute(_read("month"), (month,))
             self._months.add(month)
+
+
+def _count(hours: Counter[tuple[datetime, str, str, str]], at: datetime, source: str, agency: str, what: str) -> None:
+    """Count one for the agency, if there is one, and one for the whole source."""
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    hours[hour, source, "", what] += 1
+    if agency:
+        hours[hour, source, agency, what] += 1
 
 
 def _columns(hours: Mapping[tuple[datetime, str, str, str], int]) -> dict[str, list[object]]:

@@ -241,8 +241,8 @@ def recount_log(kafka: Kafka, topics: Topics) -> Recount:
         Counter((r["agency"], r["cursor"], r["event_id"], r["type"], r["outcome"], r["last_at"]) for r in receipts),
         Counter((attribute(r, "ce_source"), "", "published") for r in records)
         + Counter((one["source"] or "", "", one["verdict"]) for one in routed)
-        + Counter((one["source"], agency, "entitled") for agency, _, one in entitled)
-        + Counter((r["source"], r["agency"], r["outcome"]) for r in receipts),
+        + Counter((one["source"], who, "entitled") for agency, _, one in entitled for who in (agency, ""))
+        + Counter((r["source"], who, r["outcome"]) for r in receipts for who in (r["agency"], "")),
     )
 
 

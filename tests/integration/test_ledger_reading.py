@@ -225,7 +225,7 @@ def test_an_overview_counts_by_the_hour_what_its_reader_may_see(desk: Desk) -> N
         (SOURCES[0], 3, 3),
         (SOURCES[1], 1, 1),
     ]
-    assert [one["published"] for one in seen.hours] == [1, 1, 2]
+    assert [(one["published"], one.get("delivered")) for one in seen.hours] == [(1, 1), (1, 1), (2, 1)]
     assert (seen.since, seen.until) == (NOW.replace(minute=0) - timedelta(hours=23), NOW.replace(hour=9, minute=0))
     own = desk.reader.overview(Scope.of_agency("b"), hours=48)
     assert [(one["source"], one["entitled"]) for one in own.flows] == [(SOURCES[0], 2), (SOURCES[1], 1)]

@@ -6,7 +6,7 @@ WITH told AS (
         AND route.topic = event.topic AND route.partition = event.partition AND route."offset" = event."offset"
         AND route.logged_at = event.logged_at
     WHERE (event.type = ANY(%(types)s) OR follows IS NOT NULL) AND verdict = 'routed'
-        AND (%(since)s::timestamptz IS NULL OR event.logged_at >= %(since)s)
+        AND (%(since)s::timestamptz IS NULL OR (event.logged_at >= %(since)s AND route.logged_at >= %(since)s))
     ORDER BY event.source, event.event_id, event.subject, event.logged_at
 ), owed AS (
     SELECT DISTINCT told.*, agency
@@ -22,12 +22,15 @@ LEFT JOIN LATERAL (
     SELECT outcome FROM ledger_receipt
     WHERE agency = owed.agency AND event_id = owed.event_id AND source = owed.source AND subject = owed.subject
         AND outcome IN ('accepted', 'rejected')
+        AND (%(since)s::timestamptz IS NULL OR logged_at >= %(since)s::timestamptz - interval '7 days')
     ORDER BY coalesce(last_at, logged_at) DESC, logged_at DESC LIMIT 1
 ) word ON true
 LEFT JOIN LATERAL (
     SELECT outcome FROM ledger_receipt
     WHERE agency = owed.agency AND event_id = owed.event_id AND source = owed.source AND subject = owed.subject
         AND outcome IN ('delivered', 'parked')
+        -- A receipt bears the time of another clock than its event.
+        AND (%(since)s::timestamptz IS NULL OR logged_at >= %(since)s::timestamptz - interval '7 days')
     ORDER BY coalesce(last_at, logged_at) DESC, logged_at DESC LIMIT 1
 ) delivery ON true
 WHERE NOT %(open)s OR (owed.agency IS NOT NULL AND word.outcome IS DISTINCT FROM 'accepted')

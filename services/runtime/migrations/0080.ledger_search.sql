@@ -25,7 +25,7 @@ CREATE INDEX ON ledger_entitlement (agency, type, logged_at);
 ALTER TABLE ledger_receipt ADD COLUMN type text;
 
 -- How many an hour, for overviews: counted in the transaction that adds the rows. An event is counted in the hour of
--- its own time on the log, a receipt in the receipt's. No agency: what was published.
+-- its own time on the log, a receipt in the receipt's. No agency: of the whole source.
 CREATE TABLE ledger_hour (
     hour   timestamptz NOT NULL,
     source text NOT NULL,
@@ -34,6 +34,7 @@ CREATE TABLE ledger_hour (
     number bigint NOT NULL,
     PRIMARY KEY (hour, source, agency, what)
 ) WITH (fillfactor = 70);
+CREATE INDEX ON ledger_hour (agency, hour);
 
 -- The partitions of months that ended before a time, oldest first, with the time at which each ended.
 CREATE FUNCTION ledger_months(before timestamptz) RETURNS TABLE (name text, ended timestamptz) LANGUAGE sql STABLE AS $$
