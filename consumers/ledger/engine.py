@@ -93,9 +93,9 @@ class Ledger(RowConsumer[Sequence[Row], int]):
     def _trim(self) -> None:
         now = self._clock.now()
         if now >= self._trim_at:
-            self._trim_at = now + TRIM_EVERY
             if trimmed := self._ledger_store.trim(now, self._retention):
                 log.info("ledger_trimmed", partitions=trimmed.partitions, rows=trimmed.rows)
+            self._trim_at = now + TRIM_EVERY
 
 
 def input_specs(topics: Topics, contracts: Contracts) -> list[TopicSpec]:
