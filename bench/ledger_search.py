@@ -116,7 +116,6 @@ def questions(reader: LedgerReader, now: datetime) -> Mapping[str, Question]:
         "overview": lambda: reader.overview(OPERATOR),
         "overview of an agency": lambda: reader.overview(of_agency()),
         "overview of a publisher": lambda: reader.overview(of_publisher()),
-        "overview of a week": lambda: reader.overview(OPERATOR, 7 * 24),
     }
 
 
