@@ -24,6 +24,7 @@ from services.runtime.kafka.port import Placed, Sent
 from services.runtime.measuring import Collector, CollectorRegistry, Metric
 from services.runtime.metrics import CLIENT_BUFFERED, CLIENT_EVENTS
 from services.runtime.settings import Settings
+from services.runtime.tracing import Tracer, current, untraced
 
 __all__ = ["BufferFullError", "HongyanError", "InvalidError", "Publisher", "UnavailableError", "UndeliveredError"]
 
@@ -52,17 +53,20 @@ class Publisher:
         max_buffered: int = MAX_BUFFERED,
         max_block_s: float = MAX_BLOCK_S,
         metrics: CollectorRegistry | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Connect. ``bulk`` gathers larger batches: more events a second, each a few milliseconds later.
 
-        ``metrics`` gets ``hongyan_client_events_total`` by outcome, and ``hongyan_client_buffered_events``.
+        ``metrics`` gets ``hongyan_client_events_total`` by outcome, and ``hongyan_client_buffered_events``. An event is
+        under the span that the program is in, if it uses OpenTelemetry; ``tracer`` records spans of publishing itself.
         """
         self.source = source
+        tracer = tracer or untraced(settings.tracing)
         registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
         topics = Topics(settings.kafka.topic_prefix)
         clock = SystemClock()
         self._publishing = Publishing(
-            load_contracts(), registry, settings.registry.url, topics, settings.gateway, clock
+            load_contracts(), registry, settings.registry.url, topics, settings.gateway, clock, tracer
         )
         self._buffer = Buffer(max_buffered, max_block_s)
         self._untold = Untold()
@@ -78,7 +82,8 @@ class Publisher:
         self, identify: Identify, event_type: str, data: Mapping[str, Any], attributes: Mapping[str, str]
     ) -> Prepared:
         """Do the same; an event without an ``id`` gets it from its business key and time."""
-        return self._publishing.prepare({"type": event_type, "source": self.source, **attributes}, data, identify)
+        named = {"type": event_type, "source": self.source, **attributes}
+        return self._publishing.prepare(named, data, identify, current())
 
     def publish(self, event_type: str, data: Mapping[str, Any], **attributes: str) -> Sent:
         """Send an event; it is on the log when ``.result(timeout_s)`` returns. Raises InvalidError, BufferFullError."""
@@ -93,6 +98,7 @@ class Publisher:
             self._buffer.leave(None, error if isinstance(error, Exception) else None)
             raise
         delivery = Delivery(sent, self._buffer, self._untold)
+        sent.then(lambda placed, _: self._publishing.published(prepared) if placed is not None else None)
         sent.then(delivery.ended)
         return delivery
 

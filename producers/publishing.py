@@ -19,6 +19,7 @@ from schemas.reading import MAX_TEXT_BYTES, control_character, too_long
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.times import SHANGHAI, is_rfc_3339, parse_time
 from schemas.topics import EVENT_MAX_BYTES, Topics, record_bytes
+from schemas.tracing import PARENT, STATE, TraceContext, context_of
 from schemas.validation import InvalidData, ValidationRules, Validator
 from services.runtime.clock import Clock
 from services.runtime.errors import (
@@ -30,6 +31,7 @@ from services.runtime.errors import (
     UnavailableError,
 )
 from services.runtime.settings import GatewaySettings
+from services.runtime.tracing import Span, Tracer, Untraced, now_ns
 
 _ATTRIBUTE_NAME = re.compile(r"^[a-z0-9]{1,20}$")
 _OURS = {"recordedtime", "dataschema", "quality"}
@@ -49,6 +51,16 @@ TOO_LARGE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an event's trace comes from: its own span's context, what that is under, and what it links to."""
+
+    context: TraceContext
+    parent: TraceContext | None
+    links: Sequence[TraceContext]
+    began_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """An event ready for Kafka: topic, key, value and headers, with its attributes and quality marks."""
 
@@ -58,6 +70,7 @@ class Prepared:
     headers: Headers
     attributes: Mapping[str, str]
     quality: Sequence[str]
+    origin: Origin
 
     @property
     def envelope(self) -> Envelope:
@@ -92,7 +105,9 @@ class Publishing:
         topics: Topics,
         rules: GatewaySettings,
         clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer: Tracer = tracer or Untraced()
         self._contracts = contracts
         self.types = contracts.types.keys()
         self.unregistered = UNREGISTERED
@@ -144,13 +159,20 @@ class Publishing:
         derived = {field["name"] for field in contract.fields() if "derived" in field}
         return {name: value for name, value in data.items() if name not in derived}
 
-    def prepare(self, attributes: Mapping[str, Any], data: object, identify: Identify | None = None) -> Prepared:
+    def prepare(
+        self,
+        attributes: Mapping[str, Any],
+        data: object,
+        identify: Identify | None = None,
+        caller: TraceContext | None = None,
+    ) -> Prepared:
         """Return the event ready to send; raises InvalidError that names every bad field of envelope and data, or
         TooLargeError, which is one too.
 
         ``time`` may be left out: the catalogue names the field it is taken from. ``subject`` likewise; one that is
         given must be the business key, since the order of a certificate's events hangs on it. ``identify`` gives the
-        ``id`` of an event that has none.
+        ``id`` of an event that has none. ``caller`` is the span that asks for it: an event that says itself which trace
+        it belongs to links to that one, another is under it, and where there is none either a trace begins.
         """
         problems = _attribute_problems(attributes, REQUIRED if identify is None else REQUIRED - {"id"})
         contract = self._contracts.types.get(str(attributes.get("type")))
@@ -177,7 +199,7 @@ class Publishing:
             raise InvalidError(problems)
         if identify is not None and not attributes.get("id"):
             attributes = {**attributes, "id": identify(key, happened)}
-        return self._encode(contract, attributes, valid, key, happened, derived, now)
+        return self._encode(contract, attributes, valid, key, happened, derived, now, caller)
 
     def _validator(self, contract: EventContract) -> Validator:
         """Return a type's validator, made when the first of its events comes: an import needs one of dozens."""
@@ -195,7 +217,9 @@ class Publishing:
         happened: datetime,
         derived: Mapping[str, str | None],
         now: datetime,
+        caller: TraceContext | None,
     ) -> Prepared:
+        origin = self._origin(attributes, caller)
         try:
             value = self._codec.encode(contract.subject, contract.schema, data)
         except RegistryError as error:
@@ -204,6 +228,9 @@ class Publishing:
             # Avro's own limits, such as 32 bits of an int.
             raise InvalidError([FieldProblem("/data", f"不能按模式编码 (does not fit the schema): {error}")]) from error
         completed = {name: str(text) for name, text in (*attributes.items(), *derived.items()) if text is not None}
+        for name in (PARENT, STATE):
+            completed.pop(name, None)
+        completed |= origin.context.attributes()
         completed["specversion"] = SPEC_VERSION
         completed["subject"] = key
         completed["time"] = happened.isoformat()
@@ -213,10 +240,32 @@ class Publishing:
         if quality:
             completed["quality"] = ",".join(quality)
         topic = self._topics.events(contract.domain)
-        prepared = Prepared(topic, key.encode(), value, binary_headers(completed), completed, quality)
+        prepared = Prepared(topic, key.encode(), value, binary_headers(completed), completed, quality, origin)
         if record_bytes(prepared.key, prepared.value, prepared.headers) > EVENT_MAX_BYTES:
             raise TooLargeError([FieldProblem(f"/data/{_largest(data)}", TOO_LARGE)])
         return prepared
+
+    def _origin(self, attributes: Mapping[str, Any], caller: TraceContext | None) -> Origin:
+        own = context_of(attributes)
+        parent = own or caller
+        context = self._tracer.begin() if parent is None else self._tracer.child(parent)
+        links = [caller] if own is not None and caller is not None and own != caller else ()
+        return Origin(context, parent, links, now_ns())
+
+    def published(self, event: Prepared) -> None:
+        """Record the span of an event that stands on the log."""
+        if not self._tracer.exports:
+            return
+        origin, named = event.origin, event.attributes
+        told = {
+            "cloudevents.event_id": named["id"],
+            "cloudevents.event_source": named["source"],
+            "cloudevents.event_type": named["type"],
+            "messaging.system": "kafka",
+            "messaging.destination.name": event.topic,
+        }
+        span = Span("publish", "producer", origin.context, origin.parent, origin.began_ns, now_ns(), told, origin.links)
+        self._tracer.record(span)
 
     def _time(
         self,

@@ -42,6 +42,7 @@ class Receipt:
     digest: str | None = None
     channel: Channel = "webhook"
     statement: str | None = None
+    traceparent: str | None = None
     happened_at: str | None = None
     reached_by: str | None = None
     streamed: bool = False

@@ -235,6 +235,7 @@ def _receipt(
         outcome=outcome,
         last_at=at,
         published_at=attributes.get("recordedtime"),
+        traceparent=attributes.get("traceparent"),
         reason=reason,
         channel=channel,
         statement=signed.id if signed else None,

@@ -16,3 +16,9 @@ class PusherMetrics:
         self.held = metrics.LINE_HELD.on(registry)
         self.alerts = metrics.ALERTS.on(registry)
         self.lines = metrics.LINES.on(registry)
+
+    def begin(self, agency: str) -> None:
+        """Show what is counted of an agency from its beginning: a series that begins with its first one hides that."""
+        for outcome in ("delivered", "parked"):
+            self.ended.labels(agency, outcome)
+        self.attempts.labels(agency)

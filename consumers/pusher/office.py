@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import orjson
@@ -12,6 +13,7 @@ import structlog
 from consumers.pusher.line import Delivery, Ended
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox, Outgoing
+from consumers.pusher.traces import Traces
 from schemas.codec import Codec, UndecodableValue
 from schemas.receipts import REACHED_BY, Receipt
 from schemas.registry_client import RegistryAway, RegistryError
@@ -23,6 +25,7 @@ from services.delivery.sender import Sender
 from services.quarantine.aside import DECIDED, aside, pointer
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
+from services.runtime.tracing import Tracer, Untraced
 
 log = structlog.get_logger()
 
@@ -39,8 +42,10 @@ class PushOffice:
         clock: Clock,
         metrics: PusherMetrics,
         probe_sender: Sender | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``probe_sender`` sends the system's own probe, and nothing else."""
+        self._traces = Traces(tracer or Untraced())
         self._codec = codec
         self._sender = sender
         self._probe_sender = probe_sender or sender
@@ -66,7 +71,11 @@ class PushOffice:
         cursor = deliveries[-1].record.offset
         post = single(messages[0], cursor) if receiver.profile.batch == 1 else batch(messages, cursor)
         sender = self._probe_sender if receiver.agency == PROBE_AGENCY else self._sender
-        return await sender.send(receiver, post, self._clock.now())
+        attempt = self._traces.begin(deliveries)
+        traced = replace(post, headers={**post.headers, **attempt.headers})
+        outcome = await sender.send(receiver, traced, self._clock.now())
+        self._traces.end(receiver.agency, attempt, outcome)
+        return outcome
 
     def record(self, ended: Ended, on_recorded: Callable[[], None]) -> None:
         """Write the receipt, and the parked event before it, then call back; the probe leaves neither."""
@@ -154,6 +163,7 @@ class PushOffice:
             status=ended.outcome.status,
             reason=refused.reason if refused else None,
             digest=message.digest if message else None,
+            traceparent=headers.get("ce_traceparent", b"").decode(errors="replace") or None,
             happened_at=headers.get("ce_time", b"").decode(errors="replace") or None,
             reached_by=headers.get(REACHED_BY, b"").decode(errors="replace") or None,
         )

@@ -23,6 +23,7 @@ from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
+from services.runtime.tracing import tracer_of
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 
@@ -42,7 +43,7 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     loop = asyncio.get_running_loop()
     kafka, topics, clock = connect(settings.kafka), Topics(settings.kafka.topic_prefix), SystemClock()
     metrics_registry = new_registry()
-    metrics = PusherMetrics(metrics_registry)
+    metrics, tracer = PusherMetrics(metrics_registry), tracer_of(settings.tracing, "pusher", metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "pusher")
     metrics_registry.register(follower)
     sender = Sender(parse_networks(settings.delivery.allowed_networks))
@@ -53,7 +54,7 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
         kafka,
         topics,
         Receivers(follower, Sealer(settings.security), settings.delivery, settings.monitor.url + PROBE_PATH),
-        PushOffice(codec, sender, outbox, topics, clock, metrics, probe_sender),
+        PushOffice(codec, sender, outbox, topics, clock, metrics, probe_sender, tracer),
         outbox,
         clock,
         metrics,
@@ -70,4 +71,5 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
 
         await asyncio.to_thread(push)
     await sender.close()
+    tracer.close()
     await probe_sender.close()

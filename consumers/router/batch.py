@@ -8,6 +8,7 @@ from consumers.router.alarms import PolicyAlarms
 from consumers.router.memory import NOTHING, First, Given, Held, Memory, Scope
 from consumers.router.plan import Plan
 from consumers.router.reading import Incoming, SchemaNames, read
+from consumers.router.traces import RouteSpans
 from consumers.router.writing import BatchState, Feeds, Ledger, Limits, OutsizeError, Routing
 from schemas.codec import Decoded, UndecodableValue
 from schemas.envelope import RECEIVERS
@@ -41,7 +42,9 @@ class BatchRouter:
         limits: Limits,
         original: Original,
         clock: Clock,
+        spans: RouteSpans | None = None,
     ) -> None:
+        self._spans = spans if spans is not None and spans.exports else None
         self._producer = producer
         self._memory = memory
         self._topics = topics
@@ -105,6 +108,7 @@ class BatchRouter:
         remembered = known[held_at]
         held = Held.from_bytes(remembered) if remembered else NOTHING
         follows = plan.is_follow_up(event.attributes)
+        span = self._spans.begin(record, event) if self._spans is not None else None
         # A follow-up under a key that nothing was routed under is put on record as one: it follows nothing known.
         more: dict[str, object] = {"original": False} if follows and remembered is None else {}
         try:
@@ -114,13 +118,15 @@ class BatchRouter:
             if failed:
                 more["withheld"] = withheld(whole, failed)
             entry = self.ledger.entry(record, event, "routed", plan, routing, **more)
-            self.feeds.send(record, routing, plan, versions)
+            self.feeds.send(record, routing, plan, versions, hop=span.context if span else None)
         except (UndecodableValue, OutsizeError) as error:
             self._dead_letter(scope, record, event, str(error), plan, state)
             return
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
         self.ledger.put(scope, record, "routed", entry, state)
+        if span is not None:
+            state.spans.append(RouteSpans.routed(span, routing))
         if failed or self.alarms.open:
             self.alarms.tell(record, whole, failed)
         known[seen_at] = state.changes[seen_at] = First(event.digest, record.offset).to_bytes()

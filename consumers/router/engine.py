@@ -14,6 +14,7 @@ from consumers.router.memory import Memory, Scope
 from consumers.router.metrics import RouterMetrics
 from consumers.router.plan import Plan
 from consumers.router.reading import SchemaNames
+from consumers.router.traces import RouteSpans
 from consumers.router.writing import BatchState, Limits
 from schemas.topics import Topics
 from services.quarantine.aside import original
@@ -28,6 +29,7 @@ from services.runtime.errors import (
 )
 from services.runtime.kafka.port import Consumer, Kafka, Partition, Record, TransactionalProducer
 from services.runtime.lifecycle import outlast
+from services.runtime.tracing import Tracer, Untraced
 
 POLL_S = 0.2
 CONFIG_WAIT_S = 10.0
@@ -59,7 +61,9 @@ class Router:
         *,
         slot: str,
         batch: int,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._spans = RouteSpans(tracer or Untraced())
         self._kafka = kafka
         self._topics = topics
         self._inputs = [topics.events(domain) for domain in domains]
@@ -112,6 +116,7 @@ class Router:
             self._limits,
             lambda topic, partition, offset: original(self._kafka, topic, partition, offset),
             self._clock,
+            self._spans,
         )
         router.alarms.open.update(told_before(self._kafka, self._topics))
         consumer.subscribe(self._inputs, lambda given: self._restore(consumer, given), self._give_up)
@@ -189,6 +194,7 @@ class Router:
         checkpoints = {scope: sent.result(0).offset + 1 for scope, sent in state.ledger.items()}
         self._memory.write(state.changes, checkpoints, state.config)
         self._metrics.batch_committed(state.verdicts)
+        self._spans.record(state.spans)
 
     def _rewind(self, consumer: Consumer) -> None:
         """Go back to what is committed, after a transaction that was aborted."""

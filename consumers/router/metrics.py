@@ -13,6 +13,8 @@ class RouterMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._events = metrics.ROUTER_EVENTS.on(registry)
+        for verdict in ("routed", "duplicate", "conflict", "deadletter"):
+            self._events.labels(verdict)  # a series that begins with its first event hides that one
         self._batches = metrics.ROUTER_BATCHES.on(registry)
         self._filter_errors = metrics.ROUTER_FILTER_ERRORS.on(registry)
 

@@ -26,6 +26,7 @@ from services.runtime.kafka.port import Kafka
 from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
+from services.runtime.tracing import tracer_of
 from services.subscriptions.follower import ControlFollower
 
 RETRY_S = 0.3
@@ -40,7 +41,7 @@ def run(settings: Settings, *, port: int) -> None:
     kafka, topics, contracts = connect(settings.kafka), Topics(settings.kafka.topic_prefix), load_contracts()
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
     metrics_registry = new_registry()
-    metrics = RouterMetrics(metrics_registry)
+    metrics, tracer = RouterMetrics(metrics_registry), tracer_of(settings.tracing, "router", metrics_registry)
     follower = ControlFollower(kafka, [topics.control_subscriptions], "router")
     metrics_registry.register(follower)
     state, clock = _Working(), SystemClock()
@@ -70,9 +71,11 @@ def run(settings: Settings, *, port: int) -> None:
             backfiller,
             slot=settings.router.slot,
             batch=settings.router.batch,
+            tracer=tracer,
         )
         state.router.run(stop)
         memory.close()
+    tracer.close()
 
 
 class _Working:

@@ -16,18 +16,20 @@ from schemas.envelope import PREFIX, RECEIVERS
 from schemas.reading import MAX_TEXT_BYTES
 from schemas.registry_client import RegistryAway
 from schemas.topics import STORED_MAX_BYTES, Topics, record_bytes
+from schemas.tracing import PARENT, TraceContext
 from services.routing.redaction import PolicyFailedError, Redactor, with_dataschema
 from services.runtime.clock import Clock
 from services.runtime.errors import HongyanError, RegistryUnavailableError
 from services.runtime.kafka.port import Record, Sent, TransactionalProducer
+from services.runtime.tracing import Span
 from services.subscriptions.stopping import SUBSCRIPTIONS
 
 Headers = list[tuple[str, bytes]]
 Versions = dict[str, tuple[bytes | None, Headers]]
 """An event's value and headers by the field policy that they are under."""
 _RECEIVERS = f"{PREFIX}{RECEIVERS}"
-NAMED_BYTES = 64
-"""What the names of the router's two headers take, with the lengths before them."""
+NAMED_BYTES = 80
+"""What the names of the router's headers take, with the lengths before them."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class BatchState:
     ledger: dict[Scope, Sent] = field(default_factory=dict)
     verdicts: Counter[str] = field(default_factory=Counter)
     config: int = 0
+    spans: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +132,16 @@ class Feeds:
         return found, failed
 
     def send(
-        self, record: Record, routing: Routing, plan: Plan, versions: Versions, reason: bytes | None = None
+        self,
+        record: Record,
+        routing: Routing,
+        plan: Plan,
+        versions: Versions,
+        reason: bytes | None = None,
+        hop: TraceContext | None = None,
     ) -> None:
         """Put the versions of an event into the feeds that a routing names; raises OutsizeError, before anything is
-        sent.
+        sent. ``hop`` is the span that they come from, where one is recorded.
         """
         drafts = []
         for agency, subscriptions in routing.matched.items():
@@ -148,8 +157,11 @@ class Feeds:
                 # Whoever is not given all fields does not learn from a header who else the event is for.
                 headers = [(n, agency.encode()) if n == _RECEIVERS else (n, text) for n, text in headers]
             named = [(SUBSCRIPTIONS, subscriptions.encode()), ("hongyan-reason", why)]
+            if hop is not None:
+                headers = [(n, text) for n, text in headers if n != PARENT]
+                named.append((PARENT, hop.traceparent.encode()))
             feed = self._feed(agency)
-            self._limits.check(feed, sizes[policy] + NAMED_BYTES + len(named[0][1]) + len(why))
+            self._limits.check(feed, sizes[policy] + NAMED_BYTES + sum(len(text) for _, text in named))
             ready.append((feed, value, headers + named))
         for feed, value, headers in ready:
             self._producer.send(

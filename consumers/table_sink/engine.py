@@ -195,6 +195,7 @@ class TableSink:
             attempts=1,
             first_at=at,
             published_at=named.get("ce_recordedtime"),
+            traceparent=named.get("ce_traceparent"),
             reason=reason,
             channel="table",
             happened_at=named.get("ce_time"),

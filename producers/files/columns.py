@@ -19,6 +19,7 @@ ENVELOPE_COLUMNS = {
     "division": "事件区划",
     "follows": "原事件编号",
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
 }
 REASON_COLUMNS = ("行 (row)", "字段 (field)", "问题 (problem)")
 """What a file of rejected rows begins with. They are passed over, so that it can be mended and imported as it is."""

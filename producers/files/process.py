@@ -20,6 +20,7 @@ from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
+from services.runtime.tracing import tracer_of
 
 WELL = {"working", "standby"}
 
@@ -38,6 +39,7 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # see `being_written`
     counted = new_registry()
+    tracer = tracer_of(settings.tracing, "drop", counted)
     kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
 
     def find(placed: Placed, began_ms: int, wait_s: float, stopped: threading.Event) -> Conflicts | None:
@@ -47,7 +49,7 @@ def run(settings: Settings, *, port: int) -> None:
     drop = Drop(
         DropFolder(ours.folder),
         contracts,
-        lambda: Publisher(settings, source, bulk=True),
+        lambda: Publisher(settings, source, bulk=True, tracer=tracer),
         find,
         DropRules(ours.type, ours.settle_s, ours.poll_s),
         DropMetrics(counted),
@@ -60,3 +62,4 @@ def run(settings: Settings, *, port: int) -> None:
 
     with ProbeServer(settings.http.host, port, health, counted):
         drop.run(stop)
+    tracer.close()

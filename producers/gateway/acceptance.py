@@ -15,6 +15,7 @@ from producers.publishing import Prepared, Publishing
 from schemas.content import framed_digest
 from schemas.contracts import EventContract
 from schemas.envelope import identity_of
+from schemas.tracing import TraceContext
 from services.runtime.clock import Clock
 from services.runtime.errors import (
     FieldProblem,
@@ -76,12 +77,19 @@ class Acceptance:
         self.producer: Producer | None = None
         self.stuck: SimpleQueue[Producer] = SimpleQueue()
 
-    def check(self, department: Department, events: Sequence[Parsed]) -> list[Prepared | Refused]:
-        """Return each event ready to send, or why it is refused; raises RegistryUnavailableError."""
-        known: dict[Identity, Prepared] = {}
-        return [self._check(department, event, known) for event in events]
+    def check(
+        self, department: Department, events: Sequence[Parsed], caller: TraceContext | None = None
+    ) -> list[Prepared | Refused]:
+        """Return each event ready to send, or why it is refused; raises RegistryUnavailableError.
 
-    def _check(self, department: Department, event: Parsed, known: dict[Identity, Prepared]) -> Prepared | Refused:
+        ``caller`` is the span that the request comes from.
+        """
+        known: dict[Identity, Prepared] = {}
+        return [self._check(department, event, known, caller) for event in events]
+
+    def _check(
+        self, department: Department, event: Parsed, known: dict[Identity, Prepared], caller: TraceContext | None
+    ) -> Prepared | Refused:
         if event.problems:
             return Refused(422, event.problems)
         attributes = {"source": department.source, **event.attributes}
@@ -89,7 +97,7 @@ class Acceptance:
         if foreign:
             return _refused(403, event.pointer, foreign)
         try:
-            prepared = self._publishing.prepare(attributes, event.data)
+            prepared = self._publishing.prepare(attributes, event.data, caller=caller)
         except InvalidError as error:
             return _refused(413 if isinstance(error, TooLargeError) else 422, event.pointer, error.problems)
         foreign = foreign_divisions(department, self._contracts[prepared.attributes["type"]], attributes, event.data)
@@ -131,6 +139,7 @@ class Acceptance:
             return Refused(503, [FieldProblem("", AWAY)])
         if isinstance(outcome, RecordTooLargeError):
             return Refused(413, [FieldProblem("/data", f"{TOO_LARGE} ({len(event.value)} bytes)")])
+        self._publishing.published(event)
         recorded = event.attributes["recordedtime"]
         self._remembered.add(
             identity_of(event.attributes), Seen(framed_digest(event.value, event.attributes), outcome, recorded)

@@ -25,6 +25,7 @@ from producers.gateway.parsing import Parsed, UnsupportedMediaTypeError, parse
 from producers.gateway.preview import Preview
 from producers.publishing import Prepared, Publishing
 from schemas.contracts import Contracts
+from schemas.tracing import context_of
 from services.quarantine.letters import DeadLetters, Search
 from services.runtime.api_page import add_api_page
 from services.runtime.errors import FieldProblem, InvalidError, RegistryUnavailableError
@@ -108,7 +109,7 @@ def create_app(gateway: Gateway, health: Callable[[], Health], metrics: Collecto
             department = await gateway.department(request)
             async with room.turn():
                 events = await gateway.read(request, department)
-                checked = gateway.acceptance.check(department, events)
+                checked = gateway.acceptance.check(department, events, context_of(request.headers))
                 if dry_run:
                     return Response(
                         orjson.dumps(gateway.preview.answer(events, checked)), 200, None, "application/json"

@@ -30,6 +30,7 @@ from services.runtime.kafka.port import Kafka, Producer
 from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
+from services.runtime.tracing import tracer_of
 from services.runtime.web import serve
 from services.subscriptions.follower import ControlFollower
 
@@ -47,7 +48,9 @@ def run(settings: Settings, *, port: int) -> None:
     contracts = ensure_sound(load_contracts())
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
     clock = SystemClock()
-    publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, clock)
+    counted = new_registry()
+    tracer = tracer_of(settings.tracing, "gateway", counted)
+    publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, clock, tracer)
     follower = ControlFollower(kafka, [topics.control_identities, topics.control_subscriptions], "gateway")
     follower.start(stop)
     letters = DeadLetters(kafka, topics)
@@ -65,13 +68,13 @@ def run(settings: Settings, *, port: int) -> None:
 
     threading.Thread(target=prepare, name="connect", daemon=True).start()
     health = lambda: Health(ready.is_set(), {"departments": len(follower.view.departments)})  # noqa: E731
-    metrics_registry = new_registry()
-    metrics_registry.register(follower)
-    app = create_app(gateway, health, metrics_registry)
+    counted.register(follower)
+    app = create_app(gateway, health, counted)
     app.include_router(catalogue_routes(contracts))
     serve(app, settings.http.host, port, stop)
     if acceptance.producer is not None:
         acceptance.producer.close()
+    tracer.close()
 
 
 def _close(stuck: Producer) -> None:

@@ -23,6 +23,7 @@ from producers.outbox.metrics import RelayMetrics
 from producers.outbox.repository import Outbox, OutboxRow, OutboxSession
 from producers.publishing import Prepared
 from schemas.topics import Topics
+from schemas.tracing import PARENT, STATE
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.kafka.port import Kafka, TransactionalProducer
 
@@ -34,6 +35,10 @@ class Preparing(Protocol):
 
     def prepare(self, attributes: Mapping[str, Any], data: object) -> Prepared:
         """Return the event ready to send; raises InvalidError or RegistryUnavailableError."""
+        ...
+
+    def published(self, event: Prepared) -> None:
+        """Note that an event stands on the log."""
         ...
 
 
@@ -140,6 +145,8 @@ class Relay:
             progress.write(producer, self._topics, self._rules.name, ids)
 
         self.duty.commit(producer, fill)
+        for event in events:
+            self._publishing.published(event)
 
     def _prepare(self, row: OutboxRow) -> Prepared:
         source = self._rules.source
@@ -152,4 +159,5 @@ class Relay:
         # The key is what the order hangs on: one that is not the business key is refused as a wrong subject.
         attributes = {"id": row.id, "source": source, "type": row.type, "subject": row.key}
         given = {"time": row.time, "follows": row.follows, "division": row.division}
+        given |= {PARENT: row.traceparent, STATE: row.tracestate}
         return self._publishing.prepare(attributes | {k: v for k, v in given.items() if v is not None}, data)

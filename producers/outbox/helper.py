@@ -37,22 +37,28 @@ def add_event(
     time: datetime | str | None = None,
     follows: str | None = None,
     division: str | None = None,
+    traceparent: str | None = None,
     table: str = "hongyan_outbox",
     placeholder: str = "%s",
 ) -> str:
     """Add one event and return its id.
 
     ``key`` is the business key that the type's catalogue entry names. ``event_id`` is a new UUID unless given;
-    ``follows`` is the id of the event that this one corrects or revokes. ``placeholder`` is the driver's
-    (``%s`` of psycopg and PyMySQL, ``?`` of sqlite3). Dates and times in ``data`` are written in ISO 8601.
+    ``follows`` is the id of the event that this one corrects or revokes; ``traceparent`` is the span that the case was
+    decided in (W3C Trace Context). ``placeholder`` is the driver's (``%s`` of psycopg and PyMySQL, ``?`` of sqlite3).
+    Dates and times in ``data`` are written in ISO 8601.
     """
     identity = event_id or str(uuid.uuid4())
     domain = event_type.split(".")[3]
     happened = time.isoformat() if isinstance(time, datetime) else time
     payload = json.dumps(data, ensure_ascii=False, default=_plain)
-    values = (identity, domain, key, event_type, payload, happened, follows, division)
-    marks = ", ".join([placeholder] * len(COLUMNS))
-    cursor.execute(f"INSERT INTO {table} ({', '.join(COLUMNS)}) VALUES ({marks})", values)
+    values = [identity, domain, key, event_type, payload, happened, follows, division]
+    columns = [*COLUMNS]
+    if traceparent is not None:  # a table made by an earlier version lacks the column
+        columns.append("traceparent")
+        values.append(traceparent)
+    marks = ", ".join([placeholder] * len(columns))
+    cursor.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)
     return identity
 
 

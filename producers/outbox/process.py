@@ -18,6 +18,7 @@ from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import ProbeServer
 from services.runtime.settings import Settings
+from services.runtime.tracing import tracer_of
 
 
 def run(settings: Settings, *, port: int) -> None:
@@ -29,13 +30,15 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     topics = Topics(settings.kafka.topic_prefix)
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
+    counted = new_registry()
+    tracer = tracer_of(settings.tracing, "relay", counted)
     publishing = Publishing(
-        ensure_sound(load_contracts()), registry, settings.registry.url, topics, settings.gateway, SystemClock()
+        ensure_sound(load_contracts()), registry, settings.registry.url, topics, settings.gateway, SystemClock(), tracer
     )
     outbox = Outbox(ours.dsn.get_secret_value(), ours.table, ours.after, max(ours.lock_idle_s, 2 * ours.poll_s))
     rules = RelayRules(ours.name, ours.source, ours.batch, ours.poll_s)
-    counted = new_registry()
     relay = Relay(outbox, connect(settings.kafka), topics, publishing, rules, RelayMetrics(counted))
 
     with ProbeServer(settings.http.host, port, relay.duty.health, counted):
         relay.run(stop)
+    tracer.close()

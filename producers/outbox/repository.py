@@ -25,6 +25,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
+    inspect,
     select,
     text,
 )
@@ -34,6 +35,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.elements import ColumnElement
 
 from producers.department.database import DatabaseSettingError, DepartmentDatabase
+from schemas.tracing import MAX_STATE, PARENT, STATE
 
 TABLE = "hongyan_outbox"
 CHANNEL = "hongyan_outbox"
@@ -57,6 +59,8 @@ class OutboxRow(NamedTuple):
     time: str | None
     follows: str | None
     division: str | None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 def outbox_table(name: str = TABLE) -> Table:
@@ -74,6 +78,8 @@ def outbox_table(name: str = TABLE) -> Table:
         Column("time", String(64)),
         Column("follows", String(255)),
         Column("division", String(12)),
+        Column(PARENT, String(64)),
+        Column(STATE, String(MAX_STATE)),
         Column("position", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
         Column("state", String(8), nullable=False, server_default="new"),
         Column("reason", Text),
@@ -120,6 +126,9 @@ class OutboxSession:
         self._table = table
         self._after = after
         self._dialect = connection.dialect.name
+        # A table made before there were such columns has none, and needs none.
+        there = {column["name"] for column in inspect(connection).get_columns(table.name, table.schema)}
+        self._traced = {PARENT, STATE} <= there
         driver = connection.connection.driver_connection
         self._listener = driver if isinstance(driver, psycopg.Connection) else None
 
@@ -148,6 +157,7 @@ class OutboxSession:
         payload = cast(t.payload, Text) if self._dialect == "postgresql" else t.payload
         wanted: list[ColumnElement[Any]] = [t.id, t.aggregateid, t.type, payload]
         wanted += [t.source, t.time, t.follows, t.division]
+        wanted += [t[PARENT], t[STATE]] if self._traced else []
         query = select(*wanted).where(self._new()).order_by(t.position).limit(limit)
         return [OutboxRow(*row) for row in self._connection.execute(query)]
 

@@ -37,6 +37,10 @@ class Preparing(Protocol):
         """Return the event ready to send; raises InvalidError or RegistryUnavailableError."""
         ...
 
+    def published(self, event: Prepared) -> None:
+        """Note that an event stands on the log."""
+        ...
+
 
 @dataclass(slots=True)
 class Decided:
@@ -114,6 +118,10 @@ class Decider:
         event = self._mapper.follow_up(changed, mapped.data, row.columns, now)
         self._publish(key, event, digest, mapped, state, decided)
         return "changed"
+
+    def published(self, event: Prepared) -> None:
+        """Note that an event stands on the log."""
+        self._publishing.published(event)
 
     def gone(self, rows: Mapping[str, Json], known: Known, now: datetime) -> Decided:
         """Decide for rows that are there no more."""

@@ -250,6 +250,8 @@ class Look:
                 last.update(self._journal.write(self._producer, changes))
 
             self._duty.commit(self._producer, fill)
+            for event in decided.events:
+                self._decider.published(event)
             offsets = {number: sent.result(ACKNOWLEDGED_S).offset + 1 for number, sent in last.items()}
             self._memory.apply(changes, offsets)
             self._tell_rejects(changes)

@@ -13,6 +13,7 @@ import orjson
 from producers.poller.mapping import Fields, FollowUp, TableMapping, Value
 from producers.poller.values import plain
 from schemas.contracts import Contracts, EventContract
+from schemas.tracing import PARENT, STATE
 from services.runtime.errors import FieldProblem, InvalidError
 
 Kind = Literal["time", "date", "text", "list", "other"]
@@ -31,7 +32,8 @@ class Mapped:
     def digest(self) -> str:
         """Return what stands for this state of the row; raises InvalidError for what JSON can't hold."""
         try:
-            content = orjson.dumps([self.data, self.attributes], option=orjson.OPT_SORT_KEYS)
+            said = {name: text for name, text in self.attributes.items() if name not in {PARENT, STATE}}
+            content = orjson.dumps([self.data, said], option=orjson.OPT_SORT_KEYS)
         except orjson.JSONEncodeError as error:
             raise InvalidError([FieldProblem("/data", f"不能写成 JSON (can't be written as JSON): {error}")]) from error
         return blake2b(content, digest_size=16).hexdigest()

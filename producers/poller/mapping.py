@@ -86,6 +86,9 @@ class Deleted(FollowUp):
     limit: int = Field(100, ge=1)
 
 
+Attribute = Literal["time", "division", "traceparent", "tracestate"]
+
+
 class TableMapping(_Part):
     """One query, and what becomes of its rows."""
 
@@ -98,7 +101,9 @@ class TableMapping(_Part):
     cursor: Cursor
     time_zone: str = "Asia/Shanghai"
     fields: Fields
-    attributes: dict[Literal["time", "division"], Annotated[Value, BeforeValidator(_value)]] = {}
+    attributes: dict[
+        Literal["time", "division", "traceparent", "tracestate"], Annotated[Value, BeforeValidator(_value)]
+    ] = {}
     codes: dict[str, CodeTable] = {}
     changed: FollowUp | Literal["ignore"] | None = None
     deleted: Deleted | None = None

@@ -27,6 +27,7 @@ from services.runtime.kafka.client import connect
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import ProbeServer
 from services.runtime.settings import Settings
+from services.runtime.tracing import Tracer, tracer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Parts:
     decider: Decider
 
 
-def assemble(settings: Settings, contracts: Contracts, registry: SchemaSource) -> Parts:
+def assemble(settings: Settings, contracts: Contracts, registry: SchemaSource, tracer: Tracer | None = None) -> Parts:
     """Load the mapping that the settings name; raises HongyanError, InvalidError for what is wrong in it."""
     ours = settings.poller
     if ours.mapping is None:
@@ -49,7 +50,7 @@ def assemble(settings: Settings, contracts: Contracts, registry: SchemaSource) -
     if url is None:
         raise HongyanError("请设置 HONGYAN_POLLER__DSN，或在映射里写 url (the database's address is needed)")
     topics = Topics(settings.kafka.topic_prefix)
-    publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, SystemClock())
+    publishing = Publishing(contracts, registry, settings.registry.url, topics, settings.gateway, SystemClock(), tracer)
     table = DepartmentTable(url.get_secret_value(), mapping, max(ours.lock_idle_s, 2 * mapping.poll_s))
     mapper = Mapper(mapping, contracts)
     return Parts(mapping, table, mapper, Decider(mapping, mapper, publishing))
@@ -64,13 +65,15 @@ def run(settings: Settings, *, port: int) -> None:
     """Poll until SIGTERM."""
     logging.configure(settings.log, process="poller")
     registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
-    parts = assemble(settings, ensure_sound(load_contracts()), registry)
+    counted = new_registry()
+    tracer = tracer_of(settings.tracing, "poller", counted)
+    parts = assemble(settings, ensure_sound(load_contracts()), registry, tracer)
     stop = stop_event()
     kafka, topics, name = connect(settings.kafka), Topics(settings.kafka.topic_prefix), parts.mapping.name
-    counted = new_registry()
     metrics = PollerMetrics(counted)
     duty = Duty("poller", name, kafka, topics, metrics.working)
     journal, store = Journal(kafka, topics, name), store_of(settings, name)
     poller = Poller(parts.table, parts.mapping, parts.decider, journal, duty, store, SystemClock(), metrics)
     with ProbeServer(settings.http.host, port, duty.health, counted):
         poller.run(stop)
+    tracer.close()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from schemas.codec import Decoded, to_json
 from schemas.envelope import AVRO_CONTENT_TYPE, header_attributes, message_id
+from schemas.tracing import TraceContext, hop_of
 from services.runtime.kafka.port import HeaderList
 
 JSON_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -34,6 +35,8 @@ class Message:
     body: bytes
     content_type: str = JSON_TYPE
     headers: Mapping[str, str] = field(default_factory=dict)
+    trace: TraceContext | None = None
+    """The span that the event comes from."""
 
     @property
     def digest(self) -> str:
@@ -78,6 +81,7 @@ def message_of(
         body=body,
         content_type=kind,
         headers=context,
+        trace=hop_of(headers, attributes),
     )
 
 

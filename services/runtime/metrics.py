@@ -58,6 +58,13 @@ KAFKA_FAILED = CounterSpec(
     ("operation",),
 )
 
+TRACE_SPANS = CounterSpec(
+    "hongyan_trace_spans_total",
+    "链路跨度：exported 已送出、failed 收集器没收、dropped 队列满而丢弃",
+    "spans by what became of them",
+    TRACED,
+    ("outcome",),
+)
 PROCESS_CPU = CounterSpec(
     "process_cpu_seconds_total", "用去的处理器时间", "processor time that was used", EVERY, unit="seconds"
 )

@@ -252,6 +252,17 @@ class OidcSettings(_Group):
     timeout_s: float = Field(5.0, gt=0, description="seconds to wait for the issuer")
 
 
+class TracingSettings(_Group):
+    """Spans of what happens to events, for an OpenTelemetry collector; needs the extra ``hongyan[otel]``."""
+
+    otlp_endpoint: str | None = Field(
+        None, description="the collector's OTLP/HTTP address, http://host:4318; unset: nothing is exported"
+    )
+    sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="share of the traces begun here that is recorded; a publisher's own choice holds"
+    )
+
+
 class PortalSettings(_Group):
     """The portal and the administration API."""
 
@@ -335,6 +346,7 @@ class Settings(BaseSettings):
     reporting: ReportingSettings = ReportingSettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def problems_of(error: ValidationError | SettingsError) -> list[str] | None:

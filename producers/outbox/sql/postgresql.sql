@@ -13,6 +13,8 @@ CREATE TABLE hongyan_outbox (
     time          varchar(64),                          -- RFC 3339；不填则取数据里的时间字段
     follows       varchar(255),                         -- 所更正、撤销的事件的 id
     division      varchar(12),                          -- 行政区划代码；不填则取数据里的
+    traceparent   varchar(64),                          -- W3C Trace Context：办结时所在的链路
+    tracestate    varchar(512),
     -- 转发的状态，业务系统不必写 (the relay's; never written by the application)
     position      bigint       NOT NULL,
     state         varchar(8)   NOT NULL DEFAULT 'new' CHECK (state IN ('new', 'sent', 'rejected')),

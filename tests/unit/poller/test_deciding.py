@@ -17,6 +17,7 @@ from producers.poller.values import UnusableTypeError, plain
 from producers.publishing import Publishing
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
+from schemas.tracing import new_trace
 from services.runtime.clock import SystemClock
 from services.runtime.settings import GatewaySettings
 from tests.events import ISSUED, REVOKED
@@ -165,3 +166,13 @@ def test_a_key_of_several_columns_is_one_text() -> None:
     """Which no other combination gives."""
     keys = {key_text(Row(values, NOW, {})) for values in (("a", "b,c"), ("a,b", "c"), ("a", "b"), ("a",))}
     assert len(keys) == 4
+
+
+def test_a_row_may_name_its_trace_and_is_not_another_state_for_it() -> None:
+    """The event belongs to the trace that a column names; a new value there is no change of the row."""
+    context = new_trace(sampled=True)
+    ours = decider(attributes={"traceparent": {"column": "trace"}})
+    first = ours.page([row(1, trace=context.traceparent)], NOTHING, NOW)
+    assert first.events[0].envelope.traceparent == context.traceparent
+    other = row(1, trace=new_trace(sampled=True).traceparent)
+    assert dict(ours.page([other], Known(first.changes.states, {}), NOW).outcomes) == {"unchanged": 1}
