@@ -62,6 +62,7 @@ class Publisher:
         """
         self.source = source
         tracer = tracer or untraced(settings.tracing)
+        self._traces = tracer.exports
         registry = RegistryClient(settings.registry.url, settings.registry.timeout_s)
         topics = Topics(settings.kafka.topic_prefix)
         clock = SystemClock()
@@ -98,7 +99,8 @@ class Publisher:
             self._buffer.leave(None, error if isinstance(error, Exception) else None)
             raise
         delivery = Delivery(sent, self._buffer, self._untold)
-        sent.then(lambda placed, _: self._publishing.published(prepared) if placed is not None else None)
+        if self._traces:
+            sent.then(lambda placed, _: self._publishing.published(prepared) if placed is not None else None)
         sent.then(delivery.ended)
         return delivery
 

@@ -14,11 +14,12 @@ from schemas.contracts import Contracts, EventContract
 from schemas.envelope import header_attributes
 from schemas.receipts import Receipt
 from schemas.times import parse_time
+from schemas.tracing import context_of
 from services.runtime.kafka.port import Record
 
 COLUMNS: Mapping[str, str] = {
     "event": 'logged_at, topic, partition, "offset", source, event_id, type, subject, division, occurred_at, '
-    "recorded_at, follows, identifiers, guarded",
+    "recorded_at, follows, identifiers, guarded, trace_id",
     "route": 'logged_at, topic, partition, "offset", source, event_id, type, verdict, config, reason, entitled, '
     "routed_at",
     "entitlement": 'logged_at, topic, partition, "offset", agency, source, event_id, subject, type, why, whole, '
@@ -93,7 +94,8 @@ def event_row(record: Record, identifiers: Named) -> Row:
     times = [_time(attributes.get("time")), _time(attributes.get("recordedtime"))]
     place = (record.topic, record.partition, record.offset)
     numbers = (list(identifiers.open), list(identifiers.guarded))
-    values = (at, *place, *named, *times, _text(attributes.get("follows")), *numbers)
+    trace = context_of(attributes)
+    values = (at, *place, *named, *times, _text(attributes.get("follows")), *numbers, trace.trace_id if trace else None)
     return Row("event", at, values, (named[0] or "", "", "published"))
 
 

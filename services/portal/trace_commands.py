@@ -64,6 +64,8 @@ def _print(one: Mapping[str, Any]) -> None:
     done = one["completeness"]
     typer.echo(f"{one['id']}  {one['type']}\n  {one['source']}  {one['subject']}")
     typer.echo(f"  发布 published {shown_time(one['published_at'])}  {VERDICTS.get(one['verdict'], one['verdict'])}")
+    if one.get("trace_id"):
+        typer.echo(f"  链路 trace {one['trace_id']}")
     if one["reason"]:
         typer.echo(f"  {one['reason']}")
     typer.echo(f"  送达 delivered {done['delivered']}/{done['entitled']}  接收 accepted {done['accepted']}")

@@ -169,6 +169,7 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
         check=True,
     ).stdout
     assert "delivered 5/5" in shown
+    assert f"链路 trace {event.origin.context.trace_id}" in shown
 
     events.publish(events.certificate("twin", 8), events.certificate("twin", 9))
     eventually(lambda: all(receivers[name].accepted.count("twin") == 2 for name in PUSHED), 20, "both were delivered")
