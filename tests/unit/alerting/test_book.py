@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.alerting.book import Book, Judged
@@ -80,6 +80,7 @@ def test_more_of_it_is_said_anew_but_not_every_moment() -> None:
     assert written[-1].size > 200
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([-3600.0, 0.0, 2.0, 15.0, 3600.0])), max_size=60))
 def test_openings_and_closings_alternate_whatever_the_clock_does(steps: list[tuple[bool, float]]) -> None:
     """Also when it goes back."""
