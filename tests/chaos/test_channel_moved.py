@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.request
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,13 +24,12 @@ from tests.scripted_receiver import ScriptedReceiver
 pytestmark = pytest.mark.servers
 
 AGENCY, STEADY = "moving", "steady"
-KEY = "hya_moving"
 STRETCH = 60
 PAUSE_S = 0.01
 
 
 class Publishing(threading.Thread):
-    """Puts event after event into both feeds until it is told to stop."""
+    """Publishes event after event until it is told to stop."""
 
     def __init__(self, events: TestEvents) -> None:
         super().__init__(daemon=True)
@@ -38,9 +41,7 @@ class Publishing(threading.Thread):
         """Publish."""
         while not self.ending.wait(PAUSE_S):
             one = f"e-{len(self.ids)}"
-            event = self._events.certificate(one, len(self.ids))
-            for agency in (AGENCY, STEADY):
-                self._events.feed(agency, event)
+            self._events.publish(self._events.certificate(one, len(self.ids)))
             self.ids.append(one)
 
 
@@ -52,27 +53,35 @@ def test_an_agency_moved_over_all_channels_gets_each_event_once(
     events: TestEvents,
     processes: Processes,
 ) -> None:
-    """Each channel begins where the one before it ended, while events keep coming; another agency notices nothing."""
+    """Each channel begins where the one before it ended, while events keep coming; another agency notices nothing.
+
+    All of it by the administration's own decisions, on a router, a pusher and a feeds API that know of nothing else.
+    """
     receivers = {name: ScriptedReceiver() for name in (AGENCY, STEADY)}
-    own.ensure_agency(*receivers)
+    post = administration(processes.start("portal", installation).url)
     for name, receiver in receivers.items():
-        configuration.agency(name, receiver.url)
+        post("/v1/agencies", id=name, name=name, sink=receiver.url)
         configuration.subscription(f"s-{name}", name, [ISSUED])
-    configuration.access(AGENCY, KEY, "webhook")
-    processes.start("pusher", installation)
-    puller = Puller(processes.start("feeds", installation).url, AGENCY, KEY)
+    key = post(f"/v1/agencies/{AGENCY}/access/keys", reason="首次发放")["key"]
+    for process in ("router", "pusher"):
+        processes.start(process, installation)
+    puller = Puller(processes.start("feeds", installation).url, AGENCY, key)
+
+    def move(channel: str) -> None:
+        assert post(f"/v1/agencies/{AGENCY}/access/channel", channel=channel, reason="换渠道")["channel"] == channel
+
     publishing = Publishing(events)
     publishing.start()
     pushed = receivers[AGENCY].accepted
 
     eventually(lambda: len(pushed) >= STRETCH, 30, "events by webhook")
-    configuration.access(AGENCY, KEY, "pull")
+    move("pull")
     pulled = pull(puller)
     first = list(pushed)
-    configuration.access(AGENCY, KEY, "kafka")
+    move("kafka")
     direct = read_directly(kafka, own)
     assert pushed == first, "nothing was pushed meanwhile"
-    configuration.access(AGENCY, KEY, "webhook")
+    move("webhook")
     eventually(lambda: len(pushed) >= len(first) + STRETCH, 30, "events by webhook again")
     publishing.ending.set()
     publishing.join(10)
@@ -86,6 +95,19 @@ def test_an_agency_moved_over_all_channels_gets_each_event_once(
     assert sorted(receivers[STEADY].accepted, key=number) == publishing.ids
     for receiver in receivers.values():
         receiver.close()
+
+
+def administration(url: str) -> Callable[..., dict[str, Any]]:
+    """Return what posts to the administration API, and insists that it is done."""
+
+    def post(path: str, **body: str) -> dict[str, Any]:
+        headers = {"Authorization": "Bearer test-administration-key", "Content-Type": "application/json"}
+        request = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    return post
 
 
 def number(event_id: str) -> int:
