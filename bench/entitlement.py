@@ -48,7 +48,7 @@ EVENTS = 6_000
 COUNTS = (20, 200, 2_000)
 KEYS = 2_000_000
 PAST = 10_000
-LIVE = 1_500
+LIVE = 3_000
 LIVE_RATE = 200
 FIELDS = {"levels": ["public"], "mask": ["department"]}
 
@@ -234,15 +234,14 @@ def beside(address: str) -> tuple[float, float, float]:
             begun = "2025-01-01T00:00:00+08:00"
             began = time.perf_counter()
             installed.put("subscription/past", id="past", agency="past", types=[TYPE], backfill_from=begun)
-            done: list[float] = []
-            watcher = threading.Thread(target=lambda: done.append(_backfilled(installed) - began))
-            watcher.start()
             busy = _live(installed, publish, "b")
-            if done:
+            seconds, reached = time.perf_counter() - began, _ends(installed.kafka, topics.feed("past"))
+            given = _end(installed.kafka, topics.feed("past"), reached)
+            if given >= PAST:
                 raise RuntimeError("the backfill was done before the live events were")
-            watcher.join()
+            _await_backfill(installed)
             after = _live(installed, publish, "c")
-            return PAST / done[0], busy, (before + after) / 2
+            return given / seconds, busy, (before + after) / 2
         finally:
             installed.close()
 
@@ -256,25 +255,31 @@ def _publisher(producer: Producer, topics: Topics, value: bytes) -> Callable[[st
     return publish
 
 
-def _end(kafka: Kafka, topic: str) -> int:
+def _end(kafka: Kafka, topic: str, below: int | None = None) -> int:
+    """Return how many events a feed holds now, below an offset."""
     reader = kafka.consumer(None)
     partition = Partition(topic, 0)
     reader.assign([partition])
-    found = sum(len(records) for _ in range(40) for records in reader.poll(0.05, 5000).values())
+    found = [record.offset for _ in range(40) for records in reader.poll(0.05, 5000).values() for record in records]
+    reader.close()
+    return sum(1 for offset in found if below is None or offset < below)
+
+
+def _ends(kafka: Kafka, topic: str) -> int:
+    reader = kafka.consumer(None)
+    found = reader.end_offsets([Partition(topic, 0)])[Partition(topic, 0)]
     reader.close()
     return found
 
 
-def _backfilled(installed: Installed) -> float:
-    """Return the moment at which every partition's progress says that it is done."""
+def _await_backfill(installed: Installed) -> None:
+    """Wait until every partition's progress says that it is done."""
     reader, done = installed.kafka.consumer(None), set[bytes]()
     reader.assign([Partition(installed.topics.control_backfill, 0)])
     while len(done) < EVENT_PARTITIONS:
         for records in reader.poll(0.5, 500).values():
             done |= {record.key or b"" for record in records if orjson.loads(record.value or b"{}")["done"]}
-    now = time.perf_counter()
     reader.close()
-    return now
 
 
 def _live(installed: Installed, publish: Callable[[str], None], name: str) -> float:

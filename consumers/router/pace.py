@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BESIDE_S = 0.0007
+BESIDE_S = 0.001
+BESIDE_EVERY_S = 0.1
+"""Beside live work a piece makes its transaction longer: few of them, so that nearly every live event has none."""
 QUIET_S = 0.05
 """A transaction of its own delays what comes live meanwhile: only when nothing live has come for so long."""
 BEHIND_S = 1.0
@@ -14,7 +16,8 @@ SMOOTH = 0.2
 
 @dataclass(slots=True)
 class Pace:
-    """Past events at so many a second, in pieces of ``chunk`` at most; beside live work a piece takes BESIDE_S.
+    """Past events at so many a second, in pieces of ``chunk`` at most; beside live work a piece takes BESIDE_S, now and
+    then.
 
     Times are monotonic seconds. ``cost_s`` is what an event has taken of late.
     """
@@ -42,6 +45,8 @@ class Pace:
         if behind and now - self.taken_at < BEHIND_S:
             return 0
         if beside:
+            if now - self.taken_at < BESIDE_EVERY_S:
+                return 0
             return min(int(self.tokens), self.chunk, max(1, int(BESIDE_S / self.cost_s)))
         return self.chunk if self.due_in(now) == 0 else 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.router.pace import BEHIND_S, QUIET_S, Pace
+from consumers.router.pace import BEHIND_S, BESIDE_EVERY_S, QUIET_S, Pace
 
 
 def test_the_rate_is_kept_over_time() -> None:
@@ -18,15 +18,18 @@ def test_the_rate_is_kept_over_time() -> None:
     assert 990 <= taken <= 1020
 
 
-def test_beside_live_events_it_takes_as_many_as_a_fraction_of_a_millisecond_holds() -> None:
+def test_beside_live_events_it_takes_as_many_as_a_millisecond_holds_and_seldom() -> None:
     """However many tokens there are; at least one, or a backfill would stand still."""
     pace, now = Pace(1000, 50), 1000.0
-    for cost, most in ((0.0001, 7), (0.1, 1)):
+    for cost, most in ((0.0001, 10), (0.1, 1)):
         for _ in range(200):
             now += 1.0
             pace.took(1, cost, now)
-            allowed = pace.allows(now, beside=True, behind=False)
+            allowed = pace.allows(now + BESIDE_EVERY_S, beside=True, behind=False)
         assert 1 <= allowed <= most
+    pace.took(1, 0.1, now)
+    assert pace.allows(now + BESIDE_EVERY_S / 2, beside=True, behind=False) == 0
+    assert pace.allows(now + 2 * BESIDE_EVERY_S, beside=True, behind=False) == 1
 
 
 def test_a_transaction_of_its_own_waits_until_it_is_quiet() -> None:
