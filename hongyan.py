@@ -169,12 +169,13 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="输出一行 JSON (print one JSON line)")] = False,
 ) -> None:
     """启动一套完整系统：Kafka、PostgreSQL 与全部进程 (start everything on this machine)."""
+    from services.portal.client import first_account
     from services.runtime.commands import run_up
     from services.runtime.stack import Process
 
     order = sorted(PROCESSES, key=lambda name: PROCESSES[name][1])
     processes = [Process(n, "serve" if n in SERVED else "run", niceness=STANDS_BACK.get(n, 0)) for n in order]
-    run_up(processes, data, port, kafka_port, as_json)
+    run_up(processes, data, port, kafka_port, as_json, first_account)
 
 
 for _name in (*PROCESSES, *ATTACHED):

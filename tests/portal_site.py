@@ -26,6 +26,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
@@ -37,7 +38,7 @@ from services.portal.web.passwords import Passwords
 from services.runtime.database import open_pool
 from services.runtime.embedded.servers import Servers
 from services.runtime.kafka.port import Admin
-from services.runtime.settings import DeliverySettings, KafkaSettings, SecuritySettings, Settings
+from services.runtime.settings import DeliverySettings, KafkaSettings, OidcSettings, SecuritySettings, Settings
 from tests.conftest import OwnTopics, dsn_of, execute
 from tests.required import missing
 from tests.webservers import serving_asgi
@@ -184,15 +185,27 @@ class PortalSite:
 
 @contextmanager
 def open_portal(
-    servers: Servers, admin: Admin, template: str, registry_url: str, folder: Path, **portal: object
+    servers: Servers,
+    admin: Admin,
+    template: str,
+    registry_url: str,
+    folder: Path,
+    *,
+    database_port: int | None = None,
+    oidc: OidcSettings | None = None,
+    **portal: object,
 ) -> Iterator[PortalSite]:
-    """Serve a whole portal on a database and topics of its own; ``portal`` are settings of that name."""
+    """Serve a whole portal on a database and topics of its own; ``portal`` are settings of that name.
+
+    With ``database_port`` the portal itself reaches PostgreSQL by that port.
+    """
     name, topics, clock = f"test_{secrets.token_hex(4)}", OwnTopics(admin), ShiftedClock()
     execute(servers.dsn, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     topics.ensure_base(*load_contracts().domains())
     settings = Settings(data_dir=folder)
     settings.kafka = KafkaSettings(bootstrap_servers=servers.bootstrap_servers, topic_prefix=topics.prefix)
-    settings.database = settings.database.model_copy(update={"dsn": SecretStr(dsn_of(servers, name))})
+    dsn = dsn_of(servers, name)
+    settings.database = settings.database.model_copy(update={"dsn": SecretStr(dsn)})
     settings.registry.url = registry_url
     settings.delivery = DeliverySettings(allowed_networks=["127.0.0.0/8"], require_verification=False)
     settings.security = SecuritySettings(
@@ -200,9 +213,14 @@ def open_portal(
         admin_key=SecretStr(ADMIN_KEY),
     )
     settings.portal = settings.portal.model_copy(update=portal)
+    settings.oidc = oidc or settings.oidc
     stop = threading.Event()
+    own = open_pool(settings.database)
+    if database_port is not None:
+        through = dsn.replace(f":{conninfo_to_dict(dsn)['port']}/", f":{database_port}/")
+        settings.database = settings.database.model_copy(update={"dsn": SecretStr(through)})
     app, pool = compose(settings, clock, stop)
-    with open_pool(settings.database) as own, serving_asgi(app) as url:
+    with own, serving_asgi(app) as url:
         yield PortalSite(app, url.rstrip("/"), settings, own, clock)
         stop.set()
     pool.close()

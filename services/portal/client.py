@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from services.runtime.errors import NOT_HERE
+from services.runtime.errors import NOT_HERE, HongyanError
 from services.runtime.settings import Settings
 
 TIMEOUT_S = 15.0
@@ -40,6 +40,15 @@ def call(
         raise CommandError(_lines(error)) from error
     except OSError as error:
         raise CommandError(f"管理接口 {settings.portal.url} 没有应答：{error} (is `hongyan up` running?)") from error
+
+
+def first_account(settings: Settings) -> tuple[str, str] | None:
+    """Return the account and one-time password that a new installation begins with; None once anybody has come in."""
+    try:
+        found = call(settings, "POST", "/v1/people/first")
+    except CommandError as error:
+        raise HongyanError(str(error)) from error
+    return None if found is None else (found["person"], found["password"])
 
 
 def _lines(error: urllib.error.HTTPError) -> str:

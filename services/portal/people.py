@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from services.identity.audit import AuditRepository, Deed
 from services.identity.people import Person, PersonRepository, Role, new_person_key, standing_problems
 from services.identity.repository import DepartmentRepository
 from services.identity.sign_ins import SignInRepository
@@ -16,6 +18,7 @@ from services.portal.actors import administering
 from services.portal.web.passwords import Passwords, one_time_password
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, NotFoundError
+from services.subscriptions.lifecycle import ADMINISTRATOR
 from services.subscriptions.repository import AgencyRepository
 
 ONE_TIME_LASTS = timedelta(hours=72)
@@ -58,6 +61,8 @@ class People:
         sign_ins: SignInRepository,
         clock: Clock,
         passwords: Passwords,
+        audit: AuditRepository,
+        end_sessions: Callable[[str], object],
     ) -> None:
         self.repository = people
         self._departments = departments
@@ -65,6 +70,8 @@ class People:
         self._sign_ins = sign_ins
         self._clock = clock
         self._passwords = passwords
+        self._audit = audit
+        self._end_sessions = end_sessions
 
     def add(self, body: PersonBody) -> dict[str, Any]:
         """Add somebody and return them with their key, which is shown this once; raises InvalidError."""
@@ -75,6 +82,10 @@ class People:
     def change(self, person: Person) -> None:
         """Keep somebody's name, roles, approvals and state as they are given; raises InvalidError or NotFoundError."""
         self.repository.change(self._sound(person))
+
+    def record(self, action: str, person: str) -> None:
+        """Note what is about to be done with the administration key."""
+        self._audit.add(Deed(ADMINISTRATOR, action, f"person/{person}"))
 
     def everybody(self) -> list[dict[str, Any]]:
         """Return everybody."""
@@ -97,6 +108,7 @@ class People:
             raise NotFoundError(f"没有这个人员 (no such person): {person}")
         password, ends = one_time_password(), self._clock.now() + ONE_TIME_LASTS
         self._sign_ins.set_password(person, self._passwords.hash(password), expires_at=ends)
+        self._end_sessions(person)
         return OneTime(person, password, ends)
 
     def first(self) -> OneTime | None:
@@ -108,6 +120,7 @@ class People:
             return None
         if FIRST.id not in {person.id for person in everybody}:
             self.repository.add(FIRST, new_person_key())
+        self.record("person.password", FIRST.id)
         return self.one_time_password(FIRST.id)
 
     def _sound(self, person: Person) -> Person:
@@ -130,6 +143,7 @@ def person_routes(router: APIRouter, people: People) -> None:
 
     @router.post("/people", status_code=201, dependencies=[Depends(administering)])
     def add(body: PersonBody) -> dict[str, Any]:
+        people.record("person.add", body.id)
         return people.add(body)
 
     @router.post("/people/first", dependencies=[Depends(administering)])
@@ -139,6 +153,7 @@ def person_routes(router: APIRouter, people: People) -> None:
 
     @router.post("/people/{person}/password", status_code=201, dependencies=[Depends(administering)])
     def password(person: str) -> dict[str, Any]:
+        people.record("person.password", person)
         return asdict(people.one_time_password(person))
 
     @router.get("/people", dependencies=[Depends(administering)])

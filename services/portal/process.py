@@ -29,7 +29,7 @@ from services.portal.people import People
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
 from services.portal.statistics import statistics_routes
-from services.portal.web import account, audit_page, overview, sign_in
+from services.portal.web import account, audit_page, oidc, overview, sign_in
 from services.portal.web import people as people_page
 from services.portal.web.desks import desks
 from services.portal.web.site import add_site, new_site
@@ -89,7 +89,17 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     add_routes(app, administration, access, agency_desk, Alerts(kafka, topics, clock), desk)
     persons = PersonRepository(pool)
     site = new_site(settings, pool, persons, clock)
-    people = People(persons, departments, agencies, site.entrance.sign_ins, clock, site.entrance.passwords)
+    entrance = site.entrance
+    people = People(
+        persons,
+        departments,
+        agencies,
+        entrance.sign_ins,
+        clock,
+        entrance.passwords,
+        site.audit.repository,
+        site.sessions.end_all,
+    )
     ledger = LedgerReader(pool, clock)
     answering = add_entitlement(
         app,
@@ -109,6 +119,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     app.include_router(statistics_routes(settings))
     areas = [
         sign_in.routes(site),
+        oidc.routes(site),
         account.routes(site),
         people_page.routes(site, people),
         audit_page.routes(site),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -20,12 +20,19 @@ from services.runtime.settings import LogSettings, Settings
 from services.runtime.stack import Process, Stack, start_stack
 
 STOP_S = 60.0
+FirstAccount = tuple[str, str]
+"""Whom a new installation is signed in to as, and by which one-time password."""
 
 
 def run_up(
-    processes: Sequence[Process], data: Path | None, port: int | None, kafka_port: int | None, as_json: bool
+    processes: Sequence[Process],
+    data: Path | None,
+    port: int | None,
+    kafka_port: int | None,
+    as_json: bool,
+    first_account: Callable[[Settings], FirstAccount | None],
 ) -> None:
-    """Start everything, print where it is, and stop it all on SIGINT or SIGTERM."""
+    """Start everything, print where it is and how to sign in, and stop it all on SIGINT or SIGTERM."""
     settings = Settings()
     if data is not None:
         settings.data_dir = data
@@ -33,7 +40,7 @@ def run_up(
     stop = stop_event(grace_s=STOP_S)
     try:
         with start_stack(settings, processes, port, kafka_port, stop=stop) as stack:
-            print_stack(stack, as_json)
+            print_stack(stack, as_json, first_account(stack.settings))
             stop.wait()
             typer.echo("正在停止 (stopping)…", err=True)
         typer.echo("已停止，数据仍在 (stopped; the data is kept)", err=True)
@@ -67,10 +74,11 @@ def show_settings() -> None:
     Console().print(table)
 
 
-def print_stack(stack: Stack, as_json: bool) -> None:
-    """Print one table (or one JSON line) of addresses, keys and log files."""
+def print_stack(stack: Stack, as_json: bool, account: FirstAccount | None = None) -> None:
+    """Print one table (or one JSON line) of addresses, keys and log files, and how to sign in to the portal."""
     if as_json:
-        typer.echo(json.dumps(stack.to_json(), ensure_ascii=False))
+        more = {"first_account": dict(zip(("account", "password"), account, strict=True))} if account else {}
+        typer.echo(json.dumps(stack.to_json() | more, ensure_ascii=False))
         return
     table = Table(title="鸿雁已启动 (Hongyan is running)")
     for column in ("部件 (part)", "地址 (address)", "日志 (log)"):
@@ -80,6 +88,7 @@ def print_stack(stack: Stack, as_json: bool) -> None:
     table.add_section()
     table.add_row("数据目录 (data)", _short(str(stack.data.resolve())), "")
     table.add_row("密钥 (keys)", _short(str(stack.keys)) if stack.keys.exists() else "由设置给出 (from settings)", "")
+    table.add_row("门户登录 (sign in)", f"{stack.addresses.get('portal', '')}\n{_how_to_sign_in(account)}", "")
     console = Console()
     console.print(table)
     if stack.data.resolve() == Path(Settings.model_fields["data_dir"].default).resolve():
@@ -89,6 +98,15 @@ def print_stack(stack: Stack, as_json: bool) -> None:
     console.print("在别处先设置 (elsewhere, set first):", highlight=False)
     console.print(f"export HONGYAN_DATA_DIR={shlex.quote(str(stack.data.resolve()))}", highlight=False, soft_wrap=True)
     console.print("按 ctrl-C 停止 (ctrl-C stops everything)", highlight=False)
+
+
+def _how_to_sign_in(account: FirstAccount | None) -> str:
+    if account is None:
+        return "用自己的账号；忘记密码 (with your account; a forgotten password): hongyan person password 账号"
+    return (
+        f"账号 (account): {account[0]}\n一次性密码 (one-time password): {account[1]}\n"
+        "首次登录后自设密码，再为他人建账号 (choose your own at the first sign-in, then make accounts for others)"
+    )
 
 
 def _short(path: str) -> str:

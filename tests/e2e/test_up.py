@@ -25,6 +25,7 @@ from services.runtime.kafka.client import connect
 from services.runtime.settings import STACK_FILE, KafkaSettings
 from tests.conditions import eventually
 from tests.conftest import OwnTopics, open_folder
+from tests.portal_site import Visitor
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
@@ -112,6 +113,14 @@ def test_the_keys_are_ours_alone(up: Up) -> None:
     assert keys.stat().st_mode & 0o077 == 0
     secrets = [*json.loads(keys.read_text()).values(), (Path(up.shown["data"]) / "postgres/password").read_text()]
     assert not [secret for secret in secrets if secret in json.dumps(up.shown)]
+
+
+def test_it_says_how_to_sign_in_to_the_portal(up: Up) -> None:
+    """A new installation's first account gets in by what was printed, to choose a password of its own."""
+    visitor = Visitor(up.shown["addresses"]["portal"])
+    first = up.shown["first_account"]
+    assert visitor.sign_in(first["account"], first["password"]).status == 303
+    assert visitor.get("/").location == "/account/password"
 
 
 def test_a_second_up_in_the_same_folder_is_refused(up: Up) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, Request, Response
 
 from services.portal.web import second_factor
@@ -14,6 +16,15 @@ from services.portal.web.wording import Text
 from services.runtime.errors import ConflictError
 
 ISSUER = "鸿雁 Hongyan"
+_BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = ("Windows", "Android", "iPhone", "iPad", "Mac OS X", "Linux")
+
+
+def browser_of(agent: str) -> str:
+    """Return browser and system in two words; what is unknown as it is, cut."""
+    name = next((name for mark, name in _BROWSERS if mark in agent), None)
+    system = next((system for system in _SYSTEMS if system in agent), None)
+    return " · ".join(one for one in (name, system) if one) if name else agent[:40]
 
 
 def routes(site: Site) -> APIRouter:
@@ -39,7 +50,7 @@ def routes(site: Site) -> APIRouter:
 
     @router.post("/second-factor")
     def confirm(request: Request, viewer: SignedIn, form: Posted) -> Response:
-        return own.confirm(viewer, request.cookies.get(site.cookies.step), form.get("code", ""))
+        return own.confirm(viewer, request.cookies.get(site.cookies.step), form)
 
     @router.post("/second-factor/remove")
     def remove(viewer: Viewing, form: Posted) -> Response:
@@ -67,6 +78,7 @@ class OwnAccount:
             422 if error else 200,
             held=held,
             sessions=self._site.sessions.of(viewer.person.id),
+            browser_of=browser_of,
             limits=self._site.sessions.limits,
             error=error,
         )
@@ -110,6 +122,7 @@ class OwnAccount:
         """Return the page with the picture for an app; the secret waits in a sealed cookie until a code proves it."""
         site = self._site
         address = second_factor.enrolment_address(secret, viewer.person.id, ISSUER)
+        held = site.entrance.sign_ins.get(viewer.person.id)
         answer = site.pages.page(
             viewer,
             "account/second_factor.html",
@@ -117,19 +130,23 @@ class OwnAccount:
             picture=second_factor.picture(address),
             secret=" ".join(secret[n : n + 4] for n in range(0, len(secret), 4)),
             error=error,
+            replaces=held is not None and held.totp is not None,
         )
         values = {"person": viewer.person.id, "secret": secret}
         token = site.entrance.tokens.make("enrolment", values, second_factor.ENROLMENT_LASTS)
         site.cookies.keep(answer, site.cookies.step, token, int(second_factor.ENROLMENT_LASTS.total_seconds()))
         return answer
 
-    def confirm(self, viewer: Viewer, token: str | None, code: str) -> Response:
+    def confirm(self, viewer: Viewer, token: str | None, form: Mapping[str, str]) -> Response:
         """Keep a second factor once a code shows that the app has it; the recovery codes are shown this once."""
         site, person = self._site, viewer.person
         held = site.entrance.tokens.open("enrolment", token)
         if held is None or held["person"] != person.id:
             return self.enrolment(viewer, second_factor.new_secret(), "已超时，请重新扫描 (too late: scan it anew)")
-        step = second_factor.step_of(held["secret"], code, site.clock.now())
+        wrong = self._may_replace(viewer, form.get("password", ""))
+        if wrong is not None:
+            return self.enrolment(viewer, held["secret"], wrong)
+        step = second_factor.step_of(held["secret"], form.get("code", ""), site.clock.now())
         if step is None:
             wrong = "动态码不对，请核对手机时间 (the code is wrong: check the phone's clock)"
             return self.enrolment(viewer, held["secret"], wrong)
@@ -140,6 +157,17 @@ class OwnAccount:
         answer = site.pages.page(viewer, "account/recovery.html", codes=codes)
         site.cookies.drop(answer, site.cookies.step)
         return answer
+
+    def _may_replace(self, viewer: Viewer, password: str) -> str | None:
+        """Return why a second factor may not be enrolled: whoever has one gives their password to replace it."""
+        entrance, person = self._site.entrance, viewer.person
+        held = entrance.sign_ins.get(person.id)
+        if held is None or held.totp is None:
+            return None
+        try:
+            return None if entrance.check_own(viewer, person.id, password) else "密码不对 (the password is wrong)"
+        except WaitError as error:
+            return str(error)
 
     def remove_second(self, viewer: Viewer, password: str) -> Response:
         """Remove the second factor; the password is asked for again."""

@@ -119,7 +119,7 @@ class Entrance:
         person = self.people.get(account)
         if person is None or person.state != "active":
             raise self._refused(visitor, account, "oidc")
-        return self._passed(visitor, person, f"account:{account}", "oidc")
+        return self._passed(visitor, person, of_account(account), "oidc")
 
     def device_of(self, person: Person, device: str | None) -> str:
         """Return the token by which a browser that somebody has come in with is known again."""
@@ -130,11 +130,11 @@ class Entrance:
 
     def unlock(self, account: str) -> None:
         """Let somebody try again at once."""
-        self.sign_ins.forgive(f"account:{account}")
+        self.sign_ins.forgive(of_account(account))
 
     def waits(self, account: str) -> timedelta:
         """Return how long an account's new browsers must wait."""
-        subject = f"account:{account}"
+        subject = of_account(account)
         return OF_ACCOUNT.left(self.sign_ins.failures([subject]).get(subject), self._clock.now())
 
     def check_own(self, visitor: Visitor, account: str, password: str) -> bool:
@@ -156,7 +156,7 @@ class Entrance:
         held = self.tokens.open("device", device)
         if held is not None and held["person"] == account:
             return f"device:{hashlib.sha256(held['name'].encode()).hexdigest()}"
-        return f"account:{account[:100]}"
+        return of_account(account)
 
     def _count(self, subject: str, address: str) -> None:
         """Count an attempt as failed until it succeeds, so that many at once are no way round; raises WaitError."""
@@ -174,7 +174,8 @@ class Entrance:
 
     def _refused(self, visitor: Visitor, account: str, how: str) -> RefusedError:
         self._failed_from(visitor.address)
-        known = account[:100]
+        # What is no account may be a password, typed into the wrong field: that is kept nowhere.
+        known = account if self.people.get(account) is not None else "?"
         self._audit.record(visitor, "sign-in", f"person/{known}", "", "refused", person=known, by=how)
         return RefusedError("动态码不对，或已用过 (the code is wrong or was used)" if how == "second factor" else None)
 
@@ -191,3 +192,8 @@ class Entrance:
         if step is not None:
             return self.sign_ins.use_step(held.person, step)
         return self.sign_ins.use_recovery(held.person, second_factor.recovery_digest(code))
+
+
+def of_account(account: str) -> str:
+    """Return whose failures count for an account, whatever was typed as one."""
+    return f"account:{hashlib.sha256(account.encode()).hexdigest()}"

@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.portal.web.viewer import Visitor, visiting
-from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
+from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, TooLargeError
 
-MAX_FIELDS = 1000
+MAX_FIELDS, MAX_BYTES = 1000, 4 * 1024 * 1024
 REASON_LENGTH = 500
 STALE = "页面已过期，请返回刷新后再提交 (the page is out of date: go back, load it again and send it once more)"
 FOREIGN = "请求不是从本站页面发出的 (the request does not come from a page of this site)"
@@ -21,10 +21,13 @@ async def posted_lists(request: Request, visitor: Annotated[Visitor, Depends(vis
     """Return a form's fields with all values of each; raises ForbiddenError for a form that is not ours."""
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         raise ForbiddenError(FOREIGN)
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > MAX_BYTES:
+        raise TooLargeError([FieldProblem("/", f"至多 {MAX_BYTES} 字节 (too large)")])
     form = await request.form(max_files=0, max_fields=MAX_FIELDS)
     found: dict[str, list[str]] = {}
     for name, value in form.multi_items():
-        if isinstance(value, str):
+        if isinstance(value, str) and "\0" not in value:
             found.setdefault(name, []).append(value.strip())
     token = found.pop("csrf", [""])[-1]
     # Who is signed out has no session to keep a token in: their cookie and their form must say the same.

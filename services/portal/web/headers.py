@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = "; ".join(
@@ -37,7 +38,7 @@ def site_headers(https: bool) -> dict[str, str]:
 
 
 class SafeHeaders:
-    """Puts the headers on every answer; pages are kept by no cache."""
+    """Puts the headers on every answer that does not bring its own; pages are kept by no cache."""
 
     def __init__(self, app: ASGIApp, https: bool) -> None:
         self._app = app
@@ -54,4 +55,10 @@ class SafeHeaders:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        await self._app(scope, receive, sending if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            # No text of ours holds this sign, and PostgreSQL takes none that does.
+            await PlainTextResponse("400 NUL", 400)(scope, receive, sending)
+        else:
+            await self._app(scope, receive, sending)

@@ -136,7 +136,6 @@ class PeopleDesk:
         """Give somebody a password that works once, shown here this once."""
         with self._site.audit.doing(viewer, "person.password", f"person/{person.id}", reason):
             given = self._people.one_time_password(person.id)
-            self._site.sessions.end_all(person.id)
         return self._site.pages.page(viewer, "people/password.html", person=person, given=given)
 
     def change_roles(self, viewer: Viewer, person: Person, form: Mapping[str, list[str]]) -> Response:

@@ -10,6 +10,7 @@ import pytest
 
 from services.identity.people import Person, Role, standing_problems
 from services.identity.sign_ins import Failures
+from services.portal.web.account import browser_of
 from services.portal.web.passwords import Passwords, one_time_password, weakness
 from services.portal.web.patience import OF_ACCOUNT
 from services.portal.web.second_factor import STEP_S, enrolment_address, new_secret, picture, step_of
@@ -103,6 +104,14 @@ def test_an_app_reads_the_secret_from_a_picture_without_styles_of_its_own() -> N
     assert (read.secret, read.name, read.issuer) == (secret, "zhang-san", "鸿雁 Hongyan")
     drawn = picture(address)
     assert drawn.startswith("<svg") and "style" not in drawn and "<script" not in drawn
+
+
+def test_a_session_is_told_by_its_browser_and_system() -> None:
+    """In words that its owner knows."""
+    edge = "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/130.0 Safari/537.36 Edg/130.0"
+    assert browser_of(edge) == "Edge · Windows"
+    assert browser_of("Mozilla/5.0 (iPhone; CPU iPhone OS 18 like Mac OS X) Version/18 Safari/604") == "Safari · iPhone"
+    assert browser_of("curl/8") == "curl/8"
 
 
 @pytest.mark.parametrize(

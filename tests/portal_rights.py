@@ -1,0 +1,45 @@
+"""Who may what in the portal, route by route. A route without a line fails ``test_portal_rights``."""
+
+from __future__ import annotations
+
+SIGNED_OUT = "signed-out"
+KINDS = ("system", "security", "audit", "statistician", "agency", "department", SIGNED_OUT)
+ANYBODY = frozenset(KINDS)
+SIGNED_IN = ANYBODY - {SIGNED_OUT}
+ADMINISTRATORS = frozenset({"system", "security", "audit"})
+CONCERNED = ADMINISTRATORS | {"agency", "department"}
+SYSTEM, SECURITY, AUDIT, STATISTICIAN = (frozenset({one}) for one in KINDS[:4])
+AGENCY, DEPARTMENT = frozenset({"agency"}), frozenset({"department"})
+
+RIGHTS: dict[tuple[str, str], frozenset[str]] = {
+    ("GET", "/static/{name}"): ANYBODY,
+    # Signing in, and one's own account
+    ("GET", "/login"): ANYBODY,
+    ("POST", "/login"): ANYBODY,
+    ("GET", "/login/second"): SIGNED_IN - SIGNED_IN,
+    ("POST", "/login/second"): ANYBODY,
+    ("GET", "/login/oidc"): ANYBODY,
+    ("GET", "/login/oidc/callback"): ANYBODY,
+    ("POST", "/logout"): SIGNED_IN,
+    ("POST", "/preferences"): ANYBODY,
+    ("GET", "/account"): SIGNED_IN,
+    ("GET", "/account/password"): SIGNED_IN,
+    ("POST", "/account/password"): SIGNED_IN,
+    ("GET", "/account/second-factor"): SIGNED_IN,
+    ("POST", "/account/second-factor"): SIGNED_IN,
+    ("POST", "/account/second-factor/remove"): SIGNED_IN,
+    ("POST", "/account/sessions/end"): SIGNED_IN,
+    # People (security administrator) and audit (audit administrator)
+    ("GET", "/people"): SECURITY,
+    ("POST", "/people"): SECURITY,
+    ("GET", "/people/new"): SECURITY,
+    ("GET", "/people/{person}"): SECURITY,
+    ("POST", "/people/{person}/roles"): SECURITY,
+    ("POST", "/people/{person}/password"): SECURITY,
+    ("POST", "/people/{person}/{act}"): SECURITY,
+    ("GET", "/audit"): AUDIT,
+    ("GET", "/audit.csv"): AUDIT,
+    # Overview, events, agencies, alerts
+    ("GET", "/"): SIGNED_IN,
+    # Subscriptions, parked and dead letters, catalogue, month
+}
