@@ -13,8 +13,9 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from services.runtime.database import transaction
+from services.runtime.errors import DatabaseUnavailableError
 
-Outcome = Literal["done", "failed", "refused"]
+Outcome = Literal["begun", "done", "failed", "refused"]
 _SQL = Path(__file__).parent / "sql"
 
 
@@ -31,6 +32,8 @@ class Deed:
     outcome: Outcome = "done"
     fields: Sequence[str] = ()
     detail: dict[str, Any] = field(default_factory=dict)
+    begun: int | None = None
+    """The line written before the act, where this one says how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,18 @@ class AuditRepository:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    def add(self, deed: Deed) -> None:
-        """Write a line; raises DatabaseUnavailableError when it can't be kept."""
+    def add(self, deed: Deed) -> int:
+        """Write a line and return its number; raises DatabaseUnavailableError when it can't be kept."""
         values = asdict(deed) | {
             "roles": list(deed.roles),
             "fields": list(deed.fields),
             "detail": Jsonb(deed.detail),
         }
         with transaction(self._pool) as connection:
-            connection.execute((_SQL / "audit_add.sql").read_bytes(), values)
+            written = connection.execute((_SQL / "audit_add.sql").read_bytes(), values).fetchone()
+        if written is None:
+            raise DatabaseUnavailableError("the audit log returned no line")
+        return int(written[0])
 
     def search(self, wanted: AuditFilter, limit: int) -> list[dict[str, Any]]:
         """Return the newest lines that fit, newest first."""

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from services.identity.audit import AuditFilter
 from services.identity.people import Person, Role
 from services.portal.web.audit import Audit
 from services.portal.web.viewer import Viewer
@@ -45,8 +46,8 @@ def test_nobody_changes_what_is_kept(portal: PortalSite) -> None:
             connection.execute(attempt)
 
 
-def test_an_act_that_fails_has_a_second_line_that_says_so(portal: PortalSite) -> None:
-    """What was tried is kept before it is done."""
+def test_an_act_is_kept_before_it_is_done_and_then_how_it_ended(portal: PortalSite) -> None:
+    """Whoever reads sees one line for each: how it ended, or that nobody knows."""
     audit: Audit = portal.app.state.site.audit
     with pytest.raises(ConflictError), audit.doing(viewer("li"), "grant.suspend", "subscription/y", "停", more=[1]):
         raise ConflictError("状态是 draft")
@@ -54,7 +55,13 @@ def test_an_act_that_fails_has_a_second_line_that_says_so(portal: PortalSite) ->
         kept = connection.execute(
             "SELECT outcome, detail FROM audit WHERE object = 'subscription/y' ORDER BY id"
         ).fetchall()
-    assert kept == [("done", {"more": [1]}), ("failed", {"error": "状态是 draft"})]
+    assert kept == [("begun", {"more": [1]}), ("failed", {"more": [1], "error": "状态是 draft"})]
+    with audit.doing(viewer("li"), "grant.suspend", "subscription/y"):
+        pass
+    with pytest.raises(ZeroDivisionError), audit.doing(viewer("li"), "grant.suspend", "subscription/y"):
+        1 / 0  # noqa: B018
+    shown = audit.repository.search(AuditFilter(object="subscription/y"), 10)
+    assert [row["outcome"] for row in shown] == ["begun", "done", "failed"]
 
 
 def test_looking_at_personal_data_is_kept_by_field(portal: PortalSite) -> None:

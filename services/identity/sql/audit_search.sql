@@ -7,5 +7,7 @@ WHERE (%(person)s::text IS NULL OR person = %(person)s)
   AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
   AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
   AND (%(before)s::bigint IS NULL OR id < %(before)s)
+  -- What has ended is told by the line that says how.
+  AND (outcome <> 'begun' OR NOT EXISTS (SELECT FROM audit AS ended WHERE ended.begun = audit.id))
 ORDER BY id DESC
 LIMIT %(limit)s

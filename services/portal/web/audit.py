@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+
+import structlog
 
 from services.identity.audit import AuditRepository, Deed, Outcome
 from services.portal.web.viewer import Viewer, Visitor
-from services.runtime.errors import HongyanError
+from services.runtime.errors import DatabaseUnavailableError, HongyanError
 
+log = structlog.get_logger()
 Detail = str | float | bool | Sequence[str] | Mapping[str, object] | None
 """What may stand beside an act, as JSON."""
 
@@ -43,13 +47,24 @@ class Audit:
         reason: str = "",
         **detail: Detail,
     ) -> Iterator[None]:
-        """Record an act, and when it fails a second line that says so."""
-        self.record(viewer, action, object, reason, "done", None, **detail)
+        """Record an act before it is done, and afterwards in a second line how it ended.
+
+        Readers are shown the second line; the first alone where nobody could say how it ended.
+        """
+        first = Deed(
+            viewer.person.id, action, object, sorted(viewer.roles), viewer.address, reason, "begun", detail=detail
+        )
+        begun = self.repository.add(first)
         try:
             yield
         except HongyanError as error:
-            self.record(viewer, action, object, reason, "failed", None, error=str(error))
+            ended = replace(first, outcome="failed", begun=begun, detail=detail | {"error": str(error)})
+            self.repository.add(ended)
             raise
+        try:
+            self.repository.add(replace(first, outcome="done", begun=begun))
+        except DatabaseUnavailableError as error:
+            log.error("audit_end_unwritten", line=begun, error=str(error))
 
     def viewed(self, viewer: Viewer, object: str, personal_fields: Sequence[str]) -> None:  # noqa: A002
         """Record that personal fields are about to be shown; nothing is recorded where there are none."""
