@@ -116,6 +116,31 @@ def test_every_answer_has_the_headers(portal: PortalSite) -> None:
     assert visitor.get("/static/portal.css?v=x").headers["Cache-Control"] == "no-cache"
 
 
+def test_an_error_of_ours_is_a_page_too_with_the_headers(portal: PortalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to do, and nothing of the inside."""
+    portal.person("reader", Role.AUDIT)
+    reader = portal.signed_in("reader")
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("a secret of the inside")
+
+    monkeypatch.setattr(portal.app.state.site.audit.repository, "search", fails)
+    answer = reader.get("/audit")
+    assert answer.status == 500
+    assert "已记入日志" in answer.text and "inside" not in answer.text
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+
+
+def test_what_no_person_sends_is_refused(portal: PortalSite) -> None:
+    """A sign that no text holds, and a form that is far too large."""
+    visitor = portal.visitor()
+    visitor.get("/login")
+    assert visitor.get("/login?next=%00").status == 400
+    assert visitor.get("/people/%00").status == 400
+    assert visitor.post("/login", {"account": "a\0b", "password": WRONG}).status == 401
+    assert visitor.ask("POST", "/login", "x", {"Content-Length": "5000000"}).status == 413
+
+
 def test_whoever_fails_waits_ever_longer_but_their_own_browser_lets_them_in(portal: PortalSite) -> None:
     """Somebody who guesses from elsewhere does not lock the owner out, and nobody is locked out for ever."""
     portal.person("guessed", Role.SYSTEM)

@@ -180,8 +180,11 @@ def test_leaving_everywhere_ends_all_sessions_but_this_one(bench: Bench) -> None
     assert all(bench.uses(token) for token in tokens)
     found = bench.sessions.find(tokens[0], touch=False)
     assert found is not None
+    assert bench.sessions.still(found.digest)
     assert bench.sessions.end_all("zhang", but=found.digest) == 2
-    assert [bench.uses(token) for token in tokens] == [True, False, False]
+    assert bench.sessions.end_all("zhang") == 1
+    assert not bench.sessions.still(found.digest)
+    assert [bench.uses(token) for token in tokens] == [False, False, False]
 
 
 def test_who_is_disabled_is_out_at_once(bench: Bench) -> None:
