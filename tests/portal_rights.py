@@ -9,6 +9,7 @@ SIGNED_IN = ANYBODY - {SIGNED_OUT}
 ADMINISTRATORS = frozenset({"system", "security", "audit"})
 CONCERNED = ADMINISTRATORS | {"agency", "department"}
 SYSTEM, SECURITY, AUDIT, STATISTICIAN = (frozenset({one}) for one in KINDS[:4])
+FIGURES = STATISTICIAN | SYSTEM | AUDIT
 AGENCY, DEPARTMENT = frozenset({"agency"}), frozenset({"department"})
 
 RIGHTS: dict[tuple[str, str], frozenset[str]] = {
@@ -42,4 +43,41 @@ RIGHTS: dict[tuple[str, str], frozenset[str]] = {
     # Overview, events, agencies, alerts
     ("GET", "/"): SIGNED_IN,
     # Subscriptions, parked and dead letters, catalogue, month
+    ("GET", "/subscriptions"): SIGNED_IN,
+    ("GET", "/subscriptions/new"): AGENCY,
+    ("POST", "/subscriptions/new"): AGENCY,
+    ("GET", "/subscriptions/{subscription}"): SIGNED_IN,
+    ("GET", "/subscriptions/{subscription}/edit"): SIGNED_IN,
+    ("POST", "/subscriptions/{subscription}/edit"): AGENCY,
+    ("POST", "/subscriptions/{subscription}/{action}"): SIGNED_IN - SECURITY - AUDIT,
+    ("POST", "/subscriptions/{subscription}/dry-run"): SIGNED_IN,
+    ("GET", "/subscriptions/{subscription}/dry-run/{identity}"): SIGNED_IN,
+    ("GET", "/explain"): SIGNED_IN,
+    ("GET", "/explain/{identity}"): SIGNED_IN,
+    ("GET", "/work/{identity}"): SIGNED_IN,
+    ("GET", "/live/work/{identity}"): SIGNED_IN,
+    ("GET", "/parked"): SYSTEM | AGENCY,
+    ("GET", "/parked/{agency}/{offset:int}"): SYSTEM,
+    ("POST", "/parked/{agency}/replay"): SYSTEM | AGENCY,
+    ("GET", "/parked/{agency}/replayed/{identity}"): SIGNED_IN,
+    ("GET", "/dead-letters"): SYSTEM | DEPARTMENT,
+    ("GET", "/dead-letters/{stage}/{offset:int}"): SYSTEM | DEPARTMENT,
+    ("POST", "/dead-letters/{stage}/{offset:int}"): SYSTEM | DEPARTMENT,
+    ("POST", "/dead-letters/resubmit"): SYSTEM | DEPARTMENT,
+    ("GET", "/dead-letters/resubmitted/{identity}"): SIGNED_IN,
+    ("GET", "/catalogue"): SIGNED_IN,
+    ("GET", "/catalogue/{type}"): SIGNED_IN,
+    ("GET", "/catalogue/{type}/versions/{number}"): SIGNED_IN,
+    ("GET", "/month"): FIGURES,
+    ("GET", "/month/{month}"): FIGURES,
+    ("GET", "/month/{month}/figures/{metric}"): FIGURES,
+    ("GET", "/month/{month}/figures.{form}"): FIGURES,
+    ("GET", "/month/{month}/adjustments"): FIGURES,
+    ("GET", "/month/{month}/adjustments/{identity}"): SIGNED_IN,
+    ("GET", "/month/{month}/report"): FIGURES,
+    ("GET", "/month/{month}/report.{form}"): FIGURES,
+    ("GET", "/month/{month}/report/{form}/{identity}"): SIGNED_IN,
+    ("GET", "/month/{month}/decide"): STATISTICIAN,
+    ("POST", "/month/{month}/decide"): STATISTICIAN,
+    ("GET", "/month/{month}/decided/{identity}"): STATISTICIAN,
 }

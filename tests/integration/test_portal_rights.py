@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlencode
 
 import pytest
@@ -11,6 +12,10 @@ from tests.portal_rights import KINDS, RIGHTS, SIGNED_OUT
 from tests.portal_site import PortalSite, Visitor
 
 pytestmark = pytest.mark.servers
+
+VALUES = {"offset": "0", "number": "1", "form": "json", "month": "2024-01"}
+"""What stands in an address that takes no other; all else is the name of nothing."""
+_NAMED = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
 def routes(portal: PortalSite) -> list[tuple[str, str]]:
@@ -22,10 +27,7 @@ def routes(portal: PortalSite) -> list[tuple[str, str]]:
 
 def is_let(portal: PortalSite, visitor: Visitor, method: str, path: str) -> bool:
     """Call a route with names of nothing; tell whether it was right that kept somebody out, or not."""
-    address = path
-    for part in path.split("/"):
-        if part.startswith("{"):
-            address = address.replace(part, "x-none")
+    address = _NAMED.sub(lambda found: VALUES.get(found[1], "x-none"), path)
     body = urlencode({"csrf": visitor.csrf, "reason": "测试"}) if method == "POST" else None
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
     answer = visitor.ask(method, address, body, headers)
