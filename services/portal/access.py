@@ -57,10 +57,10 @@ class AccessAdministration:
         """Return an agency's access as it is shown: keys by id and end, never their digests."""
         return _shown(self.repository.get(agency))
 
-    def add_key(self, agency: str, body: KeyBody) -> dict[str, Any]:
+    def add_key(self, agency: str, body: KeyBody, by: str = ADMINISTRATOR) -> dict[str, Any]:
         """Give out a key, shown this once; an older one ends after the overlap."""
         key, overlap = new_agency_key(), timedelta(hours=body.overlap_hours)
-        return _shown(self.repository.rotate(agency, key, overlap, ADMINISTRATOR, body.reason)) | {"key": key}
+        return _shown(self.repository.rotate(agency, key, overlap, by, body.reason)) | {"key": key}
 
     def set_ack_key(self, agency: str, body: AckKeyBody) -> dict[str, Any]:
         """Keep a public key, or make a shared secret and show it this once."""

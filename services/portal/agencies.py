@@ -131,14 +131,16 @@ class AgencyDesk:
         change = Change(sink=body.sink, delivery=delivery, verified=moved)
         return self.shown(self.agencies.change(agency, "change", change, Decision(ADMINISTRATOR, body.reason)))
 
-    def decide(self, agency: str, state: Literal["active", "suspended"], reason: str) -> dict[str, Any]:
+    def decide(
+        self, agency: str, state: Literal["active", "suspended"], reason: str, by: str = ADMINISTRATOR
+    ) -> dict[str, Any]:
         """Suspend an agency or take it up again; its line is held meanwhile and nothing is dropped."""
-        return self.shown(self.agencies.change(agency, state, Change(state=state), Decision(ADMINISTRATOR, reason)))
+        return self.shown(self.agencies.change(agency, state, Change(state=state), Decision(by, reason)))
 
-    def verify(self, agency: str) -> dict[str, Any]:
+    def verify(self, agency: str, by: str = ADMINISTRATOR) -> dict[str, Any]:
         """Send the signed challenge; the right answer opens the line. Raises InvalidError that says what was wrong."""
         result = self._challenge(self.agencies.get(agency))
-        decision = Decision(ADMINISTRATOR, "接收端正确回应了签名质询 (answered the signed challenge)")
+        decision = Decision(by, "接收端正确回应了签名质询 (answered the signed challenge)")
         return self.shown(self.agencies.change(agency, "verify", Change(verified=True), decision)) | result.to_json()
 
     def test(self, agency: str) -> dict[str, Any]:
@@ -147,15 +149,15 @@ class AgencyDesk:
         self._check_sink(row["sink"])
         return asyncio.run(self._trial.test(self._receiver(row))).to_json()
 
-    def rotate(self, agency: str, body: KeyBody) -> dict[str, Any]:
+    def rotate(self, agency: str, body: KeyBody, by: str = ADMINISTRATOR) -> dict[str, Any]:
         """Give out a new signing key; the older one of its kind signs beside it until the overlap ends."""
         key, shown = self._new_key(body.kind)
         overlap = timedelta(hours=body.overlap_hours)
-        return self.shown(self.agencies.rotate(agency, key, overlap, Decision(ADMINISTRATOR, body.reason))) | shown
+        return self.shown(self.agencies.rotate(agency, key, overlap, Decision(by, body.reason))) | shown
 
-    def revoke(self, agency: str, key_id: str, reason: str) -> dict[str, Any]:
+    def revoke(self, agency: str, key_id: str, reason: str, by: str = ADMINISTRATOR) -> dict[str, Any]:
         """End a signing key at once."""
-        return self.shown(self.agencies.revoke(agency, key_id, Decision(ADMINISTRATOR, reason)))
+        return self.shown(self.agencies.revoke(agency, key_id, Decision(by, reason)))
 
     def add_evidence(self, agency: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the result of a receiver check; raises InvalidError when it isn't as it was written."""

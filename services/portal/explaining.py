@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -71,6 +71,18 @@ class Explaining:
         if routed is None:
             raise NotFoundError(f"台账上没有事件 {event_id} (no such event on the ledger)")
         entries = [one for one in entries if one["identity"] == routed["identity"]]
+        found = self.explain_entries(agency, entries, owns)
+        receipts = self._receipts(agency, event_id, found.pop("attributes"))
+        return found | {"delivered": receipts}
+
+    def explain_entries(
+        self, agency: str, entries: Sequence[Mapping[str, Any]], owns: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, Any]:
+        """Return the same from what the router noted of one event, for whoever has found that already.
+
+        Without ``delivered``, which takes reading the receipts; with the event's ``attributes``.
+        """
+        routed = next((e for e in entries if e["verdict"] == "routed"), entries[0])
         known = self._known(agency)
         record = self._record(routed)
         contract = self._contracts.types.get(routed["type"])
@@ -98,7 +110,7 @@ class Explaining:
                 for entry in entries
                 for name, reason in _withheld(entry, agency)
             ],
-            "delivered": self._receipts(agency, event_id, attributes),
+            "attributes": attributes,
             "then": [say(row, published) for row in then] if record is not None else [],
             "now": [say(row, now) for row in rows] if record is not None else [],
         }

@@ -15,7 +15,7 @@ from services.quarantine.aside import original, whole
 from services.quarantine.standing import Asked, Standing
 from services.runtime.clock import Clock
 from services.runtime.errors import ConflictError, NotFoundError
-from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record
+from services.runtime.kafka.port import HeaderList, Kafka, Partition, Producer, Record, Sent
 from services.runtime.kafka.scanning import scan
 from services.subscriptions.stopping import SUBSCRIPTIONS, grants_of
 
@@ -105,14 +105,14 @@ class ParkingPlace:
             if offset not in parked:
                 raise NotFoundError(NOTHING.format(agency=agency, offset=offset))
         told = {offset: whole(self._kafka, record) for offset, record in parked.items()}
-        asked = {offset: _asked(record) for offset, record in told.items()}
+        asked = {offset: asked_of(record) for offset, record in told.items()}
         gone = self._standing.superseded(set(asked.values()))
         producer = self._kafka.producer(client_id="parked-replay")
         try:
             for offset, record in sorted(parked.items()):
                 after = gone.get(asked[offset])
                 if after is None:
-                    self._put_back(producer, agency, told[offset])
+                    put_back(producer, self._topics, agency, told[offset]).result(WAIT_S)
                 note = {"reason": reason, "by": by, "superseded_by": after}
                 self._note(producer, agency, record, {name: text for name, text in note.items() if text})
         finally:
@@ -146,13 +146,6 @@ class ParkingPlace:
         finally:
             producer.close()
         return dict(found.headers).get("ce_id", b"").decode(errors="replace")
-
-    def _put_back(self, producer: Producer, agency: str, record: Record) -> None:
-        # It still came by the same grants: where these are stopped, it does not go out.
-        grants = ",".join(grants_of(record.headers)).encode()
-        headers = [*_original(record.headers), ("hongyan-reason", b"replay"), (SUBSCRIPTIONS, grants)]
-        feed = self._topics.feed(agency)
-        producer.send(feed, key=record.key, value=record.value, headers=headers, partition=0).result(WAIT_S)
 
     def _note(self, producer: Producer, agency: str, record: Record, note: dict[str, str]) -> None:
         producer.send(
@@ -191,11 +184,19 @@ def _listed(agency: str, records: Sequence[Record]) -> Iterator[Parked]:
     return (_parked(agency, r, replayed.get(r.offset)) for r in records if REPLAYED not in dict(r.headers))
 
 
+def put_back(producer: Producer, topics: Topics, agency: str, record: Record) -> Sent:
+    """Put an event at the end of a feed again, by the same grants: where these are stopped, it does not go out."""
+    grants = ",".join(grants_of(record.headers)).encode()
+    headers = [*_original(record.headers), ("hongyan-reason", b"replay"), (SUBSCRIPTIONS, grants)]
+    return producer.send(topics.feed(agency), key=record.key, value=record.value, headers=headers, partition=0)
+
+
 def _original(headers: HeaderList) -> HeaderList:
     return [(name, value) for name, value in headers if not name.startswith(_OURS)]
 
 
-def _asked(record: Record) -> Asked:
+def asked_of(record: Record) -> Asked:
+    """Return an event as its headers and key name it."""
     named = {name: value.decode(errors="replace") for name, value in record.headers}
     return Asked(named.get("ce_source", ""), named.get("ce_id", ""), named.get("ce_type", ""), record.key or b"")
 

@@ -74,7 +74,10 @@ class AgencyRepository:
         """Return all agencies by id, with their live keys."""
         with self._changing() as cursor:
             rows = cursor.execute(_read("agency_list")).fetchall()
-            return [row | {"keys": self._live(cursor, row["id"])} for row in rows]
+            keys: dict[str, list[DictRow]] = {row["id"]: [] for row in rows}
+            for key in cursor.execute(_read("agency_keys_live")):
+                keys.setdefault(key.pop("agency"), []).append(key)
+            return [row | {"keys": keys[row["id"]]} for row in rows]
 
     def get(self, agency: str) -> DictRow:
         """Return one agency; raises NotFoundError."""

@@ -1,0 +1,114 @@
+"""The newest lag snapshot, kept in memory with its age: asked of the monitor again and again by a thread of its own.
+
+A page never waits for the monitor. While the monitor or Kafka is away the last snapshot stands, and says how old it is.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+import structlog
+
+from services.delivery.lag import SNAPSHOT_PATH, AgencyLag, Snapshot
+from services.runtime.clock import Clock
+
+PERIOD_S = 2.0
+ANSWER_S = 2.0
+STALE_S = 10.0
+"""A snapshot that is older than this is marked with its age."""
+
+log = structlog.get_logger()
+Fetch = Callable[[], Snapshot]
+
+
+class NoSnapshotError(Exception):
+    """The monitor gave none; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen last: the snapshot, None before the first, and since when none newer came and why."""
+
+    snapshot: Snapshot | None = None
+    since: datetime | None = None
+    why: str = ""
+
+    @property
+    def at(self) -> datetime | None:
+        """Return when the snapshot was measured."""
+        return datetime.fromisoformat(self.snapshot.at) if self.snapshot else None
+
+    @property
+    def kafka_since(self) -> datetime | None:
+        """Return since when Kafka is away, as the monitor says."""
+        away = self.snapshot.away_since if self.snapshot else None
+        return datetime.fromisoformat(away) if away else None
+
+    def age_s(self, now: datetime) -> float | None:
+        """Return how old the snapshot is."""
+        return max(0.0, (now - self.at).total_seconds()) if self.at else None
+
+    def stale(self, now: datetime) -> bool:
+        """Tell whether what was seen last is no longer what is."""
+        age_s = self.age_s(now)
+        return age_s is None or age_s > STALE_S
+
+    def agency(self, name: str) -> AgencyLag | None:
+        """Return an agency's lag as it was seen last."""
+        return self.snapshot.agency(name) if self.snapshot else None
+
+
+class Watch:
+    """Looks at the monitor until told to stop. What was seen is read from any thread."""
+
+    def __init__(self, fetch: Fetch, clock: Clock) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._seen = Seen()
+
+    @property
+    def seen(self) -> Seen:
+        """Return what was seen last."""
+        return self._seen
+
+    def look(self) -> None:
+        """Look once. What can't be had leaves the last snapshot as it was."""
+        try:
+            self._seen = Seen(self._fetch())
+        except NoSnapshotError as error:
+            last = self._seen
+            if last.since is None:
+                log.warning("snapshot_missed", error=str(error))
+            self._seen = Seen(last.snapshot, last.since or self._clock.now(), str(error))
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every two seconds."""
+        while True:
+            self.look()
+            if stop.wait(PERIOD_S):
+                return
+
+
+def from_monitor(url: str, answer_s: float = ANSWER_S) -> Fetch:
+    """Return how a snapshot is asked of the monitor at this address; it raises NoSnapshotError."""
+
+    def fetch() -> Snapshot:
+        try:
+            with urllib.request.urlopen(url + SNAPSHOT_PATH, timeout=answer_s) as answer:  # noqa: S310  (a setting)
+                return Snapshot.from_json(orjson.loads(answer.read()))
+        except urllib.error.HTTPError as error:
+            with error:
+                raise NoSnapshotError(f"监视进程答复 {error.code} (the monitor answered {error.code})") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NoSnapshotError("监视进程没有应答 (the monitor does not answer)") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NoSnapshotError("监视进程的答复不是延迟快照 (the monitor's answer is no snapshot)") from error
+
+    return fetch
