@@ -191,6 +191,7 @@ def open_portal(
     registry_url: str,
     folder: Path,
     *,
+    monitor_url: str = "http://127.0.0.1:9",
     database_port: int | None = None,
     oidc: OidcSettings | None = None,
     **portal: object,
@@ -207,6 +208,7 @@ def open_portal(
     dsn = dsn_of(servers, name)
     settings.database = settings.database.model_copy(update={"dsn": SecretStr(dsn)})
     settings.registry.url = registry_url
+    settings.monitor = settings.monitor.model_copy(update={"url": monitor_url, "probe_every_s": 0.0})
     settings.delivery = DeliverySettings(allowed_networks=["127.0.0.0/8"], require_verification=False)
     settings.security = SecuritySettings(
         master_key=SecretStr(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),

@@ -40,6 +40,7 @@ class Answer:
 
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
 
 
 Script = Callable[[Request, int], Answer]
@@ -111,6 +112,7 @@ class ScriptedReceiver:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
+                self.wfile.write(answer.body.encode())
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Nothing: the test looks at the requests."""

@@ -29,7 +29,7 @@ from services.portal.people import People
 from services.portal.relay import ControlRelay
 from services.portal.requests import RequestConsumer
 from services.portal.statistics import statistics_routes
-from services.portal.web import account, audit_page, oidc, overview, sign_in
+from services.portal.web import account, audit_page, oidc, operating, sign_in
 from services.portal.web import people as people_page
 from services.portal.web.desks import desks
 from services.portal.web.site import add_site, new_site
@@ -54,7 +54,7 @@ def run(settings: Settings, *, port: int) -> None:
     logging.configure(settings.log, process="portal")
     stop = stop_event()
     app, pool = compose(settings, SystemClock(), stop)
-    serve(app, settings.http.host, port, stop)
+    serve(app, settings.http.host, port, stop, app.state.closing.set)
     pool.close()
 
 
@@ -117,14 +117,17 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     )
     app.include_router(event_routes(ledger, scopes(accesses, admin_key)))
     app.include_router(statistics_routes(settings))
+    closing = app.state.closing = threading.Event()
     areas = [
         sign_in.routes(site),
         oidc.routes(site),
         account.routes(site),
         people_page.routes(site, people),
         audit_page.routes(site),
-        overview.routes(site.pages),
         *desks(site, answering, agencies, departments, desk, registry, kafka, topics, contracts, stop),
+        *operating.routes(
+            site, pool, ledger, grants, departments, agency_desk, access, contracts, registry, kafka, stop, closing
+        ),
     ]
     add_site(app, site, areas, stop)
     return app, pool

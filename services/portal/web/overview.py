@@ -1,19 +1,191 @@
-"""总览 (the first page): where things stand, at a glance."""
+"""The overview: what flows now from departments to agencies, who is behind, and what somebody has to do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
 from fastapi import APIRouter, Response
 
+from services.delivery.lag import TROUBLED, GroupLag
+from services.ledger.flowing import Flow, FlowReader
+from services.ledger.reading import LedgerReader
+from services.portal.watching import Watch
+from services.portal.web.flow import NARROW, WIDE, Party, draw
+from services.portal.web.live import Streams
+from services.portal.web.outages import Away
+from services.portal.web.plain_words import in_language
+from services.portal.web.remembering import Kept
 from services.portal.web.rendering import Pages
-from services.portal.web.viewer import Viewing
+from services.portal.web.sides import Parties, Side
+from services.portal.web.standing import STATES, Standing, ranked, standing, totals
+from services.portal.web.viewer import Viewer, Viewing, Watching
+from services.runtime.clock import Clock
+from services.runtime.errors import UnavailableError
+
+MINUTES = 5
+FRESH = timedelta(seconds=4)
+TROUBLE_ROWS = 8
+GROUP_NAMES: Mapping[str, str] = {
+    "router": "路由 router",
+    "pusher": "推送 pusher",
+    "statistics": "统计 statistics",
+    "ledger": "台账 ledger",
+    "control": "控制 control",
+}
 
 
-def routes(pages: Pages) -> APIRouter:
-    """Return the routes."""
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What the pages know now of everybody, each part with its own age."""
+
+    watch: Watch
+    parties: Parties
+    flows: FlowReader
+    clock: Clock
+    database_away: Callable[[], UnavailableError | None] = lambda: None
+    """What is known of PostgreSQL being away: a page then asks it nothing."""
+
+    def standings(self) -> list[Standing]:
+        """Return how every agency stands, who needs help first."""
+        seen = self.watch.seen
+        return ranked(standing(row, seen.agency(row["id"])) for row in self.parties.agencies().value.values())
+
+    def standing(self, agency: str) -> Standing | None:
+        """Return how one agency stands, None when it is not known."""
+        row = self.parties.agencies().value.get(agency)
+        return None if row is None else standing(row, self.watch.seen.agency(agency))
+
+
+class Overview:
+    """Puts the overview together for whoever looks."""
+
+    def __init__(self, present: Present, ledger: LedgerReader, prefix: str) -> None:
+        self._present = present
+        self._ledger = ledger
+        self._prefix = prefix
+        self._flows: Kept[Sequence[Flow]] = Kept(self._read_flows, present.clock, FRESH, present.database_away)
+
+    def _read_flows(self) -> Sequence[Flow]:
+        since = self._present.clock.now() - timedelta(minutes=MINUTES)
+        return self._present.flows.flows(list(self._present.parties.agencies().value), since)
+
+    def values(self, side: Side) -> dict[str, Any]:
+        """Return what the live part shows."""
+        present, now = self._present, self._present.clock.now()
+        seen, parties = present.watch.seen, present.parties
+        standings = [one for one in present.standings() if side.agency in {None, one.id}]
+        try:
+            held = self._flows.get()
+            flows, flows_at, away = held.value, held.at, held.away
+        except UnavailableError as error:
+            flows, flows_at, away = (), None, str(error)
+        flows = _of(side, flows)
+        sources = _sources(side, parties, flows)
+        agencies = [Party(one.id, str(one.row["name"]), one.look) for one in standings]
+        if side.department is not None:
+            got = {flow.agency for flow in flows}
+            agencies = [one for one in agencies if one.id in got]
+        snapshot = seen.snapshot
+        return {
+            "side": side,
+            "minutes": MINUTES,
+            "drawings": [
+                ("wide", draw(flows, sources, agencies, WIDE)),
+                ("narrow", draw(flows, sources, agencies, NARROW)),
+            ],
+            "flows": sorted(flows, key=lambda flow: -flow.routed)[:50],
+            "flows_at": flows_at,
+            "flows_away": away,
+            "source_name": parties.source_name,
+            "agency_name": parties.agency_name,
+            "totals": totals(standings),
+            "troubled": [one for one in standings if one.look in {"bad", "warn"}][:TROUBLE_ROWS],
+            "standings": standings,
+            "seen": seen,
+            "stale": seen.stale(now),
+            "probe": snapshot.probe if snapshot else None,
+            "clocks": snapshot.clocks if snapshot else (),
+            "groups": self._groups(snapshot.groups) if snapshot and side.all else (),
+            "states": STATES,
+            "group_name": self._group_name,
+            "prefix": self._prefix,
+            "said": in_language,
+        }
+
+    def day(self, side: Side) -> Mapping[str, int] | None:
+        """Return what the last day came to: published, routed, delivered, parked; None while that can't be read."""
+        if self._present.database_away() is not None:
+            return None
+        try:
+            found = self._ledger.overview(side.scope, 24)
+        except UnavailableError:
+            return None
+        words = ("delivered", "accepted", "rejected", "parked", "entitled")
+        sums = {word: sum(int(flow.get(word, 0)) for flow in found.flows) for word in words}
+        return sums | {"published": sum(int(one.get("published", 0)) for one in found.publishers)}
+
+    def _group_name(self, group: str) -> str:
+        name = group.removeprefix(self._prefix)
+        return GROUP_NAMES.get(name, name)
+
+    def _groups(self, groups: Sequence[GroupLag]) -> list[GroupLag]:
+        """Return the consumer groups of ours that somebody should look at."""
+        return [one for one in groups if one.state in TROUBLED and not one.group.startswith(f"{self._prefix}agency.")]
+
+
+def _of(side: Side, flows: Sequence[Flow]) -> Sequence[Flow]:
+    if side.agency is not None:
+        return [flow for flow in flows if flow.agency == side.agency]
+    if side.department is not None:
+        return [flow for flow in flows if flow.source == side.department.source]
+    return flows
+
+
+def _sources(side: Side, parties: Parties, flows: Sequence[Flow]) -> list[Party]:
+    """Return the departments to draw: a department itself, those whose events an agency got, or all."""
+    if side.department is not None:
+        return [Party(side.department.source, side.department.name)]
+    seen = {flow.source for flow in flows}
+    known = [Party(one.source, one.name) for one in parties.departments().value]
+    if side.agency is not None:
+        known = [one for one in known if one.id in seen]
+    missing = sorted(seen - {one.id for one in known})
+    return [*known, *(Party(source, source) for source in missing)]
+
+
+def routes(pages: Pages, parties: Parties, overview: Overview, streams: Streams) -> APIRouter:
+    """Return the overview's routes."""
     router = APIRouter()
+
+    def side_of(viewer: Viewer) -> Side | None:
+        sided = viewer.administers or viewer.agency is not None or viewer.department is not None
+        return parties.side_of(viewer) if sided else None
 
     @router.get("/")
     def show(viewer: Viewing) -> Response:
-        return pages.page(viewer, "overview/show.html")
+        side = side_of(viewer)
+        if side is None:
+            return pages.page(viewer, "overview/without_side.html")
+        return pages.page(viewer, "overview/show.html", day=overview.day(side), **overview.values(side))
+
+    @router.get("/live/overview")
+    def live(viewer: Watching) -> Response:
+        side = parties.side_of(viewer)
+
+        def render() -> str:
+            return pages.part(viewer, "overview/_live.html", **overview.values(side))
+
+        return streams.stream(pages, viewer, ("overview", side.agency, viewer.department), render)
 
     return router
+
+
+def kafka_away(watch: Watch) -> Away | None:
+    """Return since when Kafka is away, as the monitor sees it."""
+    seen = watch.seen
+    if seen.snapshot is None or seen.kafka_since is None:
+        return None
+    return Away("Kafka", seen.kafka_since)

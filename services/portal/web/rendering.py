@@ -125,6 +125,7 @@ def _environment(statics: Statics, clock: Clock) -> jinja2.Environment:
     made.globals |= {"_": _said, "static": statics.address}
     filters: Mapping[str, Callable[..., object]] = {
         "moment": moment,
+        "clock": lambda at: f"{at.astimezone(SHANGHAI):%H:%M}",
         "age": _age,
         "since": _since_of(clock),
         "count": count,

@@ -16,10 +16,36 @@ for (const chooser of document.querySelectorAll("[data-submits]")) {
   chooser.addEventListener("change", () => chooser.form.requestSubmit());
 }
 
-/** Replace what a region holds, and put the focus back where it was. */
+// Nothing is replaced between the two halves of a click: it would be lost.
+let pressed = false;
+let waiting = new Map();
+window.addEventListener("pointerdown", () => {
+  pressed = true;
+});
+for (const ended of ["pointerup", "pointercancel"]) {
+  window.addEventListener(ended, () =>
+    window.setTimeout(() => {
+      pressed = false;
+      for (const [region, html] of waiting) show(region, html);
+      waiting = new Map();
+    }),
+  );
+}
+
+/** Replace what a region holds, and put back the focus, what is unfolded, and how far tables are scrolled. */
 function show(region, html) {
+  if (pressed) {
+    waiting.set(region, html);
+    return;
+  }
   const held = region.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = [...region.querySelectorAll("details[open][id]")].map((one) => one.id);
+  const scrolled = [...region.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
   region.innerHTML = html;
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  region.querySelectorAll(".scroll").forEach((one, place) => {
+    one.scrollLeft = scrolled[place] ?? 0;
+  });
   if (held) document.getElementById(held)?.focus({ preventScroll: true });
 }
 

@@ -1,0 +1,286 @@
+"""Events: the search, one event's page with its timeline, and why an agency has it or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Response
+
+from schemas.contracts import Contracts
+from schemas.formats import normalise_certificate_no, normalise_code
+from schemas.times import parse_time
+from services.ledger.reading import LedgerReader
+from services.ledger.searching import Criteria, Page, Scope
+from services.portal.event_log import EventLog
+from services.portal.explaining import Explaining
+from services.portal.web.audit import Audit
+from services.portal.web.contents import Contents
+from services.portal.web.overview import Present
+from services.portal.web.plain_words import division_name, in_language, type_name
+from services.portal.web.reasons import Reason, why
+from services.portal.web.rendering import Pages
+from services.portal.web.sides import Parties, Side
+from services.portal.web.viewer import Viewer, Viewing
+from services.portal.web.wording import Text
+from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, NotFoundError, UnavailableError
+
+PAGE = 30
+NOT_KEPT = "路由记录已过 Kafka 的保存期 (what the router noted is no longer kept)"
+GOT = frozenset({"delivered", "accepted", "rejected"})
+AGENCY_STATES: Mapping[str, tuple[str, Text]] = {
+    "pending": ("warn", Text("待送达")),
+    "delivered": ("ok", Text("已送达")),
+    "accepted": ("ok", Text("已接收")),
+    "rejected": ("warn", Text("已拒收")),
+    "parked": ("bad", Text("已停放")),
+}
+VERDICTS: Mapping[str | None, tuple[str, Text]] = {
+    None: ("warn", Text("尚未路由")),
+    "routed": ("ok", Text("已路由")),
+    "duplicate": ("off", Text("重复")),
+    "conflict": ("bad", Text("冲突")),
+    "deadletter": ("bad", Text("死信")),
+}
+MOMENTS: Mapping[str, Text] = {
+    "occurred": Text("办理发生"),
+    "published": Text("部门发布，网关收下"),
+    "logged": Text("写入日志"),
+    "routed": Text("路由完成"),
+    "entitled": Text("补送给"),
+    "attempted": Text("第一次投递"),
+    "delivered": Text("送达"),
+    "accepted": Text("业务回执：已接收"),
+    "rejected": Text("业务回执：已拒收"),
+    "parked": Text("拒收，已停放"),
+}
+KINDS: Mapping[str, Text] = {
+    "event": Text("按事件编号"),
+    "identifier": Text("按证书号或机构代码"),
+    "subject": Text("按业务主键"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the form of the search holds, as text."""
+
+    q: str = ""
+    agency: str = ""
+    source: str = ""
+    type: str = ""
+    since: str = ""
+    until: str = ""
+
+    def query(self, **more: str) -> str:
+        """Return it as the query of an address."""
+        named = {"q": self.q, "agency": self.agency, "source": self.source, "type": self.type}
+        named |= {"from": self.since, "to": self.until, **more}
+        return urlencode({name: text for name, text in named.items() if text})
+
+
+class Events:
+    """Answers the pages; who may see what is the ledger's to say."""
+
+    def __init__(
+        self,
+        ledger: LedgerReader,
+        present: Present,
+        log: EventLog,
+        explaining: Explaining,
+        contents: Contents,
+        contracts: Contracts,
+    ) -> None:
+        self.ledger = ledger
+        self.present = present
+        self.contents = contents
+        self._log = log
+        self._explaining = explaining
+        self._contracts = contracts
+
+    def search(self, scope: Scope, asked: Asked, before: str) -> tuple[Page, str | None]:
+        """Return a page of events, and as what the text was found."""
+        base = Criteria(
+            source=asked.source or None,
+            type=asked.type or None,
+            agency=asked.agency or None,
+            since=_time(asked.since, "/from"),
+            until=_time(asked.until, "/to"),
+        )
+        page, found_as = Page([]), None
+        for name, criteria in _tries(asked.q, base):
+            page, found_as = self.ledger.search(scope, criteria, PAGE, before or None), name
+            if page.events:
+                break
+        return page, found_as
+
+    def stories(self, scope: Scope, event: str, source: str, subject: str) -> list[dict[str, Any]]:
+        """Return the events of an id as their reader may know them, newest last; raises NotFoundError."""
+        found = self.ledger.timeline(scope, event, source or None)
+        found = [one for one in found if not subject or one["subject"] == subject]
+        if not found:
+            raise NotFoundError(f"台账中没有可见的事件 {event} (no such event for you to see)")
+        return found
+
+    def types(self, side: Side) -> list[str]:
+        """Return the types that a reader may search by."""
+        if side.department is not None:
+            return sorted(side.department.types)
+        return sorted(name for name in self._contracts.types if name not in self._contracts.probe_types())
+
+    def reason(self, viewer: Viewer, story: Mapping[str, Any], agency: str) -> tuple[Reason, str]:
+        """Return why an agency has an event or not, and what could not be asked."""
+        told = {**story, "type_title": type_name(story["type"], viewer.language)}
+        standing = self.present.standing(agency)
+        entitled = any(one["agency"] == agency for one in story["agencies"])
+        if entitled or story["verdict"] != "routed":
+            return why(told, agency, standing, None), ""
+        try:
+            entry = self._log.entry(story)
+            if entry is None:
+                return why(told, agency, standing, None), NOT_KEPT
+            owns = viewer.person.owns([story["type"]])
+            return why(told, agency, standing, self._explaining.explain_entries(agency, [entry], lambda _: owns)), ""
+        except UnavailableError as error:
+            return why(told, agency, standing, None), str(error)
+
+
+def _tries(text: str, base: Criteria) -> Iterator[tuple[str | None, Criteria]]:
+    """Give what a text may be: an event's id, a number in it as written or in its one form, its business key."""
+    if not text:
+        yield None, base
+        return
+    yield "event", replace(base, event=text)
+    for form in dict.fromkeys((text, normalise_certificate_no(text), normalise_code(text))):
+        yield "identifier", replace(base, identifier=form)
+    yield "subject", replace(base, subject=text)
+
+
+def _time(text: str, pointer: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return parse_time(text)[0]
+    except ValueError as error:
+        raise InvalidError([FieldProblem(pointer, str(error))]) from error
+
+
+def address(path: str, story: Mapping[str, Any], **more: str) -> str:
+    """Return the address of a page about an event: an id may hold anything."""
+    named = {"id": story.get("id") or story.get("event_id"), "source": story["source"], "subject": story["subject"]}
+    return f"{path}?{urlencode({name: value for name, value in {**named, **more}.items() if value})}"
+
+
+def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+    shared: dict[str, Any] = {
+        "agency_states": AGENCY_STATES,
+        "verdicts": VERDICTS,
+        "moments": MOMENTS,
+        "kinds": KINDS,
+        "address": address,
+        "type_name": type_name,
+        "division_name": division_name,
+        "said": in_language,
+        "source_name": parties.source_name,
+        "agency_name": parties.agency_name,
+        "got": GOT,
+    }
+
+    @router.get("/events")
+    def search(
+        viewer: Viewing,
+        q: str = "",
+        agency: str = "",
+        source: str = "",
+        type: str = "",  # noqa: A002  (CloudEvents' name)
+        since: str = "",
+        until: str = "",
+        before: str = "",
+    ) -> Response:
+        side = parties.side_of(viewer)
+        asked = Asked(q.strip(), agency.strip(), source.strip(), type.strip(), since.strip(), until.strip())
+        problems: Sequence[FieldProblem] = ()
+        page, found_as = Page([]), None
+        try:
+            page, found_as = events.search(side.scope, asked, before)
+        except InvalidError as error:
+            problems = error.problems
+        return pages.page(
+            viewer,
+            "events/search.html",
+            422 if problems else 200,
+            side=side,
+            asked=asked,
+            found=page,
+            found_as=found_as,
+            problems=problems,
+            types=events.types(side),
+            agencies=parties.agencies().value,
+            departments=parties.departments().value,
+            older=f"/events?{asked.query(before=page.before)}" if page.before else None,
+            **shared,
+        )
+
+    @router.get("/events/one")
+    def one(viewer: Viewing, id: str = "", source: str = "", subject: str = "", personal: bool = False) -> Response:  # noqa: A002
+        side = parties.side_of(viewer)
+        stories = events.stories(side.scope, id, source, subject)
+        story = stories[-1]
+        content = events.contents.show(side, story, viewer.language, personal=personal)
+        # Recorded before the page is made: what can't be recorded is not shown.
+        audit.viewed(viewer, f"event/{story['id']}", content.personal)
+        entitled = {part["agency"] for part in story["agencies"]}
+        others = sorted(set(parties.agencies().value) - entitled) if side.agency is None else []
+        return pages.page(
+            viewer,
+            "events/one.html",
+            side=side,
+            story=story,
+            same=stories[:-1],
+            content=content,
+            others=others,
+            **shared,
+        )
+
+    @router.get("/events/why")
+    def explain(viewer: Viewing, id: str = "", agency: str = "", source: str = "", subject: str = "") -> Response:  # noqa: A002
+        side = parties.side_of(viewer)
+        agency = agency or side.agency or ""
+        if side.agency is not None and agency != side.agency:
+            raise ForbiddenError(f"只能问自己单位 (ask about your own agency only): {side.agency}")
+        if agency not in parties.agencies().value:
+            raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
+        story = _told(events, side, id, source, subject)
+        reason, unasked = events.reason(viewer, story, agency)
+        return pages.page(
+            viewer,
+            "events/why.html",
+            side=side,
+            story=story,
+            agency=agency,
+            reason=reason,
+            unasked=unasked,
+            standing=events.present.standing(agency),
+            part=next((part for part in story["agencies"] if part["agency"] == agency), None),
+            **shared,
+        )
+
+    return router
+
+
+def _told(events: Events, side: Side, event: str, source: str, subject: str) -> Mapping[str, Any]:
+    """Return the story that a reason is given for. An agency may ask why it did not get an event that it can't see:
+    it is told no more of it than the reason, and of nobody else.
+    """
+    if side.agency is None:
+        return events.stories(side.scope, event, source, subject)[-1]
+    story = events.stories(Scope.operator(), event, source, subject)[-1]
+    own = [part for part in story["agencies"] if part["agency"] == side.agency]
+    # The business key says whose certificate it is: that is for who got it.
+    named = story["subject"] if own else None
+    return {**story, "subject": named, "agencies": own, "moments": [], "completeness": None}

@@ -1,0 +1,90 @@
+"""The pages of operations composed: overview, events, agencies and alerts, on what they know of everybody now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from psycopg_pool import ConnectionPool
+
+from schemas.contracts import Contracts
+from schemas.registry_client import RegistryClient
+from schemas.topics import Topics
+from services.identity.repository import DepartmentRepository
+from services.ledger.flowing import FlowReader
+from services.ledger.reading import LedgerReader
+from services.portal.access import AccessAdministration
+from services.portal.agencies import AgencyDesk
+from services.portal.alerts import Alerts
+from services.portal.event_log import EventLog
+from services.portal.explaining import Explaining
+from services.portal.trying import Seeing
+from services.portal.watching import Watch, from_monitor
+from services.portal.web import agencies, agency_deeds, agency_keys, alerts, events, overview
+from services.portal.web.agencies import AgencyPages
+from services.portal.web.alerts import AlertBook
+from services.portal.web.contents import Contents
+from services.portal.web.events import Events
+from services.portal.web.live import Streams
+from services.portal.web.overview import Overview, Present, kafka_away
+from services.portal.web.sessions import DATABASE
+from services.portal.web.sides import Parties
+from services.portal.web.site import Site
+from services.quarantine.replaying import FeedReplay
+from services.quarantine.standing import Standing
+from services.runtime.errors import DatabaseUnavailableError, KafkaUnavailableError, UnavailableError
+from services.runtime.kafka.port import Kafka
+from services.subscriptions.grants import GrantRepository
+
+DATABASE_AWAY = "PostgreSQL 没有应答 (PostgreSQL does not answer)"
+KAFKA_AWAY = "Kafka 没有应答 (Kafka does not answer)"
+
+
+def routes(
+    site: Site,
+    pool: ConnectionPool,
+    ledger: LedgerReader,
+    grants: GrantRepository,
+    departments: DepartmentRepository,
+    desk: AgencyDesk,
+    access: AccessAdministration,
+    contracts: Contracts,
+    registry: RegistryClient,
+    kafka: Kafka,
+    stop: threading.Event,
+    closing: threading.Event,
+) -> Sequence[APIRouter]:
+    """Return the routes; the monitor is looked at until ``stop``, and live parts end with ``closing``."""
+    pages, audit, clock = site.pages, site.audit, site.clock
+    topics = Topics(site.settings.kafka.topic_prefix)
+    watch = Watch(from_monitor(site.settings.monitor.url), clock)
+    site.outages.add("kafka", lambda: kafka_away(watch))
+    threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
+
+    def database_away() -> UnavailableError | None:
+        return DatabaseUnavailableError(DATABASE_AWAY) if site.outages.is_away(DATABASE) else None
+
+    def kafka_gone() -> UnavailableError | None:
+        return KafkaUnavailableError(KAFKA_AWAY) if kafka_away(watch) else None
+
+    parties = Parties(desk.agencies, departments, clock, database_away)
+    present = Present(watch, parties, FlowReader(pool), clock, database_away)
+    book = AlertBook(
+        lambda: Alerts(kafka, topics, clock).list(everything=True, agency=None, limit=alerts.MOST * 4),
+        parties,
+        clock,
+        kafka_gone,
+    )
+    streams, log = Streams(closing, clock), EventLog(kafka, topics, kafka_gone)
+    explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)
+    found = Events(ledger, present, log, explaining, Contents(log, contracts, registry, grants), contracts)
+    replay = FeedReplay(kafka, topics, Standing(kafka, topics, contracts))
+    return [
+        overview.routes(pages, parties, Overview(present, ledger, site.settings.kafka.topic_prefix), streams),
+        events.routes(pages, audit, parties, found),
+        agencies.routes(pages, parties, AgencyPages(present, desk, access, book), streams),
+        agency_deeds.routes(pages, audit, parties, desk, replay),
+        agency_keys.routes(pages, audit, parties, desk, access),
+        alerts.routes(pages, parties, book),
+    ]

@@ -1,0 +1,92 @@
+"""Names for people: of event types, divisions, and what a filter of a grant asks for. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.contracts import load_contracts
+from schemas.formats import divisions
+from services.portal.web.wording import Language, Text
+
+_BILINGUAL = re.compile(
+    r"^(?P<zh>.*?[\u3400-\u9fff].*?)\s*[(（](?P<en>[^()（）\u3400-\u9fff]*)[)）](?P<rest>.*)$", re.DOTALL
+)
+
+_UNREACHABLE = re.compile(r"Cannot connect to host (\S+)")
+"""What the HTTP client says of a receiver that is not there."""
+
+
+def in_language(language: Language, text: str) -> str:
+    """Return the half of a message 「中文 (English)」 that somebody reads; what is not made so stays whole."""
+    unreachable = _UNREACHABLE.search(text)
+    if unreachable is not None:
+        return (f"连接不上 {unreachable[1]}", f"can't connect to {unreachable[1]}")[language == "en"]
+    found = _BILINGUAL.match(text)
+    if found is None:
+        return text
+    rest = found["rest"]
+    return f"{found['zh']}{rest}" if language == "zh" else f"{found['en']}{rest}"
+
+
+def type_name(kind: str | None, language: Language = "zh") -> str:
+    """Return an event type's title, its name where the catalogue has none."""
+    contract = load_contracts().types.get(kind or "")
+    if contract is None:
+        return kind or "—"
+    return contract.catalogue.title_zh if language == "zh" else contract.catalogue.title_en
+
+
+def division_name(code: str | None) -> str:
+    """Return a division's code with its name, that of its city where it has none of its own."""
+    if not code:
+        return "—"
+    known = divisions()
+    name = known.get(code) or known.get(code[:4].ljust(6, "0"))
+    return f"{code} {name}" if name else code
+
+
+_DIALECTS: Mapping[str, Text] = {
+    "exact": Text("过滤条件不成立：要求 {attribute} 等于 {wanted}，这一件是 {actual}。"),
+    "prefix": Text("过滤条件不成立：要求 {attribute} 以 {wanted} 开头，这一件是 {actual}。"),
+    "suffix": Text("过滤条件不成立：要求 {attribute} 以 {wanted} 结尾，这一件是 {actual}。"),
+}
+_NAMES: Mapping[str, str] = {"division": "行政区划 division", "type": "事件类型 type", "source": "发布部门 source"}
+
+
+def filter_words(verdict: Mapping[str, Any], story: Mapping[str, Any]) -> tuple[Text, Mapping[str, object]]:
+    """Return in words which filter said no: of filters within filters the innermost that did not hold."""
+    ((dialect, operand),) = verdict["filter"].items()
+    if dialect == "all":
+        inner = next((one for one in verdict.get("inner", ()) if not one["holds"]), None)
+        if inner is not None:
+            return filter_words(inner, story)
+    if "failed" in verdict:
+        said = Text("过滤条件不能求值，视为不匹配：{filter}")
+        return said, {"filter": _text(dialect, operand)}
+    if dialect in _DIALECTS and isinstance(operand, Mapping):
+        for name, wanted in operand.items():
+            actual = story.get(name)
+            if actual is None or not _holds(dialect, str(actual), str(wanted)):
+                shown = "—" if actual is None else division_name(str(actual)) if name == "division" else str(actual)
+                values = {"attribute": _NAMES.get(name, name), "wanted": wanted, "actual": shown}
+                return _DIALECTS[dialect], values
+    return Text("过滤条件不成立：{filter}"), {"filter": _text(dialect, operand)}
+
+
+def _holds(dialect: str, actual: str, wanted: str) -> bool:
+    match dialect:
+        case "prefix":
+            return actual.startswith(wanted)
+        case "suffix":
+            return actual.endswith(wanted)
+        case _:
+            return actual == wanted
+
+
+def _text(dialect: str, operand: object) -> str:
+    if dialect == "cel" and isinstance(operand, str):
+        return operand
+    return f"{dialect} {json.dumps(operand, ensure_ascii=False)}"

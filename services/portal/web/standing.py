@@ -1,0 +1,125 @@
+"""How an agency stands, for people: its configuration and its lag put together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.delivery.lag import AgencyLag
+from services.portal.web.flow import Look
+from services.portal.web.wording import Text
+
+STATES: Mapping[str, tuple[Look, Text, Text]] = {
+    "ok": ("ok", Text("正常"), Text("按时送达")),
+    "catching-up": ("warn", Text("追赶中"), Text("有积压，正在减少")),
+    "slow": ("warn", Text("偏慢"), Text("在送，但来得更快，积压在涨")),
+    "stalled": ("bad", Text("停滞"), Text("取件方在，但没有前进")),
+    "stopped": ("bad", Text("停止"), Text("没有进程或取件方在取")),
+    "rewound": ("warn", Text("回退"), Text("游标被拨回，正在重读")),
+    "held": ("bad", Text("保持"), Text("接收端不应答，队列保持，事件不丢")),
+    "unknown": ("off", Text("观察中"), Text("刚开始观察，尚不能判断")),
+    "suspended": ("off", Text("已暂停"), Text("有人决定暂停，事件留在队列")),
+    "unverified": ("bad", Text("待验证"), Text("接收端还没有答对签名质询，不推送")),
+    "unseen": ("off", Text("无数据"), Text("监视进程还没有它的数据")),
+}
+"""Each state with how it looks, its name, and what it means."""
+
+CHANNELS: Mapping[str, Text] = {
+    "webhook": Text("webhook 推送"),
+    "pull": Text("拉取"),
+    "sse": Text("流式拉取"),
+    "kafka": Text("直读 Kafka"),
+    "table": Text("写入数据库"),
+}
+
+_ORDER: Mapping[Look, int] = {"bad": 0, "warn": 1, "off": 2, "ok": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One agency: its row, its lag as it was measured last (None: not measured), and its state for people."""
+
+    row: Mapping[str, Any]
+    lag: AgencyLag | None
+    state: str
+
+    @property
+    def id(self) -> str:
+        """Return the agency's id."""
+        return str(self.row["id"])
+
+    @property
+    def look(self) -> Look:
+        """Return how it looks."""
+        return STATES[self.state][0]
+
+    @property
+    def label(self) -> Text:
+        """Return its state's name."""
+        return STATES[self.state][1]
+
+    @property
+    def meaning(self) -> Text:
+        """Return what its state means."""
+        return STATES[self.state][2]
+
+    @property
+    def channel(self) -> Text:
+        """Return by which channel it takes its feed."""
+        return CHANNELS[self.lag.channel if self.lag else "webhook"]
+
+    @property
+    def held_since(self) -> datetime | None:
+        """Return since when its line is held."""
+        return datetime.fromisoformat(self.lag.held_since) if self.lag and self.lag.held_since else None
+
+    @property
+    def state_since(self) -> datetime | None:
+        """Return since when its line is in the state that was measured."""
+        return datetime.fromisoformat(self.lag.state_since) if self.lag else None
+
+
+def standing(row: Mapping[str, Any], lag: AgencyLag | None) -> Standing:
+    """Return how an agency stands: what was decided goes before what was measured."""
+    if row["state"] == "suspended":
+        state = "suspended"
+    elif row["verified_at"] is None and (lag is None or lag.channel == "webhook"):
+        state = "unverified"
+    elif lag is None:
+        state = "unseen"
+    else:
+        state = lag.state if lag.state in STATES else "unknown"
+    return Standing(row, lag, state)
+
+
+def ranked(found: Iterable[Standing]) -> list[Standing]:
+    """Return who needs help first: by state, then by the age of what waits."""
+    return sorted(found, key=lambda s: (_ORDER[s.look], -((s.lag.oldest_age_s if s.lag else None) or 0.0), s.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All agencies together: how many are in trouble, what waits, and the worst."""
+
+    agencies: int
+    troubled: int
+    backlog: int
+    oldest_s: float | None
+    delivered: int
+    p95_ms: float | None
+
+
+def totals(found: Iterable[Standing]) -> Totals:
+    """Return the sums; ``p95_ms`` is the worst agency's."""
+    all_of_them = list(found)
+    lags = [one.lag for one in all_of_them if one.lag is not None]
+    return Totals(
+        len(all_of_them),
+        sum(one.look == "bad" for one in all_of_them),
+        sum(lag.backlog for lag in lags),
+        max((lag.oldest_age_s for lag in lags if lag.oldest_age_s is not None), default=None),
+        sum(lag.latencies.delivered for lag in lags),
+        max((lag.latencies.p95_ms for lag in lags if lag.latencies.p95_ms is not None), default=None),
+    )

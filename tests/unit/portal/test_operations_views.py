@@ -1,0 +1,192 @@
+"""What the pages of operations show, from values: the drawing, the chart, how agencies stand, what is kept and live."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from services.delivery.lag import ProbeLag, Snapshot
+from services.ledger.flowing import Flow, Slot
+from services.portal.watching import STALE_S, NoSnapshotError, Watch
+from services.portal.web.chart import chart
+from services.portal.web.flow import WIDE, WIDEST, Paper, Party, draw
+from services.portal.web.live import Shared, Streams, message
+from services.portal.web.plain_words import in_language
+from services.portal.web.remembering import Kept
+from services.portal.web.standing import ranked, standing, totals
+from services.runtime.errors import DatabaseUnavailableError
+from tests.unit.portal.test_reasons import AT, LAG, ROW
+
+
+class SetClock:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.at = AT
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.at
+
+    def monotonic(self) -> float:
+        """Return it in seconds."""
+        return self.at.timestamp()
+
+
+def test_a_line_is_as_wide_as_its_share_and_looks_as_its_agency_stands() -> None:
+    """The busiest is the widest; a pair without events has no line."""
+    flows = [Flow("h", "a", 100, 90, 0), Flow("h", "b", 25, 0, 0), Flow("i", "b", 0, 3, 0)]
+    found = draw(flows, [Party("h", "卫健"), Party("i", "医保")], [Party("a", "甲"), Party("b", "乙", "bad")])
+    assert [(one.agency, one.look, one.width) for one in found.lines] == [("b", "bad", 7.8), ("a", "ok", WIDEST)]
+    assert [(one.id, one.shape, one.number) for one in found.agencies] == [("a", "circle", 100), ("b", "square", 25)]
+
+
+def test_of_hundreds_who_is_in_trouble_has_a_place_and_the_rest_share_one() -> None:
+    """The drawing stays readable with 500 agencies, and counts all of them."""
+    agencies = [Party(f"a{n:03}", f"单位{n}", "bad" if n == 499 else "ok") for n in range(500)]
+    flows = [Flow("h", one.id, 1, 1, 0) for one in agencies]
+    found = draw(flows, [Party("h", "卫健")], agencies, WIDE)
+    assert len(found.agencies) == WIDE.rows
+    assert "a499" in {one.id for one in found.agencies}
+    assert sum(one.number for one in found.agencies) == 500
+    assert found.agencies[-1].others == 500 - WIDE.rows + 1
+
+
+def test_a_long_name_is_cut_by_the_room_that_its_letters_take() -> None:
+    """Chinese letters take twice the room."""
+    paper = Paper(letters=4)
+    found = draw([], [Party("h", "四川省卫生健康委员会"), Party("i", "health")], [], paper)
+    assert [one.short for one in found.sources] == ["四川省…", "health"]
+
+
+def test_a_chart_has_a_bar_for_each_minute_and_none_higher_than_its_room() -> None:
+    """Parked events stand on the delivered ones."""
+    found = chart([Slot(AT + timedelta(minutes=2), 8, 2), Slot(AT + timedelta(minutes=4), 5, 0)], AT, 5, 60)
+    assert [bar.delivered for bar in found.bars] == [0, 0, 8, 0, 5]
+    highest = found.bars[2]
+    assert highest.parked_top + highest.parked_height == pytest.approx(highest.top, abs=0.2)
+    assert highest.parked_top >= 0
+    assert (found.most, found.total) == (10, 13)
+
+
+def test_who_needs_help_comes_first_and_what_was_decided_goes_before_what_was_measured() -> None:
+    """A paused agency is paused, whatever its line does."""
+    held = standing({**ROW, "id": "held"}, replace(LAG, state="held", oldest_age_s=60.0))
+    older = standing({**ROW, "id": "older"}, replace(LAG, state="held", oldest_age_s=600.0))
+    paused = standing({**ROW, "id": "paused", "state": "suspended"}, replace(LAG, state="held"))
+    unseen = standing({**ROW, "id": "unseen"}, None)
+    fine = standing(ROW, LAG)
+    found = ranked([fine, unseen, paused, held, older])
+    assert [one.id for one in found] == ["older", "held", "paused", "unseen", "market"]
+    assert [one.state for one in found] == ["held", "held", "suspended", "unseen", "ok"]
+    assert (totals(found).troubled, totals(found).oldest_s) == (2, 600.0)
+
+
+def test_what_was_read_last_is_kept_with_its_age_while_the_server_is_away() -> None:
+    """It is read anew only when it is old or has changed; never read, the outage itself is told."""
+    clock, numbers, away = SetClock(), iter(range(1, 9)), [False]
+
+    def read() -> int:
+        if away[0]:
+            raise DatabaseUnavailableError("away")
+        return next(numbers)
+
+    kept = Kept(read, clock, timedelta(seconds=5))
+    assert (kept.get().value, kept.get().value) == (1, 1)
+    kept.forget()
+    assert kept.get().value == 2
+    clock.at, away[0] = AT + timedelta(seconds=9), True
+    assert (kept.get().value, kept.get().at, kept.get().away) == (2, AT, "away")
+    away[0] = False
+    assert (kept.get().value, kept.get().away) == (3, "")
+    away[0] = True
+    with pytest.raises(DatabaseUnavailableError):
+        Kept(read, clock).get()
+
+
+def watched(*found: Snapshot | None) -> tuple[Watch, SetClock]:
+    """Return a watch over a monitor that gives these, one after another; None: it does not answer."""
+    clock, answers = SetClock(), iter(found)
+
+    def fetch() -> Snapshot:
+        one = next(answers)
+        if one is None:
+            raise NoSnapshotError("监视进程没有应答 (the monitor does not answer)")
+        return one
+
+    return Watch(fetch, clock), clock
+
+
+def test_the_last_snapshot_stands_and_is_stale_once_it_is_old() -> None:
+    """Since when and why no newer one came is told."""
+    snapshot = Snapshot(AT.isoformat(), 300, [LAG], [], ProbeLag("off", AT.isoformat()))
+    watch, clock = watched(snapshot, None, None)
+    watch.look()
+    assert (watch.seen.agency("market"), watch.seen.stale(clock.now())) == (LAG, False)
+    clock.at += timedelta(seconds=STALE_S + 1)
+    watch.look()
+    missed_at = clock.at
+    clock.at += timedelta(seconds=2)
+    watch.look()
+    seen = watch.seen
+    assert (seen.agency("market"), seen.stale(clock.now()), seen.since) == (LAG, True, missed_at)
+    assert "没有应答" in seen.why
+
+
+def test_before_the_first_snapshot_nothing_is_known() -> None:
+    """That is stale too."""
+    watch, clock = watched(None)
+    watch.look()
+    assert (watch.seen.snapshot, watch.seen.stale(clock.now()), watch.seen.agency("market")) == (None, True, None)
+
+
+def test_live_streams_are_bounded_for_all_and_for_each_session() -> None:
+    """One browser with many tabs leaves room for the others."""
+    streams = Streams(threading.Event(), SetClock(), most=3, most_of_one=2)
+    opened: list[Callable[..., object]] = []
+    for _ in range(2):
+        stream = streams.opened("a")
+        stream.__enter__()
+        opened.append(stream.__exit__)
+    assert (streams.full("a"), streams.full("b")) == (True, False)
+    with streams.opened("b"):
+        assert streams.full("c")
+    opened[0](None, None, None)
+    assert not streams.full("a")
+
+
+def test_who_looks_at_the_same_is_shown_one_rendering_for_a_second() -> None:
+    """Two hundred open overviews cost no more than one; another side or language is another part."""
+    clock, parts = SetClock(), iter("abcd")
+    shared = Shared(clock)
+    seen = [shared.get(key, lambda: next(parts)) for key in (("all", "zh"), ("all", "zh"), ("all", "en"))]
+    clock.at += timedelta(seconds=1)
+    assert (seen, shared.get(("all", "zh"), lambda: next(parts))) == (["a", "a", "b"], "c")
+
+
+def test_a_part_of_many_lines_is_one_message() -> None:
+    """As the format of event streams asks."""
+    assert message("<p>\n</p>") == "data: <p>\ndata: </p>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "zh", "en"),
+    [
+        ("监视进程没有应答 (the monitor does not answer)", "监视进程没有应答", "the monitor does not answer"),
+        ("HTTP 503", "HTTP 503", "HTTP 503"),
+        (
+            "ClientConnectorError: Cannot connect to host 10.0.0.8:443 ssl:default [Connect call failed]",
+            "连接不上 10.0.0.8:443",
+            "can't connect to 10.0.0.8:443",
+        ),
+        ("未送达 (not delivered)：HTTP 503", "未送达：HTTP 503", "not delivered：HTTP 503"),
+        ("没有（括号里的中文）", "没有（括号里的中文）", "没有（括号里的中文）"),
+    ],
+)
+def test_a_message_in_both_languages_is_read_in_one(text: str, zh: str, en: str) -> None:
+    """What has no English half stays whole."""
+    assert (in_language("zh", text), in_language("en", text)) == (zh, en)
