@@ -87,7 +87,8 @@ class Reader:
             before = len(open_)
             for partition, records in found.items():
                 yield from ((partition, record) for record in records if record.offset < ends[partition])
-            done = {p for p in open_ if enough(p) or consumer.position(p) >= ends[p]}
+            positions = consumer.positions()
+            done = {p for p in open_ if enough(p) or positions.get(p, -1) >= ends[p]}
             consumer.pause(done)
             open_ -= done
             idle = _idle(idle, progress=bool(found) or len(open_) < before)

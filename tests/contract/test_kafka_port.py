@@ -160,6 +160,7 @@ def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> 
     second = Member(cluster.kafka.consumer(group)).join(cluster.source)
     assert [text(r) for r in second.read(1)] == ["b"]
     assert second.consumer.committed([place, Partition(cluster.source, 1)]) == {place: Committed(1, "held")}
+    assert second.consumer.positions() == {p: second.consumer.position(p) for p in second.consumer.assignment()}
     admin = cluster.kafka.admin()
     assert admin.group_offsets(group)[place] == Committed(1, "held")
     assert admin.group_offsets(group, [place]) == {place: Committed(1, "held")}

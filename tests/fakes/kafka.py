@@ -203,6 +203,10 @@ class FakeConsumer:
         """Return the next offset."""
         return self._positions[partition]
 
+    def positions(self) -> dict[Partition, int]:
+        """Return every position."""
+        return {partition: self.position(partition) for partition in self._positions}
+
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return what is committed."""
         self._cluster.check()

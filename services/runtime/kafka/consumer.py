@@ -155,6 +155,11 @@ class KafkaPythonConsumer:
             raise KafkaUnavailableError(f"position of {partition} is not known yet")
         return position
 
+    def positions(self) -> dict[Partition, int]:
+        """Return the positions that are known; the library looks at every partition each time it is asked for one."""
+        held = dict(self.client._subscription.assignment)
+        return {Partition(*tp): int(state.position.offset) for tp, state in held.items() if state.position is not None}
+
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return what the group has committed; a partition without any is left out."""
         with wrapped("committed"):

@@ -133,6 +133,10 @@ class Consumer(Protocol):
         """Return the offset that will be read next."""
         ...
 
+    def positions(self) -> dict[Partition, int]:
+        """Return the offset that will be read next of every assigned partition of which it is known, asking nobody."""
+        ...
+
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return what the group has committed; a partition without any is left out."""
         ...
