@@ -119,13 +119,17 @@ def looks_of(
     """Return what is looked at, and how often."""
     alerting = settings.alerting
 
+    @cache
+    def reader() -> LedgerReader:
+        return LedgerReader(open_pool(settings.database.model_copy(update={"pool_size": 1})), clock)
+
     def certificates() -> list[Seen]:
         return seen_certificates(follower, sealer, settings, networks)
 
     return Looks(
         Look("monitor", alerting.period_s, lambda: newest_snapshot(settings.monitor.url), clock),
         Look("database", min(DATABASE_EVERY_S, alerting.slow_period_s), lambda: database_size(settings), clock),
-        Look("follow-ups", alerting.slow_period_s, follow_ups_look(settings, contracts), clock),
+        Look("follow-ups", alerting.slow_period_s, follow_ups_look(reader, contracts), clock),
         Look("certificates", alerting.slow_period_s, certificates, clock),
     )
 
@@ -149,12 +153,8 @@ def database_size(settings: Settings) -> int:
     return int(row[0]) if row else 0
 
 
-def follow_ups_look(settings: Settings, contracts: Contracts) -> Callable[[], list[FollowUp]]:
-    """Return a look at the follow-ups that were not accepted, over a pool of one connection made at the first."""
-
-    @cache
-    def reader() -> LedgerReader:
-        return LedgerReader(open_pool(settings.database.model_copy(update={"pool_size": 1})), SystemClock())
+def follow_ups_look(reader: Callable[[], LedgerReader], contracts: Contracts) -> Callable[[], list[FollowUp]]:
+    """Return a look at the follow-ups that were not accepted; the reader is made at the first, and kept."""
 
     def look() -> list[FollowUp]:
         found = []

@@ -19,7 +19,6 @@ from services.ledger.reading import LedgerReader
 from services.ledger.repository import LedgerStore
 from services.ledger.rows import Row
 from services.portal.tracking import Tracking
-from services.runtime.settings import Settings
 from tests.events import CORRECTED, ISSUED, REVOKED
 from tests.fakes.kafka import FakeKafka
 
@@ -47,6 +46,7 @@ class Desk:
     """Puts events and receipts into the ledger, and asks of them."""
 
     store: LedgerStore
+    reader: LedgerReader
     tracking: Tracking
     clock: Wall
     _next: int = 0
@@ -88,8 +88,8 @@ def desk(database_dsn: str) -> Iterator[Desk]:
     store, clock = LedgerStore(database_dsn, "ledger"), Wall()
     store.begin(("t", 0), 0)
     with ConnectionPool(database_dsn, min_size=1, max_size=1) as pool:
-        tracking = Tracking(FakeKafka(), Topics(), load_contracts(), LedgerReader(pool, clock), clock)
-        yield Desk(store, tracking, clock)
+        reader = LedgerReader(pool, clock)
+        yield Desk(store, reader, Tracking(FakeKafka(), Topics(), load_contracts(), reader, clock), clock)
     store.close()
 
 
@@ -154,10 +154,10 @@ def test_no_deadline_is_guessed(desk: Desk) -> None:
 
 
 def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_acknowledged(
-    desk: Desk, settings: Settings
+    desk: Desk,
 ) -> None:
     """A warning a working day before, critical once it is past, nothing for who has accepted."""
-    look = follow_ups_look(settings, load_contracts())
+    look = follow_ups_look(lambda: desk.reader, load_contracts())
     desk.event("r1", "a", "b")
     desk.receipt("b", "r1", "accepted", 2)
     (found,) = look()
