@@ -60,7 +60,7 @@ class Desk:
     def event(self, name: str, *agencies: str, kind: str = REVOKED, at: datetime | None = ACT, **more: str) -> None:
         """Let an event be published and routed."""
         logged = ACT.astimezone(UTC)
-        named: tuple[object, ...] = ("urn:h", name, kind, "k", None, at, None, more.get("follows"), [], [])
+        named: tuple[object, ...] = ("urn:h", name, kind, "k", None, at, None, more.get("follows"), [], [], None)
         verdict, place = more.get("verdict", "routed"), (logged, "t", 0, self._next)
         rows = [
             Row("event", logged, (*place, *named)),
