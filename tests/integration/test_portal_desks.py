@@ -119,8 +119,8 @@ def seated(world: World, browser: Tabs, account: str, size: str = "wide", theme:
 
 def arrive(page: Page, part: str) -> None:
     """Wait for the result of long work; where it takes its time, its page says when it is there, and leads to it."""
-    page.wait_for_url(re.compile(f"/work/|{part}"))
-    if "/work/" in page.url:
+    page.wait_for_url(re.compile(f"/jobs/|{part}"))
+    if "/jobs/" in page.url:
         page.get_by_role("link", name="看结果").click(timeout=60_000)
         page.wait_for_url(re.compile(part))
 

@@ -39,7 +39,7 @@ class Long:
     ) -> Response:
         """Begin, and lead to the result, or where it takes longer to the page that waits for it; raises BusyError."""
         job = self.work.start(viewer.person.id, kind, about, then, run)
-        return RedirectResponse(job.then if job.ended.wait(soon_s) else f"/work/{job.id}", SEE_OTHER)
+        return RedirectResponse(job.then if job.ended.wait(soon_s) else f"/jobs/{job.id}", SEE_OTHER)
 
     def job(self, viewer: Viewer, identity: str) -> Job:
         """Return somebody's own job; raises NotFoundError."""
@@ -50,14 +50,14 @@ def routes(pages: Pages, long: Long) -> APIRouter:
     """Return the page of work that is under way."""
     router = APIRouter()
 
-    @router.get("/work/{identity}")
+    @router.get("/jobs/{identity}")
     def waiting(identity: str, viewer: Viewing) -> Response:
         job = long.job(viewer, identity)
         if job.state in {"done", "failed"}:
             return RedirectResponse(job.then, SEE_OTHER)
         return pages.page(viewer, "work/waiting.html", job=shown(long.work, job))
 
-    @router.get("/live/work/{identity}")
+    @router.get("/live/jobs/{identity}")
     def live(identity: str, viewer: Watching) -> Response:
         job = long.job(viewer, identity)
 

@@ -30,7 +30,7 @@ def test_what_ends_soon_leads_to_its_result_and_what_does_not_to_the_page_that_w
     quick = long.begin(VIEWER, "explain", "x", "/explain/{job}", lambda _: 1)
     assert quick.headers["location"].startswith("/explain/")
     slow = long.begin(VIEWER, "dry-run", "x", "/x/{job}", lambda _: gate.wait(10), soon_s=0.01)
-    assert slow.headers["location"].startswith("/work/")
+    assert slow.headers["location"].startswith("/jobs/")
     assert long.job(VIEWER, slow.headers["location"].rpartition("/")[2]).state in {"waiting", "running"}
     gate.set()
 
