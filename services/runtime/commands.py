@@ -88,9 +88,10 @@ def print_stack(stack: Stack, as_json: bool, account: FirstAccount | None = None
     table.add_section()
     table.add_row("数据目录 (data)", _short(str(stack.data.resolve())), "")
     table.add_row("密钥 (keys)", _short(str(stack.keys)) if stack.keys.exists() else "由设置给出 (from settings)", "")
-    table.add_row("门户登录 (sign in)", f"{stack.addresses.get('portal', '')}\n{_how_to_sign_in(account)}", "")
     console = Console()
     console.print(table)
+    # Not in the table: a narrow one would break what is to be copied.
+    console.print(_how_to_sign_in(stack.addresses.get("portal", ""), account), highlight=False, soft_wrap=True)
     if stack.data.resolve() == Path(Settings.model_fields["data_dir"].default).resolve():
         console.print(
             "在这个目录下，hongyan 命令会自动找到它 (commands called in this folder find it)", highlight=False
@@ -100,11 +101,14 @@ def print_stack(stack: Stack, as_json: bool, account: FirstAccount | None = None
     console.print("按 ctrl-C 停止 (ctrl-C stops everything)", highlight=False)
 
 
-def _how_to_sign_in(account: FirstAccount | None) -> str:
+def _how_to_sign_in(portal: str, account: FirstAccount | None) -> str:
     if account is None:
-        return "用自己的账号；忘记密码 (with your account; a forgotten password): hongyan person password 账号"
+        return (
+            f"门户 (the portal): {portal} 用自己的账号登录 (with your account)\n"
+            "忘记密码 (a forgotten password): hongyan person password 账号"
+        )
     return (
-        f"账号 (account): {account[0]}\n一次性密码 (one-time password): {account[1]}\n"
+        f"门户 (the portal): {portal}\n账号 (account): {account[0]}\n一次性密码 (one-time password): {account[1]}\n"
         "首次登录后自设密码，再为他人建账号 (choose your own at the first sign-in, then make accounts for others)"
     )
 

@@ -11,11 +11,11 @@ from services.runtime.settings import Settings
 from services.runtime.stack import Stack
 
 
-def test_the_table_says_how_to_sign_in(
+def test_it_says_how_to_sign_in_on_a_narrow_terminal_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first account by its one-time password; once somebody has come in, how to get another."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """The first account by its one-time password, unbroken; once somebody has come in, how to get another."""
+    monkeypatch.setenv("COLUMNS", "40")
     stack = Stack(tmp_path, Settings(), {"portal": "http://127.0.0.1:8082"})
     print_stack(stack, as_json=False, account=("admin", "k7mw-2qpd-9xha"))
     first = capsys.readouterr().out
