@@ -38,8 +38,8 @@ KAFKA_CONSUMED = CounterSpec(
 )
 KAFKA_POLLED = GaugeSpec(
     "hongyan_kafka_polled_timestamp_seconds",
-    "最近一次成功轮询 Kafka 的时刻；不再前进即消费停住",
-    "when a consumer last polled with success; one that stands still has stopped consuming",
+    "最近一次轮询 Kafka 的时刻；不再前进即消费的循环停住",
+    "when a consumer last polled; one that stands still has stopped its loop",
     EVERY,
     ("client",),
     "timestamp",

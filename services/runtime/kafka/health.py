@@ -89,8 +89,8 @@ class KafkaClients(Collector):
         consumed, produced, polled = KAFKA_CONSUMED.family(), KAFKA_PRODUCED.family(), KAFKA_POLLED.family()
         for (kind, name), tally in tallies.items():
             (consumed if kind == "consumer" else produced).add_metric([name], tally.records)
-            # Of a consumer that is closed on purpose nobody expects that it goes on.
-            if tally.at is not None and reading.get(name):
+            # Also of one that is closed: an outage closes it, and it can't be opened again until that is over.
+            if tally.at is not None:
                 polled.add_metric([name], tally.at)
         for name, found in reading.items():
             assigned.add_metric([name], sum(one.reads() for one in found))
