@@ -40,13 +40,11 @@ class Answers:
         self._trying = trying
         self._tracking = tracking
 
-    def explain(
-        self, who: Actor, event: str, agency: str, source: str | None, progress: Progress | None = None
-    ) -> dict[str, Any]:
+    def explain(self, who: Actor, event: str, agency: str, source: str | None) -> dict[str, Any]:
         """Explain an event at an agency."""
         person = who.person
         owns = lambda kind: person is not None and person.owns([kind])  # noqa: E731
-        found = self._explaining.explain(event, agency, source, owns, progress)
+        found = self._explaining.explain(event, agency, source, owns)
         if person is None or person.agency == agency or person.owns([found["event"]["type"]]):
             return found
         raise ForbiddenError(f"{who.name} 无权查看 {agency} 的 {event} (not theirs to see)")

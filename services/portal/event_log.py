@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from schemas.topics import Topics
-from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.kafka.scanning import scan
 
@@ -19,21 +18,14 @@ WITHIN = timedelta(seconds=30)
 
 
 class EventLog:
-    """Reads single events for people, without reading what lies around them. Raises UnavailableError.
+    """Reads single events for people, without reading what lies around them. Raises UnavailableError."""
 
-    ``away`` tells that Kafka is known to be away: nobody waits for it then.
-    """
-
-    def __init__(
-        self, kafka: Kafka, topics: Topics, away: Callable[[], UnavailableError | None] = lambda: None
-    ) -> None:
+    def __init__(self, kafka: Kafka, topics: Topics) -> None:
         self._kafka = kafka
         self._topics = topics
-        self._away = away
 
     def record(self, story: Mapping[str, Any]) -> Record | None:
         """Return the event itself, None when it is no longer kept."""
-        self._check()
         place, offset = Partition(story["topic"], story["partition"]), story["offset"]
         found = next(iter(scan(self._kafka, [place], start=offset, client_id="event", most=1)), None)
         return found if found is not None and found.offset == offset else None
@@ -43,7 +35,6 @@ class EventLog:
         routed_at: datetime | None = story.get("routed_at")
         if routed_at is None:
             return None
-        self._check()
         place = Partition(self._topics.ledger_routed, story["partition"])
         first_ms = int((routed_at - AROUND).timestamp() * 1000)
         last_ms = int((routed_at + WITHIN).timestamp() * 1000)
@@ -55,8 +46,3 @@ class EventLog:
             if named == (story["id"], story["source"], story["verdict"]) and entry["offset"] == story["offset"]:
                 return entry | {"subject": (record.key or b"").decode(errors="replace")}
         return None
-
-    def _check(self) -> None:
-        away = self._away()
-        if away is not None:
-            raise away

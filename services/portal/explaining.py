@@ -14,13 +14,12 @@ from schemas.reading import Unreadable, event_attributes
 from schemas.registry_client import RegistryError
 from schemas.times import parse_time
 from schemas.topics import EVENT_PARTITIONS, Topics
-from services.portal.progress import Progress
 from services.portal.trying import Seeing, agency_of, subscription_of
 from services.routing.explain import explained
 from services.routing.fields import policy_of
 from services.routing.redaction import PolicyFailedError
 from services.runtime.clock import Clock
-from services.runtime.errors import NotFoundError, TookTooLongError
+from services.runtime.errors import NotFoundError
 from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.kafka.scanning import scan
 from services.subscriptions.control import Agency
@@ -57,16 +56,14 @@ class Explaining:
         agency: str,
         source: str | None = None,
         owns: Callable[[str], bool] = lambda _: True,
-        progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Return what became of an event at an agency and why; raises NotFoundError, and TookTooLongError where
-        ``progress`` says that it has to end.
+        """Return what became of an event at an agency and why; raises NotFoundError.
 
         What the ledger says is answered even when the event itself is no longer kept. ``then`` is what the grants as
         they stood when it was published say of it, ``now`` what they say as they stand. Unless whoever asks ``owns``
         the type, grants that nobody has approved are tried on public fields alone.
         """
-        entries = list(self._entries(event_id, source, progress or Progress()))
+        entries = list(self._entries(event_id, source))
         routed = next((e for e in entries if e["verdict"] == "routed"), entries[0] if entries else None)
         if routed is None:
             raise NotFoundError(f"台账上没有事件 {event_id} (no such event on the ledger)")
@@ -122,12 +119,10 @@ class Explaining:
         found = self._grants.version(row["id"], max(versions)) if versions else None
         return found if found is not None and found["approver"] is not None else None
 
-    def _entries(self, event_id: str, source: str | None, progress: Progress) -> Iterator[dict[str, Any]]:
+    def _entries(self, event_id: str, source: str | None) -> Iterator[dict[str, Any]]:
         partitions = [Partition(self._topics.ledger_routed, n) for n in range(EVENT_PARTITIONS)]
         wanted = orjson.dumps({"id": event_id})[1:-1]
-        for record in scan(self._kafka, partitions, client_id="explain", sized=progress.sized):
-            if not progress.step():
-                raise TookTooLongError
+        for record in scan(self._kafka, partitions, client_id="explain"):
             if record.value is not None and wanted in record.value:
                 entry = orjson.loads(record.value)
                 if entry.get("id") == event_id and source in {None, entry.get("source")}:

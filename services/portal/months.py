@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,17 @@ class Issue:
 class Months:
     """Reads and decides, for one installation."""
 
-    def __init__(self, settings: Settings, kafka: Kafka, topics: Topics, contracts: Contracts, codec: Codec) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kafka: Kafka,
+        topics: Topics,
+        contracts: Contracts,
+        codec: Codec,
+        check: Callable[[], None],
+    ) -> None:
+        """``check`` raises UnavailableError while PostgreSQL is known to be away."""
+        self._check = check
         self._settings = settings
         self._kafka = kafka
         self._contracts = contracts
@@ -191,6 +201,7 @@ class Months:
 
     @contextmanager
     def _reading(self) -> Iterator[FigureReader]:
+        self._check()
         with figures(dsn_of(self._settings.database), self._consumer, self._metrics(), self._shapes) as reader:
             yield reader
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from functools import partial
 
 from fastapi import FastAPI
 from psycopg_pool import ConnectionPool
@@ -32,14 +33,16 @@ from services.portal.statistics import statistics_routes
 from services.portal.web import account, audit_page, oidc, operating, sign_in
 from services.portal.web import people as people_page
 from services.portal.web.desks import desks
+from services.portal.web.outages import DATABASE, KAFKA, Outages
 from services.portal.web.site import add_site, new_site
 from services.quarantine.desk import Desk
 from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
-from services.runtime.database import answers, dsn_of, open_pool
+from services.runtime.database import DatabaseAnswering, answers, dsn_of, open_pool
 from services.runtime.errors import HongyanError
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.guarding import GuardedKafka, KafkaAnswering
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
@@ -62,9 +65,13 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     """Return the whole application, its workers running until ``stop``, and the pool to close after it."""
     if settings.security.admin_key is None:
         raise HongyanError("security.admin_key is not set; `hongyan up` makes one in its data folder")
-    kafka = connect(settings.kafka)
     topics = Topics(settings.kafka.topic_prefix)
+    outages, steady = Outages(clock), connect(settings.kafka)
     pool = open_pool(settings.database)
+    outages.watch(DATABASE, DatabaseAnswering(dsn_of(settings.database)), pool.sever)
+    outages.watch(KAFKA, KafkaAnswering(steady))
+    pool.check_server = partial(outages.check, DATABASE)
+    kafka = GuardedKafka(steady, partial(outages.check, KAFKA))
     departments = DepartmentRepository(pool)
     agencies = AgencyRepository(pool)
     contracts = load_contracts()
@@ -78,17 +85,17 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     desk = Desk(kafka, topics, contracts, codec, rules, clock)
     networks = parse_networks(settings.delivery.allowed_networks)
     agency_desk = AgencyDesk(agencies, kafka, topics, Sealer(settings.security), settings.delivery, networks, codec)
-    relay = ControlRelay(pool, dsn_of(settings.database), kafka, topics)
-    requests = RequestConsumer(kafka, topics, agencies)
+    relay = ControlRelay(pool, dsn_of(settings.database), steady, topics)
+    requests = RequestConsumer(steady, topics, agencies)
     grants = GrantRepository(pool, clock)
-    impaired = ImpairedGrants(grants.list, contracts, kafka, topics, clock)
+    impaired = ImpairedGrants(grants.list, contracts, steady, topics, clock)
     for worker in (relay.run, requests.run, impaired.run):
         threading.Thread(target=worker, args=(stop,), daemon=True).start()
     app = new_app("Hongyan administration", lambda: health_of(pool, relay), new_registry())
     admin_key = settings.security.admin_key.get_secret_value()
     add_routes(app, administration, access, agency_desk, Alerts(kafka, topics, clock), desk)
     persons = PersonRepository(pool)
-    site = new_site(settings, pool, persons, clock)
+    site = new_site(settings, pool, persons, outages, clock)
     entrance = site.entrance
     people = People(
         persons,

@@ -45,12 +45,6 @@ class Seen:
         """Return when the snapshot was measured."""
         return datetime.fromisoformat(self.snapshot.at) if self.snapshot else None
 
-    @property
-    def kafka_since(self) -> datetime | None:
-        """Return since when Kafka is away, as the monitor says."""
-        away = self.snapshot.away_since if self.snapshot else None
-        return datetime.fromisoformat(away) if away else None
-
     def age_s(self, now: datetime) -> float | None:
         """Return how old the snapshot is."""
         return max(0.0, (now - self.at).total_seconds()) if self.at else None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 from yoyo import get_backend, read_migrations
 
@@ -16,6 +21,14 @@ from services.runtime.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 3.0
+ALIVE: dict[str, int] = {
+    "connect_timeout": int(CONNECT_TIMEOUT_S),
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A machine that is gone is noticed within some seconds, and not after the two hours that Linux would wait."""
 # The detail is translated by some servers, the key within it is not.
 _KEY = re.compile(r"\((?P<columns>[^()]+)\)=\((?P<values>.*)\)")
 
@@ -27,16 +40,38 @@ def dsn_of(settings: DatabaseSettings) -> str:
     return settings.dsn.get_secret_value()
 
 
-def open_pool(settings: DatabaseSettings) -> ConnectionPool:
+class GuardedPool(ConnectionPool):
+    """A pool of which nobody waits for a connection while its server is known to be away."""
+
+    def __init__(self, dsn: str, **options: Any) -> None:  # noqa: ANN401  (the pool's own)
+        self.check_server: Callable[[], None] | None = None
+        """Raises UnavailableError then."""
+        self._made: WeakSet[psycopg.Connection] = WeakSet()
+        super().__init__(dsn, configure=self._made.add, **options)
+
+    def getconn(self, timeout: float | None = None) -> psycopg.Connection:
+        """Return a connection; raises what ``check_server`` does."""
+        if self.check_server is not None:
+            self.check_server()
+        return super().getconn(timeout)
+
+    def sever(self) -> None:
+        """Break every connection: whoever waits for a server that hangs fails now, and not when it goes on."""
+        for connection in list(self._made):
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
+                own.shutdown(socket.SHUT_RDWR)
+
+
+def open_pool(settings: DatabaseSettings) -> GuardedPool:
     """Return a pool that connects in the background and by itself again after an outage."""
-    return ConnectionPool(
+    return GuardedPool(
         dsn_of(settings),
         min_size=1,
         max_size=settings.pool_size,
         timeout=CONNECT_TIMEOUT_S,
         reconnect_timeout=CONNECT_TIMEOUT_S,
         check=ConnectionPool.check_connection,
-        kwargs={"connect_timeout": int(CONNECT_TIMEOUT_S)},
+        kwargs=ALIVE,
         open=True,
     )
 
@@ -72,6 +107,31 @@ def answers(pool: ConnectionPool) -> bool:
     except DatabaseUnavailableError:
         return False
     return True
+
+
+class DatabaseAnswering:
+    """Tells whether a database answers now, over a connection of its own: a pool's may all be in use."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.Connection | None = None
+
+    def __call__(self) -> bool:
+        """Ask it; it may take as long as the server hangs. To be called from one thread."""
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(make_conninfo(self._dsn, **ALIVE), autocommit=True)
+            self._connection.execute("SELECT 1")
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def migrate(dsn: str) -> None:

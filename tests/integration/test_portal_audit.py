@@ -110,16 +110,16 @@ def test_who_is_signed_in_reads_on_while_postgresql_is_away(
     with open_portal(servers, admin, template_database, registry_url, tmp_path, database_port=way.port) as portal:
         portal.person("ops", Role.SECURITY)
         visitor = portal.signed_in("ops")
-        assert "postgresql 没有应答" not in visitor.get("/").text
+        assert "PostgreSQL 没有应答" not in visitor.get("/").text
         way.cut()
-        eventually(lambda: "postgresql 没有应答" in visitor.get("/").text, 15, "the banner")
+        eventually(lambda: "PostgreSQL 没有应答" in visitor.get("/").text, 15, "the banner")
         shown = visitor.get("/")
-        assert shown.status == 200 and "<time" in shown.text.split("postgresql 没有应答，自")[1][:40]
+        assert shown.status == 200 and "<time" in shown.text.split("PostgreSQL 没有应答，自")[1][:40]
         people = visitor.get("/people")
         assert people.status == 503 and "没有应答" in people.text and "暂不可用" in people.text
         assert visitor.post("/people/ops/unlock", {"reason": "试"}).status == 503
         assert portal.visitor().get("/login").status == 200
         assert portal.visitor().sign_in("ops").status == 503
         way.mend()
-        eventually(lambda: "postgresql 没有应答" not in visitor.get("/").text, 15, "no banner")
+        eventually(lambda: "PostgreSQL 没有应答" not in visitor.get("/").text, 15, "no banner")
         assert visitor.get("/people").status == 200

@@ -205,23 +205,6 @@ def test_a_parked_event_is_put_back_by_the_keyboard_alone(world: World, browser:
         expect(page.get_by_text("接收端已修好（market-zhang）")).to_be_visible()
 
 
-def test_what_happened_to_an_event_is_explained_to_its_agency(world: World, browser: Tabs) -> None:
-    """From its number alone: by which grant, who approved it, which rights and conditions held."""
-    with seated(world, browser, "market-zhang") as page:
-        page.goto("/explain")
-        page.get_by_label("事件编号").fill(LATER)
-        page.get_by_role("button", name="解释").click()
-        arrive(page, "/explain/")
-        expect(page.get_by_text("给了它。")).to_be_visible()
-        expect(page.get_by_text("health-li").first).to_be_visible()
-        expect(page.get_by_text("区划在范围之内").first).to_be_visible()
-        page.goto("/explain?event=c-2&agency=market")
-        arrive(page, "/explain/")
-        expect(page.get_by_text("没有给它。")).to_be_visible()
-        assert_accessible(page)
-        shoot(page, "explain-result")
-
-
 def test_who_operates_sees_no_personal_field_and_their_owners_do(world: World) -> None:
     """Of a parked event the agency's people, of a dead letter the publisher's; each look is on record."""
     system, zhang, li = (world.site.signed_in(one) for one in ("a-system", "market-zhang", "health-li"))
@@ -310,7 +293,7 @@ def follow(visitor: Visitor, path: str) -> str:
 
 
 PAGES = {
-    "market-zhang": ["/subscriptions", "/subscriptions/new", "/subscriptions/{grant}", "/parked", "/explain"],
+    "market-zhang": ["/subscriptions", "/subscriptions/new", "/subscriptions/{grant}", "/parked", "/events/why"],
     "a-system": ["/dead-letters?state=corrected", "/dead-letters", "/dead-letters/router/1", "/parked?replayed=true"],
     "a-statistician": [
         "/catalogue",

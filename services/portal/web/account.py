@@ -71,15 +71,20 @@ class OwnAccount:
 
     def show(self, viewer: Viewer, error: str | None = None) -> Response:
         """Return the account's page."""
-        held = self._site.entrance.sign_ins.get(viewer.person.id)
-        return self._site.pages.page(
+        person, site = viewer.person.id, self._site
+        kept = site.kept.get(
+            ("account", person), lambda: (site.entrance.sign_ins.get(person), site.sessions.of(person))
+        )
+        held, sessions = kept.value
+        return site.pages.page(
             viewer,
             "account/show.html",
             422 if error else 200,
+            kept=kept,
             held=held,
-            sessions=self._site.sessions.of(viewer.person.id),
+            sessions=sessions,
             browser_of=browser_of,
-            limits=self._site.sessions.limits,
+            limits=site.sessions.limits,
             error=error,
         )
 

@@ -47,13 +47,15 @@ def routes(site: Site) -> APIRouter:
         given = {"person": person, "action": action, "object": object, "outcome": outcome}
         given |= {"since": since, "until": until}
         wanted = _filter(given, before)
-        rows = site.audit.repository.search(wanted, PAGE + 1)
+        held = site.kept.get(("audit", wanted), lambda: site.audit.repository.search(wanted, PAGE + 1))
+        rows = held.value
         kept = {name: value for name, value in given.items() if value}
         older = urlencode(kept | {"before": rows[PAGE - 1]["id"]}) if len(rows) > PAGE else None
         return site.pages.page(
             viewer,
             "audit/list.html",
             rows=rows[:PAGE],
+            held=held,
             given=given,
             older=f"/audit?{older}" if older else None,
             newest=f"/audit?{urlencode(kept)}" if before is not None else None,

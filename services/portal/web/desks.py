@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from fastapi import APIRouter
 
@@ -17,10 +18,10 @@ from services.portal.months import Months
 from services.portal.parking import Parking
 from services.portal.schema_history import SchemaHistory
 from services.portal.web import catalogue, long, month, parked, subscriptions, trials
-from services.portal.web.keeping import Kept
 from services.portal.web.long import Long
+from services.portal.web.outages import DATABASE
 from services.portal.web.parked import Quarantine
-from services.portal.web.sessions import DATABASE
+from services.portal.web.remembering import Kept
 from services.portal.web.site import Site
 from services.portal.web.subscriptions import Office
 from services.portal.working import Work
@@ -28,9 +29,6 @@ from services.quarantine.desk import Desk
 from services.quarantine.parked import ParkingPlace
 from services.runtime.kafka.port import Kafka
 from services.subscriptions.repository import AgencyRepository
-
-KAFKA = "kafka"
-"""What the outages call it."""
 
 
 def desks(
@@ -48,16 +46,15 @@ def desks(
     """Return the pages of subscriptions, parked events and dead letters, the catalogue and the month."""
     pages, audit, working = site.pages, site.audit, Long(Work(site.clock, stop))
     codec = Codec(registry)
-    database, log = (Kept(name, site.outages, site.clock) for name in (DATABASE, KAFKA))
-    office = Office(answers.grants, answers, agencies, contracts, audit, site.clock, database)
+    office = Office(answers.grants, answers, agencies, contracts, audit, site.clock, Kept(site.clock))
     parking = Parking(ParkingPlace(kafka, topics, site.clock), codec, contracts)
-    quarantine = Quarantine(parking, LetterDesk(desk, departments, contracts), contracts, audit, log)
-    months = Months(site.settings, kafka, topics, contracts, codec)
+    quarantine = Quarantine(parking, LetterDesk(desk, departments, contracts), contracts, audit, Kept(site.clock))
+    months = Months(site.settings, kafka, topics, contracts, codec, partial(site.outages.check, DATABASE))
     return [
         long.routes(pages, working),
         trials.routes(pages, office, working),
         subscriptions.routes(pages, office),
         parked.routes(pages, quarantine, working),
         catalogue.routes(pages, contracts, SchemaHistory(registry)),
-        month.routes(pages, months, audit, working, database),
+        month.routes(pages, months, audit, working, Kept(site.clock)),
     ]

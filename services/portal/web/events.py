@@ -22,6 +22,7 @@ from services.portal.web.contents import Contents
 from services.portal.web.overview import Present
 from services.portal.web.plain_words import division_name, in_language, type_name
 from services.portal.web.reasons import Reason, why
+from services.portal.web.remembering import Held, Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.viewer import Viewer, Viewing
@@ -82,6 +83,15 @@ class Asked:
         return urlencode({name: text for name, text in named.items() if text})
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Why, what could not be asked, and each grant against the event where that is known and may be seen."""
+
+    reason: Reason
+    unasked: str = ""
+    grants: Mapping[str, Any] | None = None
+
+
 class Events:
     """Answers the pages; who may see what is the ledger's to say."""
 
@@ -99,9 +109,10 @@ class Events:
         self.contents = contents
         self._log = log
         self._explaining = explaining
+        self._kept = Kept(present.clock)
         self._contracts = contracts
 
-    def search(self, scope: Scope, asked: Asked, before: str) -> tuple[Page, str | None]:
+    def search(self, scope: Scope, asked: Asked, before: str) -> Held[tuple[Page, str | None]]:
         """Return a page of events, and as what the text was found."""
         base = Criteria(
             source=asked.source or None,
@@ -110,20 +121,28 @@ class Events:
             since=_time(asked.since, "/from"),
             until=_time(asked.until, "/to"),
         )
-        page, found_as = Page([]), None
-        for name, criteria in _tries(asked.q, base):
-            page, found_as = self.ledger.search(scope, criteria, PAGE, before or None), name
-            if page.events:
-                break
-        return page, found_as
 
-    def stories(self, scope: Scope, event: str, source: str, subject: str) -> list[dict[str, Any]]:
+        def read() -> tuple[Page, str | None]:
+            page, found_as = Page([]), None
+            for name, criteria in _tries(asked.q, base):
+                page, found_as = self.ledger.search(scope, criteria, PAGE, before or None), name
+                if page.events:
+                    break
+            return page, found_as
+
+        return self._kept.get((scope, asked, before), read)
+
+    def stories(self, scope: Scope, event: str, source: str, subject: str) -> Held[list[dict[str, Any]]]:
         """Return the events of an id as their reader may know them, newest last; raises NotFoundError."""
-        found = self.ledger.timeline(scope, event, source or None)
-        found = [one for one in found if not subject or one["subject"] == subject]
+        held = self._kept.get((scope, event, source), lambda: self.ledger.timeline(scope, event, source or None))
+        found = [one for one in held.value if not subject or one["subject"] == subject]
         if not found:
             raise NotFoundError(f"台账中没有可见的事件 {event} (no such event for you to see)")
-        return found
+        return replace(held, value=found)
+
+    def titles(self) -> Mapping[str, str]:
+        """Return the types' Chinese titles."""
+        return {name: one.catalogue.title_zh for name, one in self._contracts.types.items()}
 
     def types(self, side: Side) -> list[str]:
         """Return the types that a reader may search by."""
@@ -131,21 +150,23 @@ class Events:
             return sorted(side.department.types)
         return sorted(name for name in self._contracts.types if name not in self._contracts.probe_types())
 
-    def reason(self, viewer: Viewer, story: Mapping[str, Any], agency: str) -> tuple[Reason, str]:
+    def reason(self, viewer: Viewer, side: Side, story: Mapping[str, Any], agency: str) -> Told:
         """Return why an agency has an event or not, and what could not be asked."""
         told = {**story, "type_title": type_name(story["type"], viewer.language)}
         standing = self.present.standing(agency)
         entitled = any(one["agency"] == agency for one in story["agencies"])
-        if entitled or story["verdict"] != "routed":
-            return why(told, agency, standing, None), ""
+        if story["verdict"] != "routed":
+            return Told(why(told, agency, standing, None))
+        owns = viewer.person.owns([story["type"]])
         try:
             entry = self._log.entry(story)
-            if entry is None:
-                return why(told, agency, standing, None), NOT_KEPT
-            owns = viewer.person.owns([story["type"]])
-            return why(told, agency, standing, self._explaining.explain_entries(agency, [entry], lambda _: owns)), ""
+            found = self._explaining.explain_entries(agency, [entry], lambda _: owns) if entry is not None else None
+            unasked = "" if found is not None or entitled else NOT_KEPT
         except UnavailableError as error:
-            return why(told, agency, standing, None), str(error)
+            found, unasked = None, str(error)
+        reason = why(told, agency, standing, None if entitled else found)
+        may = side.department is None or owns
+        return Told(reason, unasked, _about(found, side) if found is not None and may else None)
 
 
 def _tries(text: str, base: Criteria) -> Iterator[tuple[str | None, Criteria]]:
@@ -205,11 +226,12 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
         side = parties.side_of(viewer)
         asked = Asked(q.strip(), agency.strip(), source.strip(), type.strip(), since.strip(), until.strip())
         problems: Sequence[FieldProblem] = ()
-        page, found_as = Page([]), None
+        held: Held[tuple[Page, str | None]] = Held((Page([]), None), events.present.clock.now())
         try:
-            page, found_as = events.search(side.scope, asked, before)
+            held = events.search(side.scope, asked, before)
         except InvalidError as error:
             problems = error.problems
+        page, found_as = held.value
         return pages.page(
             viewer,
             "events/search.html",
@@ -217,6 +239,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             side=side,
             asked=asked,
             found=page,
+            held=held,
             found_as=found_as,
             problems=problems,
             types=events.types(side),
@@ -229,8 +252,8 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
     @router.get("/events/one")
     def one(viewer: Viewing, id: str = "", source: str = "", subject: str = "", personal: bool = False) -> Response:  # noqa: A002
         side = parties.side_of(viewer)
-        stories = events.stories(side.scope, id, source, subject)
-        story = stories[-1]
+        held = events.stories(side.scope, id, source, subject)
+        story = held.value[-1]
         content = events.contents.show(side, story, viewer.language, personal=personal)
         # Recorded before the page is made: what can't be recorded is not shown.
         audit.viewed(viewer, f"event/{story['id']}", content.personal)
@@ -241,7 +264,8 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             "events/one.html",
             side=side,
             story=story,
-            same=stories[:-1],
+            same=held.value[:-1],
+            held=held,
             content=content,
             others=others,
             **shared,
@@ -253,18 +277,25 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
         agency = agency or side.agency or ""
         if side.agency is not None and agency != side.agency:
             raise ForbiddenError(f"只能问自己单位 (ask about your own agency only): {side.agency}")
-        if agency not in parties.agencies().value:
+        agencies = parties.agencies().value
+        if not id or not agency:
+            return pages.page(viewer, "events/ask.html", side=side, id=id, agency=agency, agencies=agencies)
+        if agency not in agencies:
             raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
-        story = _told(events, side, id, source, subject)
-        reason, unasked = events.reason(viewer, story, agency)
+        held = _told(events, side, id, source, subject)
+        story = held.value
+        told = events.reason(viewer, side, story, agency)
         return pages.page(
             viewer,
             "events/why.html",
             side=side,
             story=story,
             agency=agency,
-            reason=reason,
-            unasked=unasked,
+            held=held,
+            reason=told.reason,
+            unasked=told.unasked,
+            found=told.grants,
+            titles=events.titles(),
             standing=events.present.standing(agency),
             part=next((part for part in story["agencies"] if part["agency"] == agency), None),
             **shared,
@@ -273,14 +304,27 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
     return router
 
 
-def _told(events: Events, side: Side, event: str, source: str, subject: str) -> Mapping[str, Any]:
+def _about(found: Mapping[str, Any], side: Side) -> Mapping[str, Any]:
+    """Return what a department may know of an agency's grants: those on the event's type, which is its own."""
+    if side.department is None:
+        return found
+
+    def ours(grants: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return [one for one in grants if any(right["right"] == "type" and right["holds"] for right in one["rights"])]
+
+    return {**found, "then": ours(found["then"]), "now": ours(found["now"])}
+
+
+def _told(events: Events, side: Side, event: str, source: str, subject: str) -> Held[Mapping[str, Any]]:
     """Return the story that a reason is given for. An agency may ask why it did not get an event that it can't see:
     it is told no more of it than the reason, and of nobody else.
     """
+    held = events.stories(side.scope if side.agency is None else Scope.operator(), event, source, subject)
+    story = held.value[-1]
     if side.agency is None:
-        return events.stories(side.scope, event, source, subject)[-1]
-    story = events.stories(Scope.operator(), event, source, subject)[-1]
+        return Held(story, held.at, held.away)
     own = [part for part in story["agencies"] if part["agency"] == side.agency]
     # The business key says whose certificate it is: that is for who got it.
     named = story["subject"] if own else None
-    return {**story, "subject": named, "agencies": own, "moments": [], "completeness": None}
+    told = {**story, "subject": named, "agencies": own, "moments": [], "completeness": None}
+    return Held(told, held.at, held.away)

@@ -14,8 +14,8 @@ from services.portal.months import Choice, Months
 from services.portal.progress import Progress
 from services.portal.web.audit import Audit
 from services.portal.web.forms import Posted, reason_of
-from services.portal.web.keeping import Kept
 from services.portal.web.long import Long
+from services.portal.web.remembering import Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.viewer import Viewer, Viewing, allow
 from services.reporting.html import POLICY
@@ -51,18 +51,18 @@ def _figures(router: APIRouter, pages: Pages, months: Months, long: Long, kept: 
     @router.get("/month")
     def listed(viewer: Viewing) -> Response:
         allow(viewer, *SEEN_BY)
-        rows, at = kept.get("all", months.all)
-        return pages.page(viewer, "month/list.html", rows=rows, at=at)
+        held = kept.get("all", months.all)
+        return pages.page(viewer, "month/list.html", rows=held.value, held=held)
 
     @router.get("/month/{month}")
     def one(month: str, viewer: Viewing) -> Response:
         allow(viewer, *SEEN_BY)
-        view, at = kept.get(month, lambda: months.month(month))
+        held = kept.get(month, lambda: months.month(month))
         return pages.page(
             viewer,
             "month/one.html",
-            view=view,
-            at=at,
+            view=held.value,
+            held=held,
             formats=[one for one in Format if one is not Format.html],
             exports=list(ExportFormat),
             may_close=viewer.has(Role.STATISTICIAN),
@@ -77,13 +77,13 @@ def _figures(router: APIRouter, pages: Pages, months: Months, long: Long, kept: 
             if name.startswith(DIMENSION)
         }
         key = (month, metric, by, *sorted(where.items()))
-        view, at = kept.get(key, lambda: months.figure(metric, month, where, by or None))
+        held = kept.get(key, lambda: months.figure(metric, month, where, by or None))
         return pages.page(
             viewer,
             "month/figure.html",
             month=Month.parse(month),
-            view=view,
-            at=at,
+            view=held.value,
+            held=held,
             where=where,
             dimension=DIMENSION,
         )

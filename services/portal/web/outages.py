@@ -1,4 +1,4 @@
-"""Which server is away, and since when: what every page says at its top."""
+"""Which server is away, and since when: what every page says at its top, and what nothing waits for meanwhile."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from services.runtime.clock import Clock
+from services.runtime.errors import DatabaseUnavailableError, KafkaUnavailableError, UnavailableError
 
+DATABASE, KAFKA = "PostgreSQL", "Kafka"
 LOOK_S = 1.0
+LATE_S = 3.0
+"""A server that takes longer to answer hangs: it is away like one that refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,48 +26,77 @@ class Away:
     why: str = ""
 
 
+@dataclass(slots=True)
+class _Watched:
+    """A server that is looked at: when it last answered, and since when (monotonic) it owes an answer."""
+
+    answers: Callable[[], bool]
+    last: datetime
+    sever: Callable[[], None]
+    asked: float | None = None
+
+
 class Outages:
-    """Looks at the servers again and again, from a thread of its own."""
+    """Looks at the servers again and again, at each from a thread of its own: one that hangs hides no other."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._probes: dict[str, Callable[[], Away | None]] = {}
-        self._answering: dict[str, Callable[[], bool]] = {}
-        self._last: dict[str, datetime] = {}
+        self._watched: dict[str, _Watched] = {}
         self._away: dict[str, Away] = {}
 
-    def add(self, name: str, probe: Callable[[], Away | None]) -> None:
-        """Ask a probe that knows by itself since when its server is away."""
-        self._probes[name] = probe
+    def watch(self, name: str, answers: Callable[[], bool], sever: Callable[[], None] = lambda: None) -> None:
+        """Look at a server each second; it is away since it last answered.
 
-    def watch(self, name: str, answers: Callable[[], bool]) -> None:
-        """Look at a server each second; it is away since it last answered."""
-        self._answering[name] = answers
-        self._last[name] = self._clock.now()
+        When it hangs ``sever`` is called once, so that those fail who wait for it.
+        """
+        self._watched[name] = _Watched(answers, self._clock.now(), sever)
 
     def missed(self, name: str, why: str) -> None:
         """Note that a server did not answer just now."""
-        self._away.setdefault(name, Away(name, self._last.get(name, self._clock.now()), why))
+        known = self._watched.get(name)
+        self._away.setdefault(name, Away(name, known.last if known else self._clock.now(), why))
 
     def is_away(self, name: str) -> bool:
-        """Tell whether a server is known to be away."""
+        """Tell whether a server is known to be away, or owes an answer for too long."""
+        known = self._watched.get(name)
+        hangs = known is not None and known.asked is not None and self._clock.monotonic() - known.asked > LATE_S
+        if known is not None and hangs and name not in self._away:
+            self.missed(name, "")
+            known.sever()
         return name in self._away
+
+    def check(self, name: str) -> None:
+        """Raise UnavailableError while a server is away: nobody waits for it then."""
+        if self.is_away(name):
+            raise _ERRORS.get(name, UnavailableError)(f"{name} 没有应答 ({name} does not answer)")
 
     def away(self) -> Sequence[Away]:
         """Return every server that is away."""
-        asked = (probe() for name, probe in self._probes.items() if name not in self._away)
-        return [*self._away.values(), *(found for found in asked if found is not None)]
+        return [self._away[name] for name in self._watched if self.is_away(name)]
 
-    def look(self) -> None:
-        """Look once at every server."""
-        for name, answers in self._answering.items():
-            if answers():
-                self._last[name] = self._clock.now()
-                self._away.pop(name, None)
-            else:
-                self.missed(name, "")
+    def look(self, name: str) -> None:
+        """Look once at a server."""
+        watched = self._watched[name]
+        watched.asked = self._clock.monotonic()
+        answered = watched.answers()
+        watched.asked = None
+        if answered:
+            watched.last = self._clock.now()
+            self._away.pop(name, None)
+        else:
+            self.missed(name, "")
 
-    def run(self, stop: threading.Event) -> None:
-        """Look until told to stop."""
-        while not stop.wait(LOOK_S):
-            self.look()
+    def start(self, stop: threading.Event) -> None:
+        """Look at every server until told to stop."""
+        for name in self._watched:
+            look = partial(self.look, name)
+            threading.Thread(target=_again, args=(look, stop), name=f"look-{name}", daemon=True).start()
+        threading.Thread(target=_again, args=(self.away, stop), name="look-late", daemon=True).start()
+
+
+def _again(look: Callable[[], object], stop: threading.Event) -> None:
+    while not stop.wait(LOOK_S):
+        look()
+
+
+_ERRORS: dict[str, type[UnavailableError]] = {DATABASE: DatabaseUnavailableError, KAFKA: KafkaUnavailableError}

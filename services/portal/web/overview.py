@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,15 +15,13 @@ from services.ledger.reading import LedgerReader
 from services.portal.watching import Watch
 from services.portal.web.flow import NARROW, WIDE, Party, draw
 from services.portal.web.live import Streams
-from services.portal.web.outages import Away
 from services.portal.web.plain_words import in_language
-from services.portal.web.remembering import Kept
+from services.portal.web.remembering import Held, Kept, kept_or_none
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import STATES, Standing, ranked, standing, totals
 from services.portal.web.viewer import Viewer, Viewing, Watching
 from services.runtime.clock import Clock
-from services.runtime.errors import UnavailableError
 
 MINUTES = 5
 FRESH = timedelta(seconds=4)
@@ -45,8 +43,6 @@ class Present:
     parties: Parties
     flows: FlowReader
     clock: Clock
-    database_away: Callable[[], UnavailableError | None] = lambda: None
-    """What is known of PostgreSQL being away: a page then asks it nothing."""
 
     def standings(self) -> list[Standing]:
         """Return how every agency stands, who needs help first."""
@@ -66,7 +62,7 @@ class Overview:
         self._present = present
         self._ledger = ledger
         self._prefix = prefix
-        self._flows: Kept[Sequence[Flow]] = Kept(self._read_flows, present.clock, FRESH, present.database_away)
+        self._kept = Kept(present.clock)
 
     def _read_flows(self) -> Sequence[Flow]:
         since = self._present.clock.now() - timedelta(minutes=MINUTES)
@@ -77,12 +73,8 @@ class Overview:
         present, now = self._present, self._present.clock.now()
         seen, parties = present.watch.seen, present.parties
         standings = [one for one in present.standings() if side.agency in {None, one.id}]
-        try:
-            held = self._flows.get()
-            flows, flows_at, away = held.value, held.at, held.away
-        except UnavailableError as error:
-            flows, flows_at, away = (), None, str(error)
-        flows = _of(side, flows)
+        held = kept_or_none(lambda: self._kept.get("flows", self._read_flows, FRESH))
+        flows = _of(side, held.value if held else ())
         sources = _sources(side, parties, flows)
         agencies = [Party(one.id, str(one.row["name"]), one.look) for one in standings]
         if side.department is not None:
@@ -97,8 +89,7 @@ class Overview:
                 ("narrow", draw(flows, sources, agencies, NARROW)),
             ],
             "flows": sorted(flows, key=lambda flow: -flow.routed)[:50],
-            "flows_at": flows_at,
-            "flows_away": away,
+            "flows_held": held,
             "source_name": parties.source_name,
             "agency_name": parties.agency_name,
             "totals": totals(standings),
@@ -115,14 +106,12 @@ class Overview:
             "said": in_language,
         }
 
-    def day(self, side: Side) -> Mapping[str, int] | None:
-        """Return what the last day came to: published, routed, delivered, parked; None while that can't be read."""
-        if self._present.database_away() is not None:
-            return None
-        try:
-            found = self._ledger.overview(side.scope, 24)
-        except UnavailableError:
-            return None
+    def day(self, side: Side) -> Held[Mapping[str, int]] | None:
+        """Return what the last day came to: published, routed, delivered, parked; None where it was never read."""
+        return kept_or_none(lambda: self._kept.get(("day", side.scope), lambda: self._day(side)))
+
+    def _day(self, side: Side) -> Mapping[str, int]:
+        found = self._ledger.overview(side.scope, 24)
         words = ("delivered", "accepted", "rejected", "parked", "entitled")
         sums = {word: sum(int(flow.get(word, 0)) for flow in found.flows) for word in words}
         return sums | {"published": sum(int(one.get("published", 0)) for one in found.publishers)}
@@ -169,7 +158,7 @@ def routes(pages: Pages, parties: Parties, overview: Overview, streams: Streams)
         side = side_of(viewer)
         if side is None:
             return pages.page(viewer, "overview/without_side.html")
-        return pages.page(viewer, "overview/show.html", day=overview.day(side), **overview.values(side))
+        return pages.page(viewer, "overview/show.html", day_held=overview.day(side), **overview.values(side))
 
     @router.get("/live/overview")
     def live(viewer: Watching) -> Response:
@@ -181,11 +170,3 @@ def routes(pages: Pages, parties: Parties, overview: Overview, streams: Streams)
         return streams.stream(pages, viewer, ("overview", side.agency, viewer.department), render)
 
     return router
-
-
-def kafka_away(watch: Watch) -> Away | None:
-    """Return since when Kafka is away, as the monitor sees it."""
-    seen = watch.seen
-    if seen.snapshot is None or seen.kafka_since is None:
-        return None
-    return Away("Kafka", seen.kafka_since)

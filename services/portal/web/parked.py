@@ -18,8 +18,8 @@ from services.portal.progress import Progress
 from services.portal.web.audit import Audit
 from services.portal.web.correcting import attribute_inputs, correction_of, data_inputs
 from services.portal.web.forms import Posted, reason_of
-from services.portal.web.keeping import Kept
 from services.portal.web.long import Long
+from services.portal.web.remembering import Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.viewer import Viewer, Viewing
 from services.quarantine.desk import Correction
@@ -63,13 +63,13 @@ def _parked(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long)
     ) -> Response:
         wanted = Wanted(agency or None, type or None, status or None, text.strip() or None, replayed)
         side = _agency_side(viewer)
-        found, at = quarantine.kept.get(("parked", side, wanted), lambda: quarantine.parking.listing(side, wanted))
+        held = quarantine.kept.get(("parked", side, wanted), lambda: quarantine.parking.listing(side, wanted))
         return pages.page(
             viewer,
             "parked/list.html",
-            found=found,
+            found=held.value,
             wanted=wanted,
-            at=at,
+            held=held,
             most=SHOWN,
             most_replayed=MOST_REPLAYED,
             titles=quarantine.titles(),
@@ -77,10 +77,14 @@ def _parked(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long)
 
     @router.get("/parked/{agency}/{offset:int}")
     def look(agency: str, offset: int, viewer: Viewing) -> Response:
-        found = quarantine.parking.look(_agency_side(viewer), agency, offset)
+        side = _agency_side(viewer)
+        held = quarantine.kept.get(
+            ("parked", side, agency, offset), lambda: quarantine.parking.look(side, agency, offset)
+        )
+        found = held.value
         if found.personal:
             quarantine.audit.viewed(viewer, f"parked/{agency}/{offset}", found.personal)
-        return pages.page(viewer, "parked/one.html", found=found, titles=quarantine.titles())
+        return pages.page(viewer, "parked/one.html", found=found, held=held, titles=quarantine.titles())
 
     @router.post("/parked/{agency}/replay")
     def replay(agency: str, viewer: Viewing, form: Posted) -> Response:
@@ -111,7 +115,10 @@ def _letters(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long
         status: int = 200,
     ) -> Response:
         side = _department_side(viewer)
-        seen = quarantine.letters.look(side, stage, offset)
+        held = quarantine.kept.get(
+            ("letter", side, stage, offset), lambda: quarantine.letters.look(side, stage, offset)
+        )
+        seen = held.value
         if seen.personal:
             quarantine.audit.viewed(viewer, f"dead-letter/{stage}/{offset}", seen.personal)
         return pages.page(
@@ -119,6 +126,7 @@ def _letters(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long
             "deadletters/one.html",
             status=status,
             seen=seen,
+            held=held,
             whole=side is not None,
             attributes=attribute_inputs(seen, all_of_them=side is None),
             inputs=data_inputs(seen, whole=side is not None),
@@ -139,14 +147,14 @@ def _letters(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long
         chosen: Literal["open", "corrected"] = "corrected" if state == "corrected" else "open"
         search = Search(stage or None, type or None, None, text.strip() or None, chosen)
         side = _department_side(viewer)
-        found, at = quarantine.kept.get(("letters", side, search), lambda: quarantine.letters.listing(side, search))
+        held = quarantine.kept.get(("letters", side, search), lambda: quarantine.letters.listing(side, search))
         return pages.page(
             viewer,
             "deadletters/list.html",
-            found=found[:LETTERS_SHOWN],
-            more=len(found) > LETTERS_SHOWN,
+            found=held.value[:LETTERS_SHOWN],
+            more=len(held.value) > LETTERS_SHOWN,
             search=search,
-            at=at,
+            held=held,
             stages=DEADLETTER_STAGES,
             most=LETTERS_SHOWN,
             most_at_once=MOST_AT_ONCE,

@@ -77,7 +77,10 @@ class PeopleDesk:
 
     def everybody(self, viewer: Viewer, wanted: str) -> Response:
         """Return everybody, or those whose account, name or unit holds the text."""
-        everybody = self._people.repository.everybody()
+        held = self._site.kept.get(
+            "people", lambda: (self._people.repository.everybody(), self._site.entrance.sign_ins.everybody())
+        )
+        everybody, sign_ins = held.value
         found = [p for p in everybody if wanted in " ".join([p.id, p.name, p.agency or "", p.department or ""])]
         return self._site.pages.page(
             viewer,
@@ -85,7 +88,8 @@ class PeopleDesk:
             people=found,
             total=len(everybody),
             q=wanted,
-            sign_ins=self._site.entrance.sign_ins.everybody(),
+            sign_ins=sign_ins,
+            held=held,
         )
 
     def form(

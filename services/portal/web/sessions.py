@@ -12,11 +12,10 @@ from typing import Literal
 from services.identity.people import Person
 from services.identity.portal_sessions import Session, SessionRepository
 from services.portal.web.cookies import new_token
-from services.portal.web.outages import Outages
+from services.portal.web.outages import DATABASE, Outages
 from services.runtime.clock import Clock
 from services.runtime.errors import DatabaseUnavailableError
 
-DATABASE = "postgresql"
 TOUCH_EVERY = timedelta(seconds=20)
 REMEMBERED = 5000
 AGENT_LENGTH = 200

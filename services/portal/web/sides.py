@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,10 +12,11 @@ from services.ledger.searching import Scope
 from services.portal.web.remembering import Held, Kept
 from services.portal.web.viewer import Viewer
 from services.runtime.clock import Clock
-from services.runtime.errors import ForbiddenError, UnavailableError
+from services.runtime.errors import ForbiddenError
 from services.subscriptions.repository import AgencyRepository
 
 FRESH = timedelta(seconds=2)
+AGENCIES = "agencies"
 Row = Mapping[str, Any]
 NO_SIDE = "您的账号不属于任何单位或部门，也不是管理员 (you belong to no agency and no department)"
 
@@ -48,24 +49,22 @@ class Parties:
         agencies: AgencyRepository,
         departments: DepartmentRepository,
         clock: Clock,
-        away: Callable[[], UnavailableError | None] = lambda: None,
     ) -> None:
-        self._agencies: Kept[Mapping[str, Row]] = Kept(
-            lambda: {row["id"]: row for row in agencies.list()}, clock, FRESH, away
-        )
-        self._departments: Kept[Sequence[DepartmentRow]] = Kept(departments.list, clock, FRESH, away)
+        self._agencies = agencies
+        self._departments = departments
+        self._kept = Kept(clock)
 
     def agencies(self) -> Held[Mapping[str, Row]]:
         """Return the agencies by id; raises UnavailableError where they were never read."""
-        return self._agencies.get()
+        return self._kept.get(AGENCIES, lambda: {row["id"]: row for row in self._agencies.list()}, FRESH)
 
     def departments(self) -> Held[Sequence[DepartmentRow]]:
         """Return the departments; raises UnavailableError where they were never read."""
-        return self._departments.get()
+        return self._kept.get("departments", self._departments.list, FRESH)
 
     def changed(self) -> None:
         """Have the agencies read anew."""
-        self._agencies.forget()
+        self._kept.forget(AGENCIES)
 
     def agency_name(self, agency: str) -> str:
         """Return an agency's name, its id where it is not known."""

@@ -26,13 +26,13 @@ from services.portal.web.headers import FOR_EVER, SafeHeaders, site_headers
 from services.portal.web.navigation import NAV
 from services.portal.web.outages import Outages
 from services.portal.web.passwords import Passwords
+from services.portal.web.remembering import Kept
 from services.portal.web.rendering import FOLDER, Pages, Statics
-from services.portal.web.sessions import DATABASE, Limits, Sessions
+from services.portal.web.sessions import Limits, Sessions
 from services.portal.web.tokens import Tokens
 from services.portal.web.viewer import ElsewhereError, Visitor, visiting
 from services.portal.web.wording import Language, Text
 from services.runtime.clock import Clock
-from services.runtime.database import answers
 from services.runtime.errors import HongyanError, InvalidError
 from services.runtime.settings import Settings
 from services.runtime.web import status_of
@@ -53,17 +53,18 @@ class Site:
     sessions: Sessions
     entrance: Entrance
     outages: Outages
+    kept: Kept
     cookies: Cookies
     statics: Statics
     settings: Settings
     clock: Clock
 
 
-def new_site(settings: Settings, pool: ConnectionPool, people: PersonRepository, clock: Clock) -> Site:
+def new_site(
+    settings: Settings, pool: ConnectionPool, people: PersonRepository, outages: Outages, clock: Clock
+) -> Site:
     """Return what the pages share."""
     portal = settings.portal
-    outages = Outages(clock)
-    outages.watch(DATABASE, lambda: answers(pool))
     limits = Limits(timedelta(seconds=portal.idle_s), timedelta(seconds=portal.absolute_s))
     sessions = Sessions(SessionRepository(pool), clock, limits, outages)
     audit = Audit(AuditRepository(pool))
@@ -75,7 +76,7 @@ def new_site(settings: Settings, pool: ConnectionPool, people: PersonRepository,
     cookies = Cookies(https=(portal.public_url or portal.url).startswith("https://"))
     statics = Statics(FOLDER / "static")
     pages = Pages(cast("Language", settings.language), statics, sessions, outages, cookies, clock)
-    return Site(pages, audit, sessions, entrance, outages, cookies, statics, settings, clock)
+    return Site(pages, audit, sessions, entrance, outages, Kept(clock), cookies, statics, settings, clock)
 
 
 def add_site(app: FastAPI, site: Site, routers: Sequence[APIRouter], stop: threading.Event) -> None:
@@ -89,7 +90,7 @@ def add_site(app: FastAPI, site: Site, routers: Sequence[APIRouter], stop: threa
     app.add_exception_handler(ElsewhereError, _elsewhere)
     for kind in (HongyanError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _page_or(app.exception_handlers[kind], site))
-    threading.Thread(target=site.outages.run, args=(stop,), name="outages", daemon=True).start()
+    site.outages.start(stop)
 
 
 def _exists(app: FastAPI, path: str) -> bool:

@@ -34,7 +34,7 @@ from services.portal.web.grant_views import (
     history_of,
     last_month,
 )
-from services.portal.web.keeping import Kept
+from services.portal.web.remembering import Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.viewer import Viewer, Viewing, allow
 from services.portal.web.wording import Text
@@ -85,9 +85,10 @@ def _list(router: APIRouter, pages: Pages, office: Office) -> None:
         type: str | None = None,  # noqa: A002
         agency: str | None = None,
     ) -> Response:
-        (rows, agencies), at = office.kept.get(
+        held = office.kept.get(
             ("all", viewer.person.id), lambda: (office.grants.visible(viewer.actor), office.agency_names())
         )
+        rows, agencies = held.value
         chosen = Chosen(state or None, type or None, agency or None)
         fitting = [row for row in reversed(rows) if chosen.fits(row)]
         now = office.clock.now()
@@ -100,7 +101,7 @@ def _list(router: APIRouter, pages: Pages, office: Office) -> None:
             states=get_args(State),
             types=sorted({name for row in rows for name in row["types"]}),
             agencies=agencies,
-            at=at,
+            held=held,
             titles=office.titles(),
             soon={row["id"] for row in fitting if expires_soon(row, now)},
         )
@@ -188,7 +189,8 @@ def _one(router: APIRouter, pages: Pages, office: Office) -> None:
             row = office.answers.show(viewer.actor, subscription)
             return row, office.grants.repository.versions(subscription), office.agency_names()
 
-        (row, versions, agencies), at = office.kept.get((subscription, viewer.person.id), read)
+        held = office.kept.get((subscription, viewer.person.id), read)
+        row, versions, agencies = held.value
         now = office.clock.now()
         may = not viewer.administers or viewer.has(Role.SYSTEM)
         actions = actions_of(row, viewer.actor, now) if may else []
@@ -208,7 +210,7 @@ def _one(router: APIRouter, pages: Pages, office: Office) -> None:
             fields=field_rows(office.contracts, row["types"], row["fields"]),
             titles=office.titles(),
             agencies=agencies,
-            at=at,
+            held=held,
             soon=expires_soon(row, now),
             since=since,
             until=until,

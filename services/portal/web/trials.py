@@ -1,4 +1,4 @@
-"""A dry run over a past period, and why an event came or did not: both read the log, and may take a while."""
+"""A dry run over a past period: it reads the log, and may take a while."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ LONGEST_DAYS = 366
 
 
 def routes(pages: Pages, office: Office, long: Long) -> APIRouter:
-    """Return the pages of dry runs and explanations."""
+    """Return the pages of dry runs."""
     router = APIRouter()
     _dry_run(router, pages, office, long)
-    _explain(router, pages, office, long)
     return router
 
 
@@ -67,31 +66,6 @@ def _dry_run(router: APIRouter, pages: Pages, office: Office, long: Long) -> Non
             most=max((count for _, count in days), default=0),
             samples=samples,
             titles=office.titles(),
-        )
-
-
-def _explain(router: APIRouter, pages: Pages, office: Office, long: Long) -> None:
-    @router.get("/explain")
-    def ask(viewer: Viewing, event: str = "", agency: str = "", source: str = "") -> Response:
-        agency = agency or viewer.agency or ""
-        if not event or not agency:
-            return pages.page(
-                viewer, "explain/ask.html", event=event, agency=agency, source=source, agencies=office.agency_names()
-            )
-        actor = viewer.actor
-        return long.begin(
-            viewer,
-            "explain",
-            f"{event} → {agency}",
-            "/explain/{job}",
-            lambda progress: office.answers.explain(actor, event.strip(), agency, source.strip() or None, progress),
-        )
-
-    @router.get("/explain/{identity}")
-    def result(identity: str, viewer: Viewing) -> Response:
-        found = long.job(viewer, identity).outcome()
-        return pages.page(
-            viewer, "explain/result.html", found=found, agencies=office.agency_names(), titles=office.titles()
         )
 
 

@@ -15,6 +15,7 @@ from services.identity.people import Person, Role
 from services.portal.differences import Difference
 from services.portal.months import Decided, FigureView, MonthRow, MonthView
 from services.portal.schema_history import SchemaVersion
+from services.portal.web.remembering import Held
 from services.portal.web.rendering import FOLDER, Statics, _environment
 from services.portal.web.viewer import ROLE_NAMES, Viewer
 from services.reporting.bulletin import Compared
@@ -81,22 +82,14 @@ GOT = {
     "config": 1,
     "failed": ["sub-1"],
 }
-DELIVERED = {"cursor": 1, "outcome": "parked", "attempts": 2, "last_at": TIME, "reason": "422"}
 EXPLAINED: dict[str, Any] = {
-    "event": {"id": "e", "source": "s", "type": REVOKED.type, "topic": "t", "partition": 0, "offset": 1},
-    "agency": "market",
-    "verdict": "routed",
-    "reason": None,
     "kept": True,
-    "original": True,
     "got": [GOT],
-    "withheld": [],
-    "delivered": [DELIVERED],
     "then": [VERDICT],
     "now": [],
 }
-NAMES: dict[str, Any] = {"agencies": {"market": "市场"}, "titles": {}}
 JOB = {"id": "j", "kind": "dry-run", "about": "a", "percent": None, "done": 0, "seconds": 3, "then": "/"}
+HELD = Held(None, NOW, "PostgreSQL")
 STATES: list[tuple[str, Mapping[str, Any]]] = [
     (
         "month/figure.html",
@@ -155,12 +148,8 @@ STATES: list[tuple[str, Mapping[str, Any]]] = [
     ("catalogue/one.html", {"entry": entry_of(REVOKED), "versions": VERSIONS, "unanswered": None, "sample": "{}"}),
     ("catalogue/one.html", {"entry": entry_of(REVOKED), "versions": [], "unanswered": "away", "sample": "{}"}),
     ("catalogue/version.html", {"entry": entry_of(REVOKED), "version": VERSIONS[0], "schema": "{}"}),
-    ("explain/result.html", {"found": EXPLAINED, **NAMES}),
-    (
-        "explain/result.html",
-        {"found": EXPLAINED | {"got": [], "withheld": [{"subscription": "s", "reason": "r", "config": 1}]}, **NAMES},
-    ),
-    ("explain/result.html", {"found": EXPLAINED | {"got": [], "verdict": "conflict", "kept": False}, **NAMES}),
+    ("events/_grants.html", {"found": EXPLAINED}),
+    ("events/_grants.html", {"found": EXPLAINED | {"got": [], "kept": False}}),
 ]
 
 
@@ -168,7 +157,7 @@ STATES: list[tuple[str, Mapping[str, Any]]] = [
 @pytest.mark.parametrize(("template", "values"), STATES, ids=[f"{n}-{one[0]}" for n, one in enumerate(STATES)])
 def test_every_state_of_a_page_can_be_shown(template: str, values: Mapping[str, Any], language: str) -> None:
     """Rare ones too: what is refused, half done, away, or has no events behind it."""
-    shared = {"viewer": VIEWER, "language": language, "now": NOW, "at": NOW, "role_names": ROLE_NAMES}
+    shared = {"viewer": VIEWER, "language": language, "now": NOW, "held": HELD, "role_names": ROLE_NAMES}
     frame = {"navigation": [], "away": [], "note": None}
     said = ENVIRONMENT.get_template(template).render(**shared, **frame, **values)
     assert "{{" not in said

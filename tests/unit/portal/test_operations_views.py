@@ -16,9 +16,7 @@ from services.portal.web.chart import chart
 from services.portal.web.flow import WIDE, WIDEST, Paper, Party, draw
 from services.portal.web.live import Shared, Streams, message
 from services.portal.web.plain_words import in_language
-from services.portal.web.remembering import Kept
 from services.portal.web.standing import ranked, standing, totals
-from services.runtime.errors import DatabaseUnavailableError
 from tests.unit.portal.test_reasons import AT, LAG, ROW
 
 
@@ -84,28 +82,6 @@ def test_who_needs_help_comes_first_and_what_was_decided_goes_before_what_was_me
     assert [one.id for one in found] == ["older", "held", "paused", "unseen", "market"]
     assert [one.state for one in found] == ["held", "held", "suspended", "unseen", "ok"]
     assert (totals(found).troubled, totals(found).oldest_s) == (2, 600.0)
-
-
-def test_what_was_read_last_is_kept_with_its_age_while_the_server_is_away() -> None:
-    """It is read anew only when it is old or has changed; never read, the outage itself is told."""
-    clock, numbers, away = SetClock(), iter(range(1, 9)), [False]
-
-    def read() -> int:
-        if away[0]:
-            raise DatabaseUnavailableError("away")
-        return next(numbers)
-
-    kept = Kept(read, clock, timedelta(seconds=5))
-    assert (kept.get().value, kept.get().value) == (1, 1)
-    kept.forget()
-    assert kept.get().value == 2
-    clock.at, away[0] = AT + timedelta(seconds=9), True
-    assert (kept.get().value, kept.get().at, kept.get().away) == (2, AT, "away")
-    away[0] = False
-    assert (kept.get().value, kept.get().away) == (3, "")
-    away[0] = True
-    with pytest.raises(DatabaseUnavailableError):
-        Kept(read, clock).get()
 
 
 def watched(*found: Snapshot | None) -> tuple[Watch, SetClock]:

@@ -10,8 +10,8 @@ import pytest
 
 from services.identity.people import Person
 from services.identity.portal_sessions import Session, SessionRepository
-from services.portal.web.outages import Away, Outages
-from services.portal.web.sessions import DATABASE, Limits, Sessions
+from services.portal.web.outages import DATABASE, KAFKA, Away, Outages
+from services.portal.web.sessions import Limits, Sessions
 from services.runtime.errors import DatabaseUnavailableError
 
 LIMITS = Limits(timedelta(minutes=30), timedelta(hours=12))
@@ -166,7 +166,7 @@ def test_leaving_while_postgresql_is_away_is_for_good(bench: Bench) -> None:
     bench.sessions.end(found.digest)
     assert not bench.uses(token)
     bench.kept.away = False
-    bench.outages.look()
+    bench.outages.look(DATABASE)
     assert not bench.uses(token)
     other = bench.begin()
     bench.clock.passes(minutes=1)
@@ -196,16 +196,16 @@ def test_who_is_disabled_is_out_at_once(bench: Bench) -> None:
 
 
 def test_a_server_is_away_since_it_last_answered(bench: Bench) -> None:
-    """And what knows by itself is asked."""
-    bench.outages.look()
+    """Each of several by itself."""
+    bench.outages.look(DATABASE)
     last = bench.clock.now()
     bench.clock.passes(seconds=5)
     bench.kept.away = True
-    bench.outages.look()
+    bench.outages.look(DATABASE)
     assert bench.outages.away() == [Away(DATABASE, last)]
-    other = Away("kafka", last, "no broker")
-    bench.outages.add("kafka", lambda: other)
-    assert bench.outages.away() == [Away(DATABASE, last), other]
+    bench.outages.watch(KAFKA, lambda: False)
+    bench.outages.look(KAFKA)
+    assert [one.name for one in bench.outages.away()] == [DATABASE, KAFKA]
     bench.kept.away = False
-    bench.outages.look()
-    assert bench.outages.away() == [other]
+    bench.outages.look(DATABASE)
+    assert [one.name for one in bench.outages.away()] == [KAFKA]

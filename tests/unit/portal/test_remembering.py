@@ -1,0 +1,106 @@
+"""What a page has shown last is shown again while its server is away, with the time that it is of."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from services.portal.web.outages import DATABASE, KAFKA, LATE_S, Away, Outages
+from services.portal.web.remembering import MOST, Held, Kept
+from services.runtime.errors import DatabaseUnavailableError, KafkaUnavailableError, NotFoundError
+from tests.fakes.virtual_time import START, VirtualClock
+
+FRESH = timedelta(seconds=5)
+
+
+def away() -> str:
+    """Fail as a reading does while Kafka is away."""
+    raise KafkaUnavailableError("no answer")
+
+
+def test_the_last_answer_is_shown_with_its_time() -> None:
+    """And only to whom it was given: another key has nothing kept, and says that the server is away."""
+    clock = VirtualClock()
+    kept = Kept(clock)
+    assert kept.get("market", lambda: "three") == Held("three", START)
+    clock.seconds += 60
+    assert kept.get("market", away) == Held("three", START, "no answer")
+    with pytest.raises(KafkaUnavailableError):
+        kept.get("another", away)
+    assert kept.get("market", lambda: "two") == Held("two", START + timedelta(seconds=60))
+
+
+def test_what_is_fresh_is_not_read_again_unless_it_has_changed() -> None:
+    """After a change the next reader reads; while that fails what was read last stays, and is tried again."""
+    clock, numbers = VirtualClock(), iter(range(1, 9))
+    kept = Kept(clock)
+
+    def read() -> int:
+        return next(numbers)
+
+    assert [kept.get("n", read, FRESH).value for _ in range(2)] == [1, 1]
+    kept.forget("n")
+    assert kept.get("n", away, FRESH) == Held(1, START, "no answer")
+    assert kept.get("n", read, FRESH).value == 2
+    clock.seconds += 6
+    assert kept.get("n", read, FRESH).value == 3
+
+
+def test_many_who_ask_at_once_have_it_read_once() -> None:
+    """The others wait for the one who reads."""
+    kept, read = Kept(VirtualClock()), []
+    with ThreadPoolExecutor(8) as askers:
+        found = list(askers.map(lambda _: kept.get("n", lambda: read.append(1) or "x", FRESH).value, range(8)))
+    assert (found, len(read)) == (["x"] * 8, 1)
+
+
+def test_other_errors_are_told_and_old_answers_are_forgotten() -> None:
+    """What is not there is not there; so many answers are kept."""
+    kept = Kept(VirtualClock())
+    kept.get(0, lambda: "x")
+
+    def gone() -> str:
+        raise NotFoundError("gone")
+
+    with pytest.raises(NotFoundError):
+        kept.get(0, gone)
+    for key in range(1, MOST + 1):
+        kept.get(key, lambda: "x")
+    with pytest.raises(KafkaUnavailableError):
+        kept.get(0, away)
+
+
+def test_a_server_that_hangs_is_away_since_it_last_answered_and_nobody_waits_for_it() -> None:
+    """It has not refused, but it owes an answer for too long; another server is not hidden by it."""
+    clock, go_on, asked = VirtualClock(), threading.Event(), threading.Event()
+    outages = Outages(clock)
+
+    def hang() -> bool:
+        asked.set()
+        return go_on.wait(10)
+
+    severed: list[bool] = []
+    outages.watch(KAFKA, hang, lambda: severed.append(True))
+    outages.watch(DATABASE, lambda: True)
+    looking = threading.Thread(target=outages.look, args=(KAFKA,))
+    clock.seconds += 2
+    looking.start()
+    assert asked.wait(10)
+    assert outages.away() == []
+    clock.seconds += LATE_S + 1
+    outages.look(DATABASE)
+    assert outages.away() == [Away(KAFKA, START)]
+    with pytest.raises(KafkaUnavailableError, match="Kafka 没有应答"):
+        outages.check(KAFKA)
+    assert severed == [True]
+    outages.check(DATABASE)
+    go_on.set()
+    looking.join(10)
+    assert outages.away() == []
+    outages.watch(DATABASE, lambda: False)
+    outages.look(DATABASE)
+    with pytest.raises(DatabaseUnavailableError):
+        outages.check(DATABASE)
