@@ -60,6 +60,8 @@ RIGHTS: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/agencies/{agency}/feed-key"): SECURITY,
     ("POST", "/agencies/{agency}/revoke-key"): SECURITY,
     ("GET", "/alerts"): CONCERNED,
+    ("POST", "/alerts/silences"): SYSTEM,
+    ("POST", "/alerts/silences/{name}/end"): SYSTEM,
     # Subscriptions, parked and dead letters, catalogue, month
     ("GET", "/subscriptions"): SIGNED_IN,
     ("GET", "/subscriptions/new"): AGENCY,
@@ -70,8 +72,6 @@ RIGHTS: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/subscriptions/{subscription}/{action}"): SIGNED_IN - SECURITY - AUDIT,
     ("POST", "/subscriptions/{subscription}/dry-run"): SIGNED_IN,
     ("GET", "/subscriptions/{subscription}/dry-run/{identity}"): SIGNED_IN,
-    ("GET", "/explain"): SIGNED_IN,
-    ("GET", "/explain/{identity}"): SIGNED_IN,
     ("GET", "/jobs/{identity}"): SIGNED_IN,
     ("GET", "/live/jobs/{identity}"): SIGNED_IN,
     ("GET", "/parked"): SYSTEM | AGENCY,

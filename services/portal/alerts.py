@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.topics import Topics
+from services.alerting.groups import Told
 from services.alerting.kept import SILENCE, STATE, Kept
 from services.alerting.silences import LONGEST, Silence, silencing
 from services.runtime.alerts import Alert, AlertKind, current
@@ -42,6 +44,18 @@ class SilenceBody(BaseModel):
     by: str = ADMINISTRATOR
 
 
+@dataclass(frozen=True, slots=True)
+class AlertsNow:
+    """The alerts in their newest state, newest first; all silences, newest first; and whom each way has told of what.
+
+    ``told`` is by an alert's group and then by the way, of what is open now.
+    """
+
+    alerts: Sequence[Alert]
+    silences: Sequence[Silence]
+    told: Mapping[str, Mapping[str, Told]]
+
+
 class Alerts:
     """Reads the newest alerts from their topic, and what the alerter has kept of older ones; keeps silences."""
 
@@ -54,6 +68,13 @@ class Alerts:
     def list(self, *, everything: bool, agency: str | None, limit: int) -> list[Alert]:
         """Return alerts in their newest state, newest first; closed ones only when ``everything`` is asked for."""
         return [*self._list(self.kept(), everything=everything, agency=agency, limit=limit)]
+
+    def now(self, limit: int) -> AlertsNow:
+        """Return everything that a page shows of them, ended ones included, in one reading."""
+        kept = self.kept()
+        alerts = [*self._list(kept, everything=True, agency=None, limit=limit)]
+        silences = sorted(kept.silences.values(), key=lambda one: one.at, reverse=True)
+        return AlertsNow(alerts, silences, {name: group.told for name, group in kept.assembled().items()})
 
     def rows(self, *, everything: bool, agency: str | None, limit: int) -> Sequence[dict[str, Any]]:
         """Return the same as JSON values, each with the silence that holds for it now, or None."""

@@ -132,6 +132,11 @@ class AgencyRepository:
         with self._changing() as cursor:
             return cursor.execute(_read("agency_evidence_list"), (agency,)).fetchall()
 
+    def paused(self, agency: str) -> DictRow | None:
+        """Return who last paused an agency, why and when; None where nobody ever did."""
+        with self._changing() as cursor:
+            return cursor.execute(_read("agency_paused"), (agency,)).fetchone()
+
     @contextmanager
     def _changing(self) -> Iterator[psycopg.Cursor[DictRow]]:
         with transaction(self._pool) as connection, connection.cursor(row_factory=dict_row) as cursor:

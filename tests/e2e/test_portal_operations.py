@@ -5,23 +5,33 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
 from psycopg.conninfo import conninfo_to_dict
 
-from services.runtime.database import dsn_of
+from schemas.times import SHANGHAI
 from services.runtime.embedded.servers import Servers
 from services.runtime.kafka.port import Admin
 from tests.conditions import eventually
-from tests.conftest import execute
-from tests.portal_operations import CONTACT, REFUSAL, Operations, number, open_operations
-from tests.portal_site import PortalSite, Tabs, assert_accessible, assert_fits, browser, looks, shoot, sign_in
+from tests.portal_operations import AGENCIES, CONTACT, REFUSAL, Operations, number, open_operations
+from tests.portal_outages import ELSEWHERE, KEPT, PAGES, PARTLY, SAID, WHOLE, Shown
+from tests.portal_site import Answer, Tabs, Visitor, assert_accessible, assert_fits, browser, looks, shoot, sign_in
+from tests.standstill import standing_still
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 __all__ = ["browser"]
+DETAILS = {
+    "chengdu": ("发布时的订阅怎么说", "不匹配", "区划在范围之内"),
+    "mianyang": ("按订阅给的", "批准人 health-li", "现在的订阅怎么说"),
+    "luzhou": ("按订阅给的", "批准人 health-li"),
+    "yibin": ("不匹配", "订阅生效"),
+    "leshan": ("那时没有它的订阅。",),
+    "nanchong": ("按订阅给的",),
+}
 NAMES = {"mianyang": "绵阳市市场监管局", "chengdu": "成都市市场监管局", "luzhou": "泸州市市场监管局"}
 
 
@@ -75,6 +85,10 @@ def test_why_a_certificate_has_not_reached_an_agency_is_found_within_a_minute(
         answer = page.get_by_role("region", name="没有收到，原因")
         expect(answer).to_contain_text(reason)
         expect(answer).to_contain_text(words)
+        page.get_by_text("逐项核对订阅：发布时和现在").click()
+        details = page.locator("#grants")
+        for detail in DETAILS[agency]:
+            expect(details).to_contain_text(detail)
         step = answer.get_by_role("link").first.get_attribute("href") or ""
         assert step.startswith(next_step)
         assert (clicks.number <= 3, time.monotonic() - began < 60) == (True, True)
@@ -166,6 +180,37 @@ def test_looking_at_personal_data_is_asked_for_and_recorded(work: Operations, br
     assert ("event/cert-1" in found, ">wei<" in found) == (True, True)
 
 
+def test_an_agency_sees_of_itself_what_the_operator_sees(work: Operations, browser: Tabs) -> None:
+    """Lag, backlog, since when its line is held and why, what to do, whom to tell; and of nobody else."""
+    for person, agency in (("mian", "mianyang"), ("lu", "luzhou")):
+        work.site.person(person, name=f"{agency} 某", agency=agency)
+    with browser.page(work.url) as page:
+        sign_in(page, "mian")
+        page.get_by_role("link", name="看本单位的延迟与投递").click()
+        now = page.locator("[data-live]")
+        held = work.site.signed_in("ops").get("/agencies/mianyang").text
+        since = re.search(r"自 <time[^>]*>([^<]+)</time> 起，已", held)
+        assert since is not None
+        for words in ("保持", "接收端不应答，队列保持，事件不丢", since[1], "原话", "最久未送达", "待送达事件"):
+            expect(now).to_contain_text(words)
+        expect(now).to_contain_text("请恢复接收端")
+        expect(page.get_by_role("button", name="试投递")).to_be_visible()
+        page.get_by_role("link", name="告警").first.click()
+        expect(page.locator("article.alert").first).to_contain_text("怎样处置")
+        expect(page.get_by_text("静默", exact=True)).to_have_count(0)
+        page.goto(f"/events?q={number(1)}")
+        page.get_by_role("link", name=re.compile("医广")).click()
+        page.get_by_role("link", name="为什么没有送达").click()
+        expect(page.get_by_role("region", name="没有收到，原因")).to_contain_text("接收端没有正常应答，队列保持")
+        shown = page.goto("/agencies/mianyang")
+        assert shown is not None
+        others = {name for one, name in AGENCIES.items() if one != "mianyang"}
+        assert not [name for name in others if name in page.content()]
+    parked = work.site.signed_in("lu").get("/parked").text
+    assert (REFUSAL in parked, "放回所选" in parked) == (True, True)
+    assert "泸州" not in work.site.signed_in("mian").get("/alerts?closed=true").text
+
+
 def test_a_broken_receiver_is_brought_back(work: Operations, browser: Tabs) -> None:
     """The operator sees who is in trouble, tries the receiver, and sees it come back without loading the page again."""
     with browser.page(work.url) as page:
@@ -180,6 +225,10 @@ def test_a_broken_receiver_is_brought_back(work: Operations, browser: Tabs) -> N
         expect(page.get_by_role("heading", name="送达了")).to_be_visible()
         page.get_by_role("link", name="回到接收单位").click()
         expect(page.locator("[data-live] .note .badge")).to_have_text("正常", timeout=30_000)
+        page.get_by_text("以表格查看").click()
+        minute = page.get_by_role("table", name="每分钟送达和停放的件数").get_by_role("row").nth(1)
+        expect(minute).to_have_text(re.compile(r"^\s*\d\d:\d\d\s*[1-9]\d*\s*\d+\s*$"), timeout=20_000)
+        assert_accessible(page)
     eventually(lambda: work.state("cert-1", "mianyang") == "delivered", 20, "delivered after all")
 
 
@@ -188,7 +237,8 @@ def test_what_is_done_to_an_agency_asks_for_a_reason_and_is_recorded(work: Opera
     with browser.page(work.url) as page:
         sign_in(page, "ops")
         page.goto("/agencies/nanchong")
-        page.get_by_text("恢复推送").first.click()
+        expect(page.get_by_text("暂停：机房搬迁")).to_be_visible()
+        page.get_by_text("恢复推送", exact=True).first.click()
         page.get_by_label("理由").fill("机房已就绪")
         page.get_by_role("button", name="恢复推送").click()
         expect(page.get_by_text("推送已恢复，队列从游标续推。")).to_be_visible()
@@ -201,6 +251,44 @@ def test_what_is_done_to_an_agency_asks_for_a_reason_and_is_recorded(work: Opera
     assert sec.post("/agencies/market/pause", {"reason": "r"}).status == 403
     found = work.site.signed_in("aud").get("/audit").text
     assert all(one in found for one in ("agency.resume", "机房已就绪", "agency.rotate-key", "例行换发"))
+
+
+def test_an_alert_says_what_happened_and_is_silenced_with_a_reason_and_undone(work: Operations, browser: Tabs) -> None:
+    """What the receiver answered, how it is now, and where to go on; who silenced it, until when, why, on record."""
+    with browser.page(work.url) as page:
+        sign_in(page, "ops")
+        page.goto("/alerts?q=luzhou")
+        alert = page.locator("article.alert", has_text="cert-1")
+        expect(alert).to_contain_text(REFUSAL)
+        expect(alert).to_contain_text("cert-1")
+        expect(alert).to_contain_text("积压")
+        expect(alert.get_by_role("link", name="看这个事件")).to_be_visible()
+        alert.get_by_text("静默", exact=True).first.click()
+        alert.get_by_label("静默多久").select_option("24")
+        alert.get_by_label("理由").fill("已与单位约定周五修复")
+        alert.get_by_role("button", name="静默").click()
+        expect(page.get_by_role("status")).to_contain_text("已静默至")
+        expect(alert).to_contain_text("已静默")
+        expect(alert).to_contain_text("ops 于")
+        expect(alert).to_contain_text("已与单位约定周五修复")
+        page.goto("/agencies/luzhou")
+        expect(page.get_by_role("region", name="未关闭的告警")).to_contain_text("已静默")
+        assert work.api.done("/v1/alerts/silences")[0]["by"] == "ops"
+        page.goto("/alerts?q=luzhou")
+        assert_accessible(page)
+        alert.get_by_text("结束静默", exact=True).first.click()
+        alert.get_by_label("理由").fill("提前修好了")
+        alert.get_by_role("button", name="结束静默").click()
+        expect(page.get_by_role("status")).to_contain_text("静默已结束")
+        expect(alert).not_to_contain_text("已静默")
+    assert work.api.done("/v1/alerts/silences") == []
+    ops, found = work.site.signed_in("ops"), work.site.signed_in("aud").get("/audit?action=alert.").text
+    assert all(one in found for one in ("alert.silence", "已与单位约定周五修复", "alert.unsilence", "提前修好了"))
+    ops.get("/alerts")
+    refused = ops.post(
+        "/alerts/silences", {"kind": "event-parked", "subject": "luzhou", "hours": "9999", "reason": "r"}
+    )
+    assert (refused.status, "至多 744" in refused.text) == (422, True)
 
 
 def test_an_agency_is_sent_again_what_it_had_since_a_time(work: Operations) -> None:
@@ -218,33 +306,91 @@ def test_an_agency_is_sent_again_what_it_had_since_a_time(work: Operations) -> N
     eventually(lambda: receiver.accepted.count("cert-1") > before, 20, "sent again")
 
 
-@contextmanager
-def without_database(site: PortalSite, dsn: str) -> Iterator[None]:
-    """Let nobody connect to the portal's database, and end who is."""
-    name = conninfo_to_dict(dsn_of(site.settings.database))["dbname"]
-    execute(dsn, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
-    execute(dsn, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-    try:
-        yield
-    finally:
-        execute(dsn, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+NO_ANSWER = re.compile(r'(PostgreSQL|Kafka) 没有应答，自 <time datetime="([^"]+)"')
+QUICK_S = 4.0
 
 
-def test_while_a_server_is_away_pages_say_so_and_keep_what_they_can(work: Operations, servers: Servers) -> None:
-    """Numbers are marked with their age, and the list of agencies is that of before."""
+@dataclass
+class Walk:
+    """Looks at every page of the table, as who it is for."""
+
+    work: Operations
+    visitors: dict[str, Visitor]
+    named: dict[str, str]
+
+    def look(self, shown: Shown) -> tuple[Answer, float]:
+        """Load a page; return it with the seconds that it took."""
+        began = time.monotonic()
+        answer = self.visitors[shown.who].get(shown.address.format(**self.named))
+        return answer, time.monotonic() - began
+
+    def wrong_without(self, server: Literal["PostgreSQL", "Kafka"], since: datetime) -> list[str]:
+        """Return which pages don't show what they should while a server is away."""
+        found = []
+        for path, shown in PAGES.items():
+            answer, took_s = self.look(shown)
+            expected = shown.database if server == "PostgreSQL" else shown.kafka
+            said = [(name, datetime.fromisoformat(at)) for name, at in NO_ANSWER.findall(answer.text)]
+            if [name for name, _ in said] != [server] or abs((said[0][1] - since).total_seconds()) > 5:
+                found.append(f"{path} does not say since when {server} is away: {said}")
+            if took_s > QUICK_S and self.look(shown)[1] > QUICK_S:
+                found.append(f"{path} took {took_s:.1f} s")
+            if shows(answer) != expected:
+                found.append(f"{path} shows {shows(answer)}, not {expected}")
+        return found
+
+    def wrong_after(self) -> list[str]:
+        """Return which pages are not as they were."""
+        answers = {path: self.look(shown)[0] for path, shown in PAGES.items()}
+        return [
+            f"{path}: {one.status} {shows(one)}"
+            for path, one in answers.items()
+            if one.status != 200 or shows(one) != "whole" or NO_ANSWER.search(one.text)
+        ]
+
+
+def shows(answer: Answer) -> str:
+    """Return what a page shows of what it should."""
+    if answer.status == 503:
+        return SAID if "暂不可用" in answer.text else "an error"
+    if answer.status != 200:
+        return f"status {answer.status}"
+    if "截至 <time" in answer.text:
+        return KEPT
+    return PARTLY if "有一处没有应答" in answer.text or "暂不能显示" in answer.text else WHOLE
+
+
+@pytest.fixture
+def walk(work: Operations) -> Walk:
+    """Return somebody of each kind at every page, all of which can be read before."""
     ops = work.site.signed_in("ops")
-    assert "数据截至" not in ops.get("/agencies").text
-    work.site.clock.ahead = timedelta(seconds=30)
-    try:
-        assert "数据截至" in ops.get("/agencies").text
-    finally:
-        work.site.clock.ahead = timedelta()
-    with without_database(work.site, servers.dsn):
-        told = eventually(
-            lambda: (found := ops.get("/agencies")) and "postgresql 没有应答" in found.text and found, 20, "said"
-        )
-        assert (told.status, "名录截至" in told.text, NAMES["mianyang"] in told.text) == (200, True, True)
-        assert ops.get("/").status == 200
-        assert ops.get("/agencies/market").status == 200
-        assert ops.get("/events").status == 503
-    eventually(lambda: ops.get("/events").status == 200, 20, "back")
+    parked = re.search(r"/parked/(luzhou/\d+)", ops.get("/parked").text)
+    assert parked is not None
+    month = f"{work.site.clock.now().astimezone(SHANGHAI):%Y-%m}"
+    named = {"grant": work.grants["market"], "parked": parked[1], "month": month}
+    visitors = {who: work.site.signed_in(who) for who in sorted({one.who for one in PAGES.values()})}
+    found = Walk(work, visitors, named)
+    assert found.wrong_after() == []
+    return found
+
+
+def test_every_page_has_its_line_for_outages(work: Operations) -> None:
+    """A new page without one is refused here."""
+    every = {one.path for router in work.site.app.state.routers for one in router.routes if "GET" in one.methods}
+    assert sorted(every ^ (PAGES.keys() | ELSEWHERE.keys())) == []
+
+
+@pytest.mark.parametrize("server", ["PostgreSQL", "Kafka"])
+def test_while_a_server_hangs_each_page_says_so_and_keeps_what_it_can(
+    walk: Walk, servers: Servers, server: Literal["PostgreSQL", "Kafka"]
+) -> None:
+    """It takes connections and answers nobody. No page waits for it, and all of them come back by themselves."""
+    address = str(conninfo_to_dict(servers.dsn)["port"]) if server == "PostgreSQL" else servers.bootstrap_servers
+    overview = PAGES["/"]
+    with standing_still(int(address.rpartition(":")[2])):
+        since = datetime.now(UTC)
+        eventually(lambda: NO_ANSWER.search(walk.look(PAGES["/catalogue"])[0].text), 15, "said")
+        eventually(lambda: shows(walk.look(overview)[0]) == KEPT, 30, "numbers marked with their age")
+        assert walk.wrong_without(server, since) == []
+    eventually(lambda: not NO_ANSWER.search(walk.look(overview)[0].text), 15, "said no more")
+    eventually(lambda: not walk.wrong_after(), 30, "every page as it was")

@@ -16,11 +16,12 @@ from services.portal.web.chart import Chart, chart
 from services.portal.web.live import Streams
 from services.portal.web.overview import Present
 from services.portal.web.plain_words import division_name, in_language
+from services.portal.web.remembering import Kept, kept_or_none
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import CHANNELS, STATES, Standing
 from services.portal.web.viewer import Viewer, Viewing, Watching
-from services.runtime.errors import ForbiddenError, NotFoundError, UnavailableError
+from services.runtime.errors import ForbiddenError, NotFoundError
 
 PAGE = 100
 SLOT_S, SLOTS = 60, 30
@@ -35,6 +36,7 @@ class AgencyPages:
         self._desk = desk
         self._access = access
         self._alerts = alerts
+        self._kept = Kept(present.clock)
 
     def listed(self, side: Side, q: str, state: str) -> dict[str, Any]:
         """Return what the list shows: who needs help first."""
@@ -64,41 +66,36 @@ class AgencyPages:
             "standing": found,
             "seen": present.watch.seen,
             "stale": present.watch.seen.stale(now),
-            "chart": self._chart(agency, now),
+            "chart_held": kept_or_none(lambda: self._kept.get(("chart", agency), lambda: self._chart(agency, now))),
             "channels": CHANNELS,
             "said": in_language,
             "slot_s": SLOT_S,
         }
 
-    def _chart(self, agency: str, now: datetime) -> Chart | None:
+    def _chart(self, agency: str, now: datetime) -> Chart:
         since = now.replace(second=0, microsecond=0) - timedelta(seconds=SLOT_S * (SLOTS - 1))
-        if self.present.database_away() is not None:
-            return None
-        try:
-            slots = self.present.flows.slots(agency, since, SLOT_S)
-        except UnavailableError:
-            return None
-        return chart(slots, since, SLOTS, SLOT_S)
+        return chart(self.present.flows.slots(agency, since, SLOT_S), since, SLOTS, SLOT_S)
 
     def settled(self, side: Side, agency: str) -> dict[str, Any]:
         """Return what is configured: credentials by id and end, evidence, alerts; what can't be read now is None."""
         row = self.present.parties.agencies().value[agency]
-        try:
-            if away := self.present.database_away():
-                raise away
-            access: Mapping[str, Any] | None = self._access.show(agency)
-            evidence: Sequence[Mapping[str, Any]] = self._desk.agencies.evidence(agency)[:EVIDENCE]
-        except UnavailableError:
-            access, evidence = None, ()
-        try:
-            held = self._alerts.held()
-            alerts = [one for one in self._alerts.of(Side(agency=agency), held.value) if one.alert["state"] == "open"]
-        except UnavailableError:
-            alerts = []
+
+        def read() -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]], Mapping[str, Any] | None]:
+            repository = self._desk.agencies
+            paused = repository.paused(agency) if row["state"] == "suspended" else None
+            return self._access.show(agency), repository.evidence(agency)[:EVIDENCE], paused
+
+        held = kept_or_none(lambda: self._kept.get(("access", agency), read))
+        access, evidence, paused = held.value if held else (None, (), None)
+        book = kept_or_none(self._alerts.held)
+        told = self._alerts.of(Side(agency=agency), book.value) if book else []
+        alerts = [one for one in told if one.alert["state"] == "open"]
         return {
             "row": self._desk.shown(row),
             "access": access,
+            "access_held": held,
             "evidence": evidence,
+            "paused": paused,
             "alerts": alerts,
             "division_name": division_name,
         }

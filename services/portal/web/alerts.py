@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
 
+from schemas.times import shown_time
+from services.alerting.groups import Told as Way
+from services.alerting.silences import LONGEST, Silence, silencing
+from services.identity.people import Role
+from services.portal.alerts import Alerts, AlertsNow, SilenceBody
+from services.portal.watching import Watch
+from services.portal.web.audit import Audit
+from services.portal.web.forms import Posted, reason_of
 from services.portal.web.plain_words import in_language
 from services.portal.web.reasons import Step
 from services.portal.web.remembering import Held, Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
-from services.portal.web.viewer import Viewing
+from services.portal.web.standing import Standing, standing
+from services.portal.web.viewer import Viewing, allow
 from services.portal.web.wording import Text
-from services.runtime.alerts import Alert, AlertKind
+from services.runtime.alerts import MEANINGS, Alert, AlertKind
 from services.runtime.clock import Clock
-from services.runtime.errors import UnavailableError
+from services.runtime.errors import FieldProblem, InvalidError
 
 FRESH = timedelta(seconds=3)
+ALERTS = "alerts"
+HOURS: Mapping[int, Text] = {
+    1: Text("1 小时"),
+    4: Text("4 小时"),
+    24: Text("1 天"),
+    168: Text("7 天"),
+    744: Text("31 天"),
+}
+"""For how long people silence an alert."""
+WAYS: Mapping[str, Text] = {
+    "webhook": Text("告警接口"),
+    "mail": Text("邮件"),
+    "feed": Text("单位自己的队列"),
+}
+"""What the ways to people are called, by how their names begin."""
 MOST = 300
 SEVERITIES: Mapping[str, tuple[str, Text]] = {"critical": ("bad", Text("严重")), "warning": ("warn", Text("警告"))}
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An alert for people: its words, since when, and where to go on."""
+    """An alert for people: its words, since when, who was told, and where to go on."""
 
     alert: Mapping[str, Any]
     name: str
     at: datetime
     steps: Sequence[Step]
+    silence: Silence | None = None
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    standing: Standing | None = None
 
     @property
     def look(self) -> tuple[str, Text]:
@@ -44,34 +71,48 @@ class Told:
 class AlertBook:
     """The newest alerts, kept for while Kafka is away."""
 
-    def __init__(
-        self,
-        read: Callable[[], Sequence[Alert]],
-        parties: Parties,
-        clock: Clock,
-        away: Callable[[], UnavailableError | None] = lambda: None,
-    ) -> None:
-        self._kept: Kept[Sequence[Alert]] = Kept(read, clock, FRESH, away)
+    def __init__(self, alerts: Alerts, parties: Parties, watch: Watch, clock: Clock) -> None:
+        self.alerts = alerts
+        self.clock = clock
         self._parties = parties
+        self._watch = watch
+        self._kept = Kept(clock)
 
-    def held(self) -> Held[Sequence[Alert]]:
+    def held(self) -> Held[AlertsNow]:
         """Return all of them in their newest state, newest first; raises UnavailableError."""
-        return self._kept.get()
+        return self._kept.get(ALERTS, lambda: self.alerts.now(MOST * 4), FRESH)
 
-    def of(self, side: Side, alerts: Sequence[Alert], text: str = "") -> list[Told]:
+    def changed(self) -> None:
+        """Have them read anew."""
+        self._kept.forget(ALERTS)
+
+    def of(self, side: Side, found: AlertsNow, text: str = "") -> list[Told]:
         """Return what concerns a reader, for people."""
         own = side.agency or (side.department.id if side.department is not None else None)
-        agencies = self._parties.agencies().value
-        found = []
-        for alert in alerts:
-            if own is not None and alert.subject != own:
-                continue
-            known = agencies.get(alert.subject)
-            name = str(known["name"]) if known is not None else alert.subject
-            told = Told(alert.to_json(), name, datetime.fromisoformat(alert.at), _steps(alert, known is not None))
-            if not text or text in f"{alert.subject} {name} {alert.detail} {alert.kind} {told.alert['title']}":
-                found.append(told)
-        return found
+        told = (self._told(alert, found) for alert in found.alerts if own in {None, alert.subject})
+        return [one for one in told if not text or text in _words(one)]
+
+    def _told(self, alert: Alert, found: AlertsNow) -> Told:
+        row = self._parties.agencies().value.get(alert.subject)
+        silence = silencing(found.silences, alert.kind, alert.subject, self.clock.now())
+        return Told(
+            alert.to_json(),
+            str(row["name"]) if row is not None else alert.subject,
+            datetime.fromisoformat(alert.at),
+            _steps(alert, row is not None),
+            silence if alert.state == "open" else None,
+            {way: told for way, told in found.told.get(alert.group, {}).items() if told.count or told.failures},
+            standing(row, self._watch.seen.agency(alert.subject)) if row is not None else None,
+        )
+
+    def subject_name(self, subject: str | None) -> str:
+        """Return what a silence is about, in words."""
+        return self._parties.agency_name(subject) if subject else ""
+
+
+def _words(one: Told) -> str:
+    alert = one.alert
+    return f"{alert['subject']} {one.name} {alert['detail']} {alert['kind']} {alert['title']}"
 
 
 _PAGES: Mapping[str, tuple[Text, str]] = {
@@ -103,7 +144,7 @@ def _steps(alert: Alert, is_agency: bool) -> Sequence[Step]:
     return steps
 
 
-def routes(pages: Pages, parties: Parties, book: AlertBook) -> APIRouter:
+def routes(pages: Pages, audit: Audit, parties: Parties, book: AlertBook) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
 
@@ -114,6 +155,8 @@ def routes(pages: Pages, parties: Parties, book: AlertBook) -> APIRouter:
         found = book.of(side, held.value, q.strip())
         opened = [one for one in found if one.alert["state"] == "open"]
         over = [one for one in found if one.alert["state"] != "open"]
+        now = book.clock.now()
+        silences = [one for one in held.value.silences if closed or one.is_live(now)] if side.all else []
         return pages.page(
             viewer,
             "alerts/list.html",
@@ -126,7 +169,45 @@ def routes(pages: Pages, parties: Parties, book: AlertBook) -> APIRouter:
             over_number=len(over),
             cut=max(len(opened), len(over) if closed else 0) > MOST,
             most=MOST,
+            silences=silences[:MOST],
+            subject_name=book.subject_name,
+            meanings=MEANINGS,
+            hours=HOURS,
+            ways=WAYS,
             said=in_language,
         )
+
+    @router.post("/alerts/silences")
+    def silence(viewer: Viewing, form: Posted) -> Response:
+        allow(viewer, Role.SYSTEM)
+        reason = reason_of(form)
+        try:
+            hours = float(form.get("hours", ""))
+            body = SilenceBody(
+                kind=AlertKind(form.get("kind", "")),
+                subject=form.get("subject") or None,
+                hours=hours,
+                reason=reason,
+                by=viewer.person.id,
+            )
+        except ValueError as error:
+            longest = int(LONGEST.total_seconds() / 3600)
+            detail = f"写明静默哪一个告警，多少小时（至多 {longest}） (say which alert, and for how many hours)"
+            raise InvalidError([FieldProblem("/hours", detail)]) from error
+        about = "/".join(one for one in ("alert", body.kind, body.subject) if one)
+        with audit.doing(viewer, "alert.silence", about, reason, hours=hours):
+            made = book.alerts.silence(body)
+        book.changed()
+        note = Text("已静默至 {until}，到时自动恢复告知；告警照记。")
+        return pages.to("/alerts", note, until=shown_time(made.until))
+
+    @router.post("/alerts/silences/{name}/end")
+    def end(viewer: Viewing, name: str, form: Posted) -> Response:
+        allow(viewer, Role.SYSTEM)
+        reason = reason_of(form)
+        with audit.doing(viewer, "alert.unsilence", f"silence/{name}", reason):
+            book.alerts.end_silence(name, viewer.person.id)
+        book.changed()
+        return pages.to("/alerts", Text("静默已结束，未关闭的告警恢复告知。"))
 
     return router

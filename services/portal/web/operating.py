@@ -27,18 +27,13 @@ from services.portal.web.alerts import AlertBook
 from services.portal.web.contents import Contents
 from services.portal.web.events import Events
 from services.portal.web.live import Streams
-from services.portal.web.overview import Overview, Present, kafka_away
-from services.portal.web.sessions import DATABASE
+from services.portal.web.overview import Overview, Present
 from services.portal.web.sides import Parties
 from services.portal.web.site import Site
 from services.quarantine.replaying import FeedReplay
 from services.quarantine.standing import Standing
-from services.runtime.errors import DatabaseUnavailableError, KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Kafka
 from services.subscriptions.grants import GrantRepository
-
-DATABASE_AWAY = "PostgreSQL 没有应答 (PostgreSQL does not answer)"
-KAFKA_AWAY = "Kafka 没有应答 (Kafka does not answer)"
 
 
 def routes(
@@ -59,24 +54,12 @@ def routes(
     pages, audit, clock = site.pages, site.audit, site.clock
     topics = Topics(site.settings.kafka.topic_prefix)
     watch = Watch(from_monitor(site.settings.monitor.url), clock)
-    site.outages.add("kafka", lambda: kafka_away(watch))
     threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
-
-    def database_away() -> UnavailableError | None:
-        return DatabaseUnavailableError(DATABASE_AWAY) if site.outages.is_away(DATABASE) else None
-
-    def kafka_gone() -> UnavailableError | None:
-        return KafkaUnavailableError(KAFKA_AWAY) if kafka_away(watch) else None
-
-    parties = Parties(desk.agencies, departments, clock, database_away)
-    present = Present(watch, parties, FlowReader(pool), clock, database_away)
-    book = AlertBook(
-        lambda: Alerts(kafka, topics, clock).list(everything=True, agency=None, limit=alerts.MOST * 4),
-        parties,
-        clock,
-        kafka_gone,
-    )
-    streams, log = Streams(closing, clock), EventLog(kafka, topics, kafka_gone)
+    parties = Parties(desk.agencies, departments, clock)
+    present = Present(watch, parties, FlowReader(pool), clock)
+    raised = Alerts(kafka, topics, clock)
+    book = AlertBook(raised, parties, watch, clock)
+    streams, log = Streams(closing, clock), EventLog(kafka, topics)
     explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)
     found = Events(ledger, present, log, explaining, Contents(log, contracts, registry, grants), contracts)
     replay = FeedReplay(kafka, topics, Standing(kafka, topics, contracts))
@@ -86,5 +69,5 @@ def routes(
         agencies.routes(pages, parties, AgencyPages(present, desk, access, book), streams),
         agency_deeds.routes(pages, audit, parties, desk, replay),
         agency_keys.routes(pages, audit, parties, desk, access),
-        alerts.routes(pages, parties, book),
+        alerts.routes(pages, audit, parties, book),
     ]

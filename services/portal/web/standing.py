@@ -26,6 +26,38 @@ STATES: Mapping[str, tuple[Look, Text, Text]] = {
 }
 """Each state with how it looks, its name, and what it means."""
 
+TO_DO: Mapping[str, tuple[Text, Text]] = {
+    "slow": (
+        Text("看接收端应答是否变慢；请单位加快处理。"),
+        Text("请看接收端应答是否变慢，必要时加快处理。"),
+    ),
+    "stalled": (
+        Text("请单位检查取件程序；推送的看推送进程的日志。"),
+        Text("请检查取件程序：它在线，但没有前进。"),
+    ),
+    "stopped": (
+        Text("看推送进程是否在工作；自己取件的请单位恢复取数。"),
+        Text("自己取件的请恢复取件程序；推送的由系统管理员处理。"),
+    ),
+    "rewound": (
+        Text("向单位确认是否有意重读；不用处理，读完自动恢复。"),
+        Text("正在重读已取过的事件；不是有意的，请联系系统管理员。"),
+    ),
+    "held": (
+        Text("联系单位恢复接收端，可先试投递；恢复后自动续推，不用重放。"),
+        Text("请恢复接收端，再点“试投递”验证；恢复后自动续推，不用重放。"),
+    ),
+    "suspended": (
+        Text("看暂停的理由，解决后在下面恢复推送。"),
+        Text("由系统管理员决定暂停；请联系他们，解决后恢复，事件不丢。"),
+    ),
+    "unverified": (
+        Text("请单位按质询作答，再点“发送签名质询”。"),
+        Text("请让接收端答对签名质询，再请系统管理员发送质询。"),
+    ),
+}
+"""What somebody has to do, by the state: who runs the system, and the agency itself."""
+
 CHANNELS: Mapping[str, Text] = {
     "webhook": Text("webhook 推送"),
     "pull": Text("拉取"),
@@ -64,6 +96,11 @@ class Standing:
     def meaning(self) -> Text:
         """Return what its state means."""
         return STATES[self.state][2]
+
+    def to_do(self, *, own: bool) -> Text | None:
+        """Return what is to be done, by the agency itself (``own``) or by who runs the system; None for nothing."""
+        found = TO_DO.get(self.state)
+        return None if found is None else found[1 if own else 0]
 
     @property
     def channel(self) -> Text:
