@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,7 +53,9 @@ class Alerter:
         clock: Clock,
         metrics: AlerterMetrics,
         clear_s: float,
+        sure: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``sure`` tells whether nobody else may be telling."""
         self.state = State({}, {})
         self.working = False
         self._logs = logs
@@ -62,6 +65,7 @@ class Alerter:
         self._policy = policy
         self._clock = clock
         self._metrics = metrics
+        self._sure = sure
         self._book = Book(clear_s, policy.wait_s)
         self._dispatch = Dispatch()
         self._taken_up = False
@@ -93,7 +97,8 @@ class Alerter:
             log.info("alert_changed", key=alert.key, state=alert.state, detail=alert.detail)
             self._apply(alert, None, now)
             self._logs.write(Writing(self._topics.alerts, alert.key, alert.to_bytes(), ours=True))
-        self._tell(now)
+        if self._sure():
+            self._tell(now)
         self._keep_counts()
         self._metrics.show(self.state.groups.values(), self._logs.unwritten())
 

@@ -76,9 +76,11 @@ class Logs:
         self._positions: dict[Partition, int] = {}
         self._lock = threading.Lock()
 
-    def start(self, stop: threading.Event) -> None:
-        """Follow until ``stop``, in the background."""
-        threading.Thread(target=self.run, args=(stop,), name="logs", daemon=True).start()
+    def start(self, stop: threading.Event) -> threading.Thread:
+        """Follow until ``stop``, in the background; what waits to be written then still is."""
+        thread = threading.Thread(target=self.run, args=(stop,), name="logs", daemon=True)
+        thread.start()
+        return thread
 
     def run(self, stop: threading.Event) -> None:
         """Follow until ``stop``; an absent Kafka is waited for."""

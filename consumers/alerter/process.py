@@ -6,15 +6,16 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from functools import cache
 
 import psycopg
 
+from consumers.alerter.duty import Duty
 from consumers.alerter.engine import Alerter
 from consumers.alerter.logs import Logs
 from consumers.alerter.looking import Look
 from consumers.alerter.metrics import AlerterMetrics
+from consumers.alerter.owed import FollowUpsLook
 from consumers.alerter.telling import Telling
 from consumers.alerter.world import Looks, World
 from schemas.codec import Codec
@@ -26,11 +27,9 @@ from services.alerting.certificates import shown_certificate
 from services.alerting.ends import Seen
 from services.alerting.feed import ACKNOWLEDGE_S, Feed
 from services.alerting.policy import policy_of
-from services.alerting.rules import FollowUp
 from services.delivery.lag import SNAPSHOT_PATH, Snapshot
 from services.delivery.network import Network, parse_networks
 from services.delivery.receiver import receiver_of
-from services.ledger.deadlines import deadline_of
 from services.ledger.reading import LedgerReader
 from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
@@ -42,49 +41,84 @@ from services.runtime.kafka.port import Kafka, Producer
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
+from services.statistics.gaps import Gap, gaps_now
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 
 MONITOR_S = 3.0
+WRITTEN_S = 15.0
+"""How long what was told is waited for to be written, before another one goes on."""
 DATABASE_EVERY_S = 5.0
 NO_ROUTES_SET = "没有设置告警路由，告警送不到人 (no routes are set: nobody is told): HONGYAN_ALERTING__ROUTES"
 SIZE = "SELECT pg_database_size(current_database())"
 
 
 def run(settings: Settings, *, port: int) -> None:
-    """Alert until SIGTERM."""
+    """Alert until SIGTERM, or stand by while another one does."""
     logging.configure(settings.log, process="alerter")
-    stop, clock = stop_event(), SystemClock()
-    kafka, topics, contracts = connect(settings.kafka), Topics(settings.kafka.topic_prefix), load_contracts()
-    follower = ControlFollower(kafka, [topics.control_subscriptions], "alerter")
-    sealer, networks = Sealer(settings.security), parse_networks(settings.delivery.allowed_networks)
-    codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
-    logs = Logs(kafka, topics, lambda: list(follower.view.agencies), clock)
-    looks = looks_of(settings, follower, sealer, networks, contracts, clock)
-    publishing = Publishing(kafka)
-    telling = Telling(
-        settings.alerting,
-        networks,
-        settings.delivery,
-        follower.view,
-        lambda agency: Feed(agency, publishing.producer, topics, contracts, codec),
-    )
-    world = World(logs, follower, looks, sealer, settings.alerting, settings.delivery, settings.data_dir, clock)
-    metrics, policy = new_registry(), policy_of(settings.alerting)
-    alerter = Alerter(logs, topics, world, telling, policy, clock, AlerterMetrics(metrics), clear_after(policy))
+    stop, clock, metrics = stop_event(), SystemClock(), new_registry()
+    kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
+    duty = Duty(kafka, topics, clock, settings.alerting.away_s)
+    desk = _Desk(settings, kafka, topics, clock, duty, AlerterMetrics(metrics))
+    with ProbeServer(settings.http.host, port, desk.health, metrics):
+        duty.serve(desk.work, stop)
 
-    def health() -> Health:
-        said = telling.trouble or (None if settings.alerting.routes else NO_ROUTES_SET)
-        trouble = {"routes": said} if said else {}
-        return Health(alerter.working, {**trouble, "open": len(alerter.open_groups())})
 
-    with ProbeServer(settings.http.host, port, health, metrics):
-        follower.start(stop)
-        logs.start(stop)
+class _Desk:
+    """What is done on duty: built anew each time, so that it goes on where the one before it was."""
+
+    def __init__(
+        self, settings: Settings, kafka: Kafka, topics: Topics, clock: Clock, duty: Duty, metrics: AlerterMetrics
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._topics = topics
+        self._clock = clock
+        self._duty = duty
+        self._metrics = metrics
+        self._alerter: Alerter | None = None
+        self._telling: Telling | None = None
+
+    def work(self, over: threading.Event) -> None:
+        """Alert until it is over, and write down what was told."""
+        settings, kafka, topics, clock = self._settings, self._kafka, self._topics, self._clock
+        contracts, ended = load_contracts(), threading.Event()
+        follower = ControlFollower(kafka, [topics.control_subscriptions], "alerter")
+        sealer, networks = Sealer(settings.security), parse_networks(settings.delivery.allowed_networks)
+        codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+        logs = Logs(kafka, topics, lambda: list(follower.view.agencies), clock)
+        looks = looks_of(settings, follower, sealer, networks, contracts, clock)
+        publishing = Publishing(kafka)
+        telling = self._telling = Telling(
+            settings.alerting,
+            networks,
+            settings.delivery,
+            follower.view,
+            lambda agency: Feed(agency, publishing.producer, topics, contracts, codec),
+        )
+        world = World(logs, follower, looks, sealer, settings.alerting, settings.delivery, settings.data_dir, clock)
+        policy = policy_of(settings.alerting)
+        alerter = self._alerter = Alerter(
+            logs, topics, world, telling, policy, clock, self._metrics, clear_after(policy), self._duty.sure
+        )
+        follower.start(ended)
+        following = logs.start(ended)
         for look in looks.all():
-            look.start(stop)
-        alerter.run(stop, settings.alerting.period_s)
-    publishing.close()
+            look.start(ended)
+        alerter.run(over, settings.alerting.period_s)
+        ended.set()
+        following.join(WRITTEN_S)
+        publishing.close()
+        self._metrics.show((), logs.unwritten())
+        self._alerter = self._telling = None
+
+    def health(self) -> Health:
+        """Tell whether this process alerts, or stands by for one that does."""
+        alerter, telling, settings = self._alerter, self._telling, self._settings.alerting
+        said = (telling.trouble if telling else None) or (None if settings.routes else NO_ROUTES_SET)
+        trouble = {"routes": said} if said else {}
+        opened = {"open": len(alerter.open_groups())} if alerter else {}
+        return Health(alerter is None or alerter.working, {**trouble, "duty": self._duty.state, **opened})
 
 
 class Publishing:
@@ -126,11 +160,15 @@ def looks_of(
     def certificates() -> list[Seen]:
         return seen_certificates(follower, sealer, settings, networks)
 
+    def gaps() -> list[Gap]:
+        return gaps_now(dsn_of(settings.database), Topics(settings.kafka.topic_prefix).group("statistics"))
+
     return Looks(
         Look("monitor", alerting.period_s, lambda: newest_snapshot(settings.monitor.url), clock),
         Look("database", min(DATABASE_EVERY_S, alerting.slow_period_s), lambda: database_size(settings), clock),
-        Look("follow-ups", alerting.slow_period_s, follow_ups_look(reader, contracts), clock),
+        Look("follow-ups", alerting.slow_period_s, FollowUpsLook(reader, contracts, clock), clock),
         Look("certificates", alerting.slow_period_s, certificates, clock),
+        Look("gaps", alerting.slow_period_s, gaps, clock),
     )
 
 
@@ -151,22 +189,6 @@ def database_size(settings: Settings) -> int:
     except psycopg.OperationalError as error:
         raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
     return int(row[0]) if row else 0
-
-
-def follow_ups_look(reader: Callable[[], LedgerReader], contracts: Contracts) -> Callable[[], list[FollowUp]]:
-    """Return a look at the follow-ups that were not accepted; the reader is made at the first, and kept."""
-
-    def look() -> list[FollowUp]:
-        found = []
-        for row in reader().follow_ups(contracts.follow_up_types(), open_only=True):
-            contract = contracts.types.get(row["type"])
-            days = contract.catalogue.deadline_working_days if contract is not None else None
-            deadline = deadline_of(row["time"], days)
-            if deadline.day is not None:
-                found.append(FollowUp(row["event"], row["agency"], deadline.day))
-        return found
-
-    return look
 
 
 def seen_certificates(

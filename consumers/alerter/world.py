@@ -11,7 +11,7 @@ from pathlib import Path
 from consumers.alerter.logs import Logs
 from consumers.alerter.looking import Look
 from services.alerting import rules
-from services.alerting.book import Judged
+from services.alerting.book import REMOVED, Judged
 from services.alerting.burn import Ledger
 from services.alerting.ends import End, Seen, ending, ends_of
 from services.alerting.rules import Away, FollowUp, Objective, Volume
@@ -21,6 +21,7 @@ from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
 from services.runtime.errors import HongyanError
 from services.runtime.settings import AlertingSettings, DeliverySettings
+from services.statistics.gaps import Gap
 from services.subscriptions.control import Agency
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
@@ -38,10 +39,11 @@ class Looks:
     database: Look[int]
     follow_ups: Look[list[FollowUp]]
     certificates: Look[list[Seen]]
+    gaps: Look[list[Gap]]
 
-    def all(self) -> Sequence[Look[Snapshot] | Look[int] | Look[list[FollowUp]] | Look[list[Seen]]]:
+    def all(self) -> Sequence[Look[Snapshot] | Look[int] | Look[list[FollowUp]] | Look[list[Seen]] | Look[list[Gap]]]:
         """Return each of them."""
-        return self.snapshot, self.database, self.follow_ups, self.certificates
+        return self.snapshot, self.database, self.follow_ups, self.certificates, self.gaps
 
 
 class World:
@@ -92,6 +94,10 @@ class World:
             follow_ups = self._looks.follow_ups.found
             if follow_ups is not None:
                 judged.add({AlertKind.FOLLOW_UP_DUE}, rules.overdue(follow_ups, settings.follow_up_days, now))
+            gaps = self._looks.gaps.found
+            if gaps is not None:
+                judged.add({AlertKind.FACTS_LOST}, rules.lost(gaps, now))
+            self._end_with_agencies(judged, open_alerts)
         return judged
 
     def _judge_snapshot(
@@ -126,6 +132,12 @@ class World:
         if self._looks.certificates.found is None:
             kinds.discard(AlertKind.CERTIFICATE_ENDING)
         judged.add(kinds, ending(ends, now, settings.ending_days, settings.ending_urgent_days))
+
+    def _end_with_agencies(self, judged: Judged, open_alerts: Mapping[str, Alert]) -> None:
+        """What is open about an agency that was removed has nobody who could see to it."""
+        if self._follower.caught_up(CAUGHT_UP_S):
+            known = [*open_alerts.values(), *judged.alerts.values()]
+            judged.end(rules.without(self._follower.view, known), REMOVED)
 
     def _opened(self) -> tuple[dict[str, str], list[Agency]]:
         """Return what keeps agencies from being delivered to, looked at once a version of the configuration."""

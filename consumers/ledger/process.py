@@ -13,6 +13,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.contact import Contact
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
@@ -24,15 +25,18 @@ def run(settings: Settings, *, port: int) -> None:
     stop = stop_event()
     topics = Topics(settings.kafka.topic_prefix)
     registry = new_registry()
+    kafka, clock = connect(settings.kafka), SystemClock()
+    contact = Contact(kafka, clock, settings.kafka.silent_s)
     ledger = Ledger(
-        connect(settings.kafka),
+        kafka,
         topics,
         load_contracts(),
         LedgerStore(dsn_of(settings.database), topics.group("ledger")),
         Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s)),
         LedgerMetrics(registry),
         f"ledger-{settings.router.slot}",
-        SystemClock(),
+        clock,
     )
-    with ProbeServer(settings.http.host, port, lambda: Health(ledger.working), registry):
+    with ProbeServer(settings.http.host, port, lambda: contact.health(Health(ledger.working)), registry):
+        contact.start(stop)
         ledger.run(stop)

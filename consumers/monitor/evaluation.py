@@ -14,14 +14,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from statistics import fmean, median
 
 from services.delivery.lag import State
 
 WINDOW_S = 60.0
 """What happened longer ago tells nothing of now."""
-LEAST_S = 3.0
-"""No trouble is told of a shorter stretch than this, nor of fewer than three looks."""
+LEAST_S = 1.8
+"""No trouble is told of a shorter stretch than this, nor of fewer than three looks: two periods of a look a second,
+less what their times wander. Whatever happens is to be seen on the portal's page within five seconds."""
 LEAST_SAMPLES = 3
+RHYTHM_MOVES = 3
+"""So many moves tell a rhythm: who takes an event every four seconds is slow, and does not stand in between."""
 SEVERITY: tuple[State, ...] = ("ok", "unknown", "catching-up", "held", "slow", "rewound", "stalled", "stopped")
 
 
@@ -50,14 +54,14 @@ def state_of(samples: Sequence[Sample], members: Callable[[], int | None]) -> St
         return "rewound"
     if newest.lag == 0:
         return "ok"
-    still = _still(samples)
-    if _enough(still):
+    patience_s = _patience_s(samples)
+    if _enough(_still(samples), patience_s):
         return "stopped" if members() == 0 else "stalled"
     if len(samples) < 2:
         return "unknown"
     if delay_s(samples) <= newest.at - samples[-2].at:
         return "ok"
-    return "slow" if _losing(samples) else "catching-up"
+    return "slow" if _losing(samples, patience_s) else "catching-up"
 
 
 def delay_s(samples: Sequence[Sample]) -> float:
@@ -82,19 +86,36 @@ def _still(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[first:]
 
 
-def _losing(samples: Sequence[Sample]) -> bool:
-    """Tell whether the offset moves, and the lag has not shrunk between any two looks of the newest stretch."""
-    first = next((n for n in range(len(samples) - 1, -1, -1) if _enough(samples[n:])), None)
+def _patience_s(samples: Sequence[Sample]) -> float:
+    """Return how long it must stand before it stands still: longer for who moves in a slow rhythm."""
+    pauses: list[float] = []
+    moved_at: float | None = None
+    for earlier, later in pairwise(samples):
+        if later.committed > earlier.committed:
+            if moved_at is not None:
+                pauses.append(later.at - moved_at)
+            moved_at = later.at
+        if later.lag == 0:
+            moved_at = None
+    return max(LEAST_S, 1.5 * median(pauses)) if len(pauses) >= RHYTHM_MOVES else LEAST_S
+
+
+def _losing(samples: Sequence[Sample], least_s: float) -> bool:
+    """Tell whether the offset moves, and the lag of the newest stretch is in its later half no less than in its first.
+
+    Halves, since a lag never grows evenly: one look at which a batch had just been taken is no gain yet.
+    """
+    first = next((n for n in range(len(samples) - 1, -1, -1) if _enough(samples[n:], least_s)), None)
     if first is None:
         return False
     stretch = samples[first:]
     lags = [sample.lag for sample in stretch]
     moves = stretch[-1].committed > stretch[0].committed
-    return moves and min(lags) > 0 and all(later >= earlier for earlier, later in pairwise(lags))
+    return moves and min(lags) > 0 and fmean(lags[-(len(lags) // 2) :]) >= fmean(lags[: len(lags) // 2])
 
 
-def _enough(samples: Sequence[Sample]) -> bool:
-    return len(samples) >= LEAST_SAMPLES and samples[-1].at - samples[0].at >= LEAST_S
+def _enough(samples: Sequence[Sample], least_s: float) -> bool:
+    return len(samples) >= LEAST_SAMPLES and samples[-1].at - samples[0].at >= least_s
 
 
 class Track:

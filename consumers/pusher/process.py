@@ -20,6 +20,7 @@ from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.contact import Contact
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
@@ -61,8 +62,10 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
         loop,
         f"pusher-{settings.router.slot}",
     )
-    with ProbeServer(settings.http.host, port, lambda: Health(pusher.working), metrics_registry):
+    contact = Contact(kafka, clock, settings.kafka.silent_s)
+    with ProbeServer(settings.http.host, port, lambda: contact.health(Health(pusher.working)), metrics_registry):
         follower.start(stop)
+        contact.start(stop)
 
         def push() -> None:
             while not stop.is_set() and not follower.caught_up(WAIT_S):

@@ -22,6 +22,7 @@ from services.runtime import logging
 from services.runtime.clock import SystemClock
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.contact import Contact
 from services.runtime.kafka.port import Kafka
 from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health, ProbeServer
@@ -45,8 +46,10 @@ def run(settings: Settings, *, port: int) -> None:
     follower = ControlFollower(kafka, [topics.control_subscriptions], "router")
     metrics_registry.register(follower)
     state, clock = _Working(), SystemClock()
-    with ProbeServer(settings.http.host, port, state.health, metrics_registry):
+    contact = Contact(kafka, clock, settings.kafka.silent_s)
+    with ProbeServer(settings.http.host, port, lambda: contact.health(state.health()), metrics_registry):
         follower.start(stop)
+        contact.start(stop)
         while not stop.is_set() and not follower.caught_up(RETRY_S):
             pass
         folder = outlast("cluster_id", lambda: state_folder(kafka, settings), stop)

@@ -13,9 +13,11 @@ from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime import logging
+from services.runtime.clock import SystemClock
 from services.runtime.database import dsn_of
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.contact import Contact
 from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
@@ -40,10 +42,12 @@ def run(settings: Settings, *, port: int) -> None:
         watch.look()
 
     def health() -> Health:
-        return Health(statistics.working, {"lost_months": lost} if (lost := watch.months()) else {})
+        return contact.health(Health(statistics.working, {"lost_months": lost} if (lost := watch.months()) else {}))
 
+    kafka = connect(settings.kafka)
+    contact = Contact(kafka, SystemClock(), settings.kafka.silent_s)
     statistics = Statistics(
-        connect(settings.kafka),
+        kafka,
         topics,
         counted_topics(topics, contracts),
         FactStore(dsn, consumer),
@@ -53,6 +57,7 @@ def run(settings: Settings, *, port: int) -> None:
         settle,
     )
     with ProbeServer(settings.http.host, port, health, metrics_registry):
+        contact.start(stop)
         statistics.run(stop)
 
 

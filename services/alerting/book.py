@@ -22,15 +22,26 @@ RAISED_BY_OTHERS = frozenset(
 )
 """What its own process raises at once is raised for it only when it has had the time: it may have been killed."""
 OVER = "已恢复或已处理 (over, or seen to)"
+REMOVED = "单位已移除，此事随之结束 (the agency was removed, and this with it)"
 CHANGED_S = 60.0
 
 
 @dataclass(slots=True)
 class Judged:
-    """What the rules have found: ``kinds`` were looked at just now, so that what is not in ``alerts`` is over."""
+    """What the rules have found: ``kinds`` were looked at just now, so that what is not in ``alerts`` is over.
+
+    ``ended`` are keys of what is over for a reason of its own, whether it was looked at or not.
+    """
 
     kinds: set[AlertKind] = field(default_factory=set)
     alerts: dict[str, Alert] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+
+    def end(self, alerts: Iterable[Alert], why: str) -> None:
+        """Note that these are over, whatever was found."""
+        for alert in alerts:
+            self.alerts.pop(alert.key, None)
+            self.ended[alert.key] = why
 
     def add(self, kinds: Collection[AlertKind], alerts: Iterable[Alert]) -> None:
         """Take in what one rule has found of these kinds."""
@@ -89,11 +100,13 @@ class Book:
 
     def _closed(self, judged: Judged, now: datetime) -> list[Alert]:
         over = {
-            key: alert for key, alert in self.open.items() if alert.kind in judged.kinds and key not in judged.alerts
+            key: alert
+            for key, alert in self.open.items()
+            if key in judged.ended or (alert.kind in judged.kinds and key not in judged.alerts)
         }
         self._falling = {key: min(self._falling.get(key, now), now) for key in over}
         return [
-            replace(alert, state="closed", at=now.isoformat(), detail=OVER)
+            replace(alert, state="closed", at=now.isoformat(), detail=judged.ended.get(key, OVER))
             for key, alert in over.items()
             if passed(self._falling[key], now) >= self._clear_s
         ]

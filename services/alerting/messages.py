@@ -38,6 +38,8 @@ class Notice:
     episode: str
     subjects: tuple[str, ...] = ()
     """Of a bundle: whom it is about."""
+    said: str = ""
+    """Why it ended."""
 
     @property
     def title(self) -> str:
@@ -63,6 +65,7 @@ class Notice:
             "number": self.number,
             "opened_at": self.opened_at.isoformat(),
             "closed_at": self.closed_at.isoformat() if self.closed_at else None,
+            "ended": self.said or None,
             "size": self.size,
             "title": meaning.title,
             "action": meaning.action,
@@ -87,6 +90,7 @@ def notice_of(group: Group, way: str, reason: Reason) -> Notice:
         size=group.size,
         details=tuple(group.details(SHOWN)),
         episode=group.episode,
+        said=group.said if group.closed_at is not None else "",
     )
 
 
@@ -118,6 +122,7 @@ def text_of(notice: Notice) -> str:
     if notice.closed_at is not None:
         lines += [
             f"结束 (until)：{_time(notice.closed_at)}",
+            *([f"缘由 (because)：{notice.said}"] if notice.said else []),
             "",
             "此事已了，不需再做什么 (over; nothing is left to do)。",
         ]

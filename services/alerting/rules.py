@@ -11,7 +11,9 @@ from schemas.times import SHANGHAI
 from schemas.working_days import CalendarEndsError, add_working_days
 from services.alerting.burn import HOUR_S, Burning, Deliveries, Ledger, burning
 from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot
-from services.runtime.alerts import Alert, AlertKind, Severity
+from services.runtime.alerts import OF_AGENCIES, Alert, AlertKind, Severity
+from services.statistics.figure import Month
+from services.statistics.gaps import Gap
 from services.subscriptions.control import Agency, ControlView
 
 EVERYBODY = "hongyan"
@@ -236,6 +238,31 @@ def away(servers: Iterable[Away], now: datetime) -> list[Alert]:
         )
         for one in servers
     ]
+
+
+def lost(gaps: Iterable[Gap], now: datetime) -> list[Alert]:
+    """Return the closed months that can't be counted from the log any more, each once."""
+    months: defaultdict[str, list[Gap]] = defaultdict(list)
+    for gap in gaps:
+        months[str(Month.of_number(gap.month))].append(gap)
+    return [
+        Alert(
+            AlertKind.FACTS_LOST,
+            month,
+            now.isoformat(),
+            "；".join(map(str, found[:5])) + (f"；…共 {len(found)} 个分区 (partitions)" if len(found) > 5 else ""),
+            size=sum(gap.end - gap.start for gap in found),
+        )
+        for month, found in sorted(months.items())
+    ]
+
+
+def without(view: ControlView, alerts: Iterable[Alert]) -> list[Alert]:
+    """Return those that are about agencies, or holders of keys, which there are not, or not any more."""
+    agencies, departments = view.agencies.keys(), view.departments.keys()
+    of: dict[AlertKind, Collection[str]] = dict.fromkeys(OF_AGENCIES, agencies)
+    of |= {AlertKind.KEY_ENDING: agencies | departments, AlertKind.LAG_BURNING: agencies | {EVERYBODY}}
+    return [one for one in alerts if one.kind in of and one.subject not in of[one.kind]]
 
 
 def overdue(follow_ups: Iterable[FollowUp], warn_days: int, now: datetime) -> list[Alert]:

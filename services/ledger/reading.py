@@ -25,6 +25,8 @@ _SQL = Path(__file__).parent / "sql"
 SEARCH_MS = 3000
 """How long a search may take, over all the stretches of time that it looks through."""
 LIST_MS = 10_000
+FOLLOW_UP_WINDOW = timedelta(days=92)
+"""How far back follow-ups are looked for unless somebody says since when: a quarter."""
 MOST_EVENTS = 200
 """The longest page."""
 MOST_HOURS = 3 * 24
@@ -132,16 +134,19 @@ class LedgerReader:
             _pivot(hourly, "hour"),
         )
 
-    def follow_ups(self, types: Collection[str], *, open_only: bool, since: datetime | None = None) -> list[DictRow]:
+    def follow_ups(
+        self, types: Collection[str], *, open_only: bool, since: datetime | None = None, limit_ms: int = LIST_MS
+    ) -> list[DictRow]:
         """Return each routed event of these types, or that follows another, with each agency that must have it.
 
         ``state`` is the newest word of the agency, else our newest receipt: ``accepted``, ``rejected``, ``delivered``,
         ``parked``, or ``underway``. Open is what was not accepted. One that nobody must have is ``nobody``'s. ``since``
-        leaves out what came on the log earlier.
+        leaves out what came on the log earlier. Raises SearchTooWideError after ``limit_ms``.
         """
         values = {"types": list(types), "open": open_only, "since": since}
-        with self._reading(LIST_MS) as cursor:
-            return cursor.execute(_read("follow_ups"), values).fetchall()
+        with self._reading(limit_ms) as cursor:
+            # Planned for these very values: with a moment, months before it are left out.
+            return cursor.execute(_read("follow_ups"), values, prepare=False).fetchall()
 
     def _page(self, scope: Scope, found: Sequence[DictRow], page: Page) -> Page:
         """Return the page with these events, each with what became of it."""

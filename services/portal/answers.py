@@ -80,9 +80,13 @@ class Answers:
             return row | {"backfill": None}
         return row | {"backfill": self._tracking.backfill(subscription, row["types"])}
 
-    def follow_ups(self, who: Actor, state: str, overdue: bool) -> list[dict[str, Any]]:
+    def follow_ups(self, who: Actor, state: str, overdue: bool, since: str | None) -> list[dict[str, Any]]:
         """Return the follow-ups that somebody may see."""
-        rows = self._tracking.follow_ups(open_only=state == "open", overdue_only=overdue)
+        try:
+            at = parse_time(since)[0] if since is not None else None
+        except ValueError as error:
+            raise InvalidError([FieldProblem("/since", str(error))]) from error
+        rows = self._tracking.follow_ups(open_only=state == "open", overdue_only=overdue, since=at)
         person = who.person
         return [row for row in rows if person is None or _concerns(person, row)]
 
@@ -108,6 +112,9 @@ def answer_routes(router: APIRouter, answers: Answers, callers: Callers) -> None
 
     @router.get("/follow-ups")
     def follow_ups(
-        who: Calling, state: Annotated[str, Query(pattern="^(open|all)$")] = "open", overdue: bool = False
+        who: Calling,
+        state: Annotated[str, Query(pattern="^(open|all)$")] = "open",
+        overdue: bool = False,
+        since: str | None = None,
     ) -> list[dict[str, Any]]:
-        return answers.follow_ups(who, state, overdue)
+        return answers.follow_ups(who, state, overdue, since)

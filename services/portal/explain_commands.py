@@ -81,10 +81,15 @@ def _sign(holds: bool) -> str:
 def follow_ups(
     everything: Annotated[bool, typer.Option("--all", help="包括已确认的 (acknowledged ones too)")] = False,
     overdue: Annotated[bool, typer.Option(help="只看逾期的 (only those past the legal deadline)")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(help="自何时（日期或时间）起入日志的；默认最近 92 天 (on the log since; the last 92 days)"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """更正、收回、撤销、移出：谁尚未确认，法定时限何日 (who has not acknowledged a follow-up, and by when)."""
-    query = urlencode({"state": "all" if everything else "open", "overdue": str(overdue).lower()})
+    asked = {"state": "all" if everything else "open", "overdue": str(overdue).lower()}
+    query = urlencode(asked | ({"since": since} if since else {}))
     rows = ask("GET", f"/v1/follow-ups?{query}", timeout_s=PATIENT_S)
     columns = {
         "event": "事件",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from schemas.contracts import Contracts
 from schemas.times import SHANGHAI
 from schemas.topics import EVENT_PARTITIONS, Topics
 from services.ledger.deadlines import deadline_of
-from services.ledger.reading import LedgerReader
+from services.ledger.reading import FOLLOW_UP_WINDOW, LedgerReader
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.kafka.scanning import scan
@@ -54,17 +54,19 @@ class Tracking:
             "at": max((row["at"] for row in rows.values()), default=None),
         }
 
-    def follow_ups(self, *, open_only: bool = True, overdue_only: bool = False) -> list[dict[str, Any]]:
+    def follow_ups(
+        self, *, open_only: bool = True, overdue_only: bool = False, since: datetime | None = None
+    ) -> list[dict[str, Any]]:
         """Return each follow-up with each agency that must have it, what it has said, and the legal deadline.
+
+        Those of the last 92 days, or since a moment: the whole ledger takes long to look through.
 
         Open is what the agency has not accepted; delivered is not acknowledged. The deadline counts working days from
         the day of the act, and is the end of that day in Shanghai. Raises SearchTooWideError.
         """
-        today = self._clock.now().astimezone(SHANGHAI).date()
-        rows = [
-            self._row(found, today)
-            for found in self._ledger.follow_ups(self._contracts.follow_up_types(), open_only=open_only)
-        ]
+        now, types = self._clock.now(), self._contracts.follow_up_types()
+        found = self._ledger.follow_ups(types, open_only=open_only, since=since or now - FOLLOW_UP_WINDOW)
+        rows = [self._row(one, now.astimezone(SHANGHAI).date()) for one in found]
         rows = [row for row in rows if row["overdue"] or not overdue_only]
         return sorted(rows, key=lambda row: (row["deadline"] or "9999", row["time"] or "", row["agency"] or ""))
 

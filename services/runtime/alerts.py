@@ -43,6 +43,7 @@ class AlertKind(StrEnum):
     GROUP_TROUBLED = "group-troubled"
     DISK_FILLING = "disk-filling"
     SERVER_AWAY = "server-away"
+    FACTS_LOST = "facts-lost"
     WAY_FAILING = "way-failing"
 
 
@@ -215,6 +216,15 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "critical",
         commands=("hongyan lag",),
     ),
+    AlertKind.FACTS_LOST: Meaning(
+        "已关账月份有记录不在日志中，不能重新统计；公布数不变 (a closed month can't be counted again)",
+        "查看 hongyan statistics coverage；有备份的恢复统计库，并核对 Kafka 的保留期 (restore the store from a backup)",
+        "critical",
+        commands=(
+            "hongyan statistics coverage",
+            "hongyan statistics verify {subject}",
+        ),
+    ),
     AlertKind.WAY_FAILING: Meaning(
         "告警送不出去 (alerts can't be sent by one of their ways)",
         "执行 hongyan alerts test 查明原因 (find out why with hongyan alerts test)",
@@ -222,6 +232,25 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         commands=("hongyan alerts test",),
     ),
 }
+
+
+OF_AGENCIES = frozenset(
+    {
+        AlertKind.EVENT_PARKED,
+        AlertKind.EVENT_UNDECODABLE,
+        AlertKind.LINE_HELD,
+        AlertKind.AGENCY_GONE,
+        AlertKind.RECEIVER_UNUSABLE,
+        AlertKind.POLICY_FAILED,
+        AlertKind.GRANT_IMPAIRED,
+        AlertKind.FEED_UNGUARDED,
+        AlertKind.AGENCY_BEHIND,
+        AlertKind.FOLLOW_UP_DUE,
+        AlertKind.CERTIFICATE_ENDING,
+        AlertKind.GRANT_ENDING,
+    }
+)
+"""Kinds whose subject is always an agency: with it, they end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class KafkaSettings(_Group):
     password: SecretStr | None = Field(None, description="with which password")
     ca_file: str | None = Field(None, description="certificates of the brokers' issuer (PEM)")
     replication_factor: int | None = Field(None, description="unset: 3 where the cluster has three brokers, else 1")
+    silent_s: float = Field(10.0, gt=0, description="seconds without an answer after which /health says: Kafka is away")
 
 
 class DatabaseSettings(_Group):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics, open_folder
 from tests.events import ISSUED, TestEvents, attribute, read_all
 from tests.mailbox import Mailbox
-from tests.processes import Processes
+from tests.processes import Processes, Running
 from tests.scripted_receiver import Answer, Request, ScriptedReceiver
 
 pytestmark = pytest.mark.servers
@@ -209,9 +210,77 @@ def test_parked_events_and_dead_letters_are_told_once_for_all_and_end_when_they_
         producer.send(own.control_corrections, key=b"router/0", value=b"{}", partition=0).result(10)
     for subject in ("market", "silent", "router"):
         desk.mail("已解除", subject, within_s=40)
+    removed(kafka, own, events, configuration, desk, receiver)
     own_kinds = ("event-parked/", "dead-letters/")
     eventually(lambda: {s for name, s in states(kafka, own).items() if name.startswith(own_kinds)} == {"closed"}, 10)
     receiver.close()
+
+
+def removed(
+    kafka: Kafka,
+    own: OwnTopics,
+    events: TestEvents,
+    configuration: Configuration,
+    desk: Desk,
+    receiver: ScriptedReceiver,
+) -> None:
+    """An agency with a parked event and a held line is removed: both are told to be over, and why."""
+    receiver.script = lambda _request, _earlier: Answer(422)
+    events.feed("market", events.certificate("last", 99))
+    eventually(lambda: states(kafka, own).get("event-parked/market") == "open", 20)
+    receiver.script = lambda _request, _earlier: Answer(503)
+    events.feed("market", events.certificate("stuck", 100))
+    eventually(lambda: states(kafka, own).get("line-held/market") == "open", 20)
+    desk.mail("market", HELD)
+    configuration.remove_agency("market")
+
+    def why(kind: AlertKind) -> list[str]:
+        return [one["ended"] for one in desk.posts(kind) if one["reason"] == "resolved"]
+
+    for kind in (AlertKind.EVENT_PARKED, AlertKind.LINE_HELD):
+        eventually(lambda: "单位已移除" in "".join(why(kind)[-1:]), 30, f"the end of {kind}")  # noqa: B023
+
+
+def test_of_two_alerters_one_tells_and_the_other_goes_on_when_it_is_killed(
+    kafka: Kafka, own: OwnTopics, processes: Processes, desk: Desk
+) -> None:
+    """Each trouble is told once, whoever tells it; killed in between, nothing is told again and nothing is missed."""
+    desk.settings.alerting.repeat_s = desk.settings.alerting.repeat_cap_s = 3600
+    desk.watch()
+    pair = [processes.start("alerter", desk.settings) for _ in range(2)]
+
+    def duties() -> list[object]:
+        return sorted(str(health_of(one)["duty"]) for one in pair)
+
+    eventually(lambda: duties() == ["on-duty", "standby"], 30, "one of them on duty")
+
+    def letter(stage: str) -> None:
+        with closing(kafka.producer()) as producer:
+            producer.send(own.deadletter(stage), key=b"k", value=b"v", partition=0).result(10)
+        desk.mail(stage, "死信", within_s=40)
+
+    letter("router")
+    active = next(one for one in pair if health_of(one)["duty"] == "on-duty")
+    active.kill()
+    letter("pusher")
+    pair.remove(active)
+    pair.append(processes.start("alerter", desk.settings))
+    eventually(lambda: duties() == ["on-duty", "standby"], 30, "another one stands by")
+    with closing(kafka.producer()) as producer:
+        for stage in ("router", "pusher"):
+            producer.send(own.control_corrections, key=f"{stage}/0".encode(), value=b"{}", partition=0).result(10)
+    for stage in ("router", "pusher"):
+        desk.mail("已解除", stage, within_s=40)
+    told = [(post["subject"], post["reason"]) for post in desk.posts(AlertKind.DEAD_LETTERS)]
+    assert sorted(told) == [(s, reason) for s in ("pusher", "router") for reason in ("raised", "resolved")]
+    assert len(desk.mailbox.subjects("死信")) == 4
+
+
+def health_of(running: Running) -> dict[str, Any]:
+    """Return what a process says of itself."""
+    with urllib.request.urlopen(f"{running.url}/health", timeout=5) as answer:
+        found: dict[str, Any] = orjson.loads(answer.read())
+        return found
 
 
 def test_an_agency_hears_about_itself_on_its_own_feed_and_about_nobody_else(

@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
-from consumers.alerter.process import follow_ups_look
+from consumers.alerter.owed import FollowUpsLook
 from schemas.contracts import load_contracts
 from schemas.times import SHANGHAI
 from schemas.topics import Topics
@@ -139,13 +139,24 @@ def test_a_deadline_is_the_end_of_its_last_working_day_in_shanghai(desk: Desk) -
     assert [row["overdue"] for row in desk.tracking.follow_ups(open_only=False) if row["agency"] == "b"] == [False]
 
 
+def test_a_quarter_is_looked_through_and_more_when_it_is_asked_for(desk: Desk) -> None:
+    """What came on the log before is answered when somebody says since when."""
+    desk.event("r1", "a")
+    desk.clock.at = ACT + timedelta(days=91)
+    assert list(desk.states()) == [("r1", "a")]
+    desk.clock.at = ACT + timedelta(days=93)
+    assert desk.states() == {}
+    rows = desk.tracking.follow_ups(since=ACT)
+    assert [(row["event"], row["overdue"]) for row in rows] == [("r1", True)]
+
+
 def test_no_deadline_is_guessed(desk: Desk) -> None:
     """Beyond the calendar, without a time, and where the catalogue sets none: it is said why; nothing is overdue."""
     desk.event("late", "a", at=datetime(2026, 12, 30, 12, tzinfo=SHANGHAI))
     desk.event("timeless", "a", at=None)
     desk.event("free", "a", kind="cn.gov.sc.credit.removed")
     desk.clock.at = datetime(2030, 1, 1, tzinfo=SHANGHAI)
-    found = {row["event"]: row for row in desk.tracking.follow_ups()}
+    found = {row["event"]: row for row in desk.tracking.follow_ups(since=ACT)}
     assert {row["deadline"] for row in found.values()} == {None}
     assert "working_days.csv" in found["late"]["no_deadline"]
     assert "no time" in found["timeless"]["no_deadline"]
@@ -157,7 +168,7 @@ def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_ack
     desk: Desk,
 ) -> None:
     """A warning a working day before, critical once it is past, nothing for who has accepted."""
-    look = follow_ups_look(lambda: desk.reader, load_contracts())
+    look = FollowUpsLook(lambda: desk.reader, load_contracts(), desk.clock)
     desk.event("r1", "a", "b")
     desk.receipt("b", "r1", "accepted", 2)
     (found,) = look()
@@ -172,3 +183,15 @@ def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_ack
     assert severity(1) == [("a", "critical")]
     desk.receipt("a", "r1", "accepted", 9)
     assert severity(1) == []
+
+
+def test_what_nobody_acknowledges_stays_an_alert_however_old_it_grows(desk: Desk) -> None:
+    """The first look is at the whole ledger, later ones as far back as one is open; what was accepted needs none."""
+    desk.event("r1", "a")
+    desk.clock.at = ACT + timedelta(days=150)
+    look = FollowUpsLook(lambda: desk.reader, load_contracts(), desk.clock)
+    assert [one.event for one in look()] == ["r1"]
+    desk.clock.at += timedelta(days=40)
+    assert [one.event for one in look()] == ["r1"]
+    desk.receipt("a", "r1", "accepted", 9)
+    assert [look(), look()] == [[], []]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -15,12 +16,15 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from schemas.contracts import load_contracts
+from services.alerting import rules
+from services.alerting.book import Book, Judged
 from services.quarantine.guarding import LogGuard
+from services.runtime.alerts import Alert, AlertKind
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings, as_environment
 from services.statistics.adjustments import adjustments
 from services.statistics.closing import Closing, ClosingRefusedError, Signature
-from services.statistics.gaps import CountedNoMoreError
+from services.statistics.gaps import CountedNoMoreError, gaps_now
 from services.statistics.lineage import explain
 from services.statistics.opening import counted_topics
 from services.statistics.reading import figures
@@ -32,10 +36,18 @@ from tests.window_events import Made, WindowEvents
 
 pytestmark = pytest.mark.servers
 SIGNED = Signature("张三", "按月关账")
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
 EMPTIED = (
     "TRUNCATE statistics.identity, statistics.cell, statistics.fact, statistics.correction, statistics.batch, "
     "statistics.standing, statistics.month_cell, statistics.month_state, statistics.consumer_offset"
 )
+
+
+def judged(alerts: list[Alert]) -> Judged:
+    """Return what has been looked at."""
+    found = Judged()
+    found.add({AlertKind.FACTS_LOST}, alerts)
+    return found
 
 
 class Installation:
@@ -75,6 +87,10 @@ class Installation:
         environment = os.environ | as_environment(self.settings)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout + done.stderr
+
+    def lost(self) -> list[Alert]:
+        """Return what the alerter finds."""
+        return rules.lost(gaps_now(self.dsn, self.topics.group("statistics")), NOW)
 
     def expire(self) -> None:
         """Delete every record of the log, as its retention does."""
@@ -132,6 +148,12 @@ def test_what_the_log_has_no_more_is_said_and_never_zero(installed: Installation
     with urllib.request.urlopen(f"{running.url}/metrics") as answer:
         assert b"hongyan_statistics_lost_months 1.0" in answer.read()
     assert "facts_lost" in running.log.read_text()
+    told, book = installed.lost(), Book(clear_s=0)
+    assert [(one.kind, one.subject, one.weight, one.size) for one in told] == [
+        ("facts-lost", "2025-12", "critical", 30)
+    ]
+    assert "已不在日志中" in told[0].detail
+    assert [one.state for one in book.judge(judged(told), NOW)] == ["open"]
 
     for words in (["coverage"], ["verify", "2025-12"]):
         status, printed = installed.run(*words)
@@ -145,6 +167,10 @@ def test_what_the_log_has_no_more_is_said_and_never_zero(installed: Installation
     assert installed.exact("2026-01") == 2
     with figures(installed.dsn, installed.topics.group("statistics"), METRICS, SHAPES) as reader:
         assert {gap.month for gap in reader.gaps} == {202512}
+    running.kill()
+    with psycopg.connect(installed.dsn) as connection:
+        connection.execute("UPDATE statistics.consumer_offset SET began = 0")  # as a backup would have it
+    assert [one.state for one in book.judge(judged(installed.lost()), NOW)] == ["closed"]
 
 
 def test_a_log_that_is_whole_leaves_nothing_to_say(installed: Installation) -> None:

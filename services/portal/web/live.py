@@ -18,7 +18,7 @@ from services.portal.web.viewer import Viewer
 from services.runtime.clock import Clock
 from services.runtime.errors import HongyanError
 
-PERIOD_S = 2.0
+PERIOD_S = 1.0
 HEARTBEAT_S = 15.0
 LONGEST_S = 3600.0
 """A stream ends after an hour; the page opens another."""

@@ -49,6 +49,19 @@ def test_what_is_wrong_is_opened_once_and_closed_once_it_stays_over() -> None:
     assert book.judge(judged(), at(40)) == []
 
 
+def test_what_ends_for_a_reason_of_its_own_says_so_whether_it_was_looked_at_or_not() -> None:
+    """An agency was removed; what somebody raises about it once more is closed once more."""
+    book = Book(clear_s=10)
+    book.take(wrong(HELD, "gone"))
+    for begin in (0, 100):
+        again = judged(wrong(HELD, "gone"), kinds=(AWAY,))
+        again.end(list(book.open.values()), "removed")
+        assert book.judge(again, at(begin)) == []
+        assert [(one.state, one.detail) for one in book.judge(again, at(begin + 10))] == [("closed", "removed")]
+        assert book.judge(judged(), at(begin + 11)) == []
+        book.take(wrong(HELD, "gone"))
+
+
 def test_what_its_own_process_raises_is_raised_for_it_only_when_it_did_not() -> None:
     """The pusher was killed between parking and telling."""
     book = Book()

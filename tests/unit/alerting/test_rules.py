@@ -219,3 +219,21 @@ def test_a_silence_holds_for_what_it_names_until_its_end() -> None:
     assert silencing([silence.ended("ops", NOW)], AlertKind.LINE_HELD, "market", NOW) is None
     assert Silence.from_json(json.loads(json.dumps(silence.to_json()))) == silence
     assert {RAISED, CLEARED} == {"cn.gov.sc.ops.alert.raised", "cn.gov.sc.ops.alert.cleared"}
+
+
+def test_what_is_about_an_agency_that_is_gone_ends_with_it_and_only_that() -> None:
+    """Departments have keys too, and what concerns everybody concerns no agency."""
+    known = view(
+        agency__market=agency([None]), department__health={"id": "health", "name": "h", "source": "urn:h", "types": []}
+    )
+    about = [
+        Alert(kind, subject, AT, "")
+        for kind in (AlertKind.EVENT_PARKED, AlertKind.KEY_ENDING, AlertKind.LAG_BURNING, AlertKind.DEAD_LETTERS)
+        for subject in ("market", "health", "gone", EVERYBODY)
+    ]
+    found = {(one.kind, one.subject) for one in rules.without(known, about)}
+    assert found == {
+        *((AlertKind.EVENT_PARKED, subject) for subject in ("health", "gone", EVERYBODY)),
+        *((AlertKind.KEY_ENDING, subject) for subject in ("gone", EVERYBODY)),
+        *((AlertKind.LAG_BURNING, subject) for subject in ("health", "gone")),
+    }

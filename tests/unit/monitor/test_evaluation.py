@@ -124,14 +124,31 @@ def test_whoever_is_at_the_end_is_well(moves: list[tuple[int, int]]) -> None:
 
 @given(steps)
 def test_whoever_moved_within_the_least_stretch_is_neither_stalled_nor_stopped(moves: list[tuple[int, int]]) -> None:
-    """And whoever stood through it before a backlog is one of both."""
+    """And whoever stands for a minute before a backlog is one of both, in whatever rhythm it moved before."""
     samples = walk(moves)
     newest = [sample for sample in samples if sample.at >= samples[-1].at - LEAST_S]
     if newest[0].committed != newest[-1].committed:
         assert state(samples) not in {"stalled", "stopped"}
-    if len({s.committed for s in newest}) == 1 and all(s.lag for s in newest) and len(newest) > LEAST_S:
-        assert state(samples) == "stalled"
-        assert state(samples, 0) == "stopped"
+    ever = [*samples, *(Sample(samples[-1].at + n, samples[-1].committed, samples[-1].end + 1, 1) for n in range(60))]
+    assert state(ever) == "stalled"
+    assert state(ever, 0) == "stopped"
+
+
+def test_who_takes_one_every_four_seconds_is_slow_and_stands_when_it_misses_two() -> None:
+    """By its own rhythm; one that moved at every look stands after two."""
+    looks = [(1 + n // 4, 20 + 2 * n) for n in range(24)]
+    assert {state(window(*looks[:n])) for n in range(18, 25)} == {"slow"}
+    stood = [*looks, *((6, 70 + n) for n in range(4))]
+    assert state(window(*stood)) == "stalled"
+    quick = [*((n * 10, 200 + n * 20) for n in range(9)), *((80, 380 + n) for n in range(2))]
+    assert (state(window(*quick[:-1])), state(window(*quick))) == ("slow", "stalled")
+
+
+def test_one_good_look_among_worse_ones_is_no_gain() -> None:
+    """A batch had just been taken when it was looked."""
+    lags = (10, 24, 40, 38, 55, 70, 66, 81)
+    samples = [Sample(n / 2, n * 5, n * 5 + lag, lag) for n, lag in enumerate(lags)]
+    assert [state(samples[:n]) for n in range(5, 9)] == ["slow"] * 4
 
 
 @given(steps, st.integers(1, 10**12), st.floats(0, 1e9))
