@@ -82,10 +82,13 @@ class Configuration:
         entry = {"agency": agency, "channel": channel, "keys": keys, "ack_key": sealed, "version": 1}
         self._put(self._topics.control_subscriptions, f"access/{agency}", entry)
 
-    def department(self, department: str, source: str, key: str, types: Sequence[str]) -> None:
+    def department(
+        self, department: str, source: str, key: str, types: Sequence[str], *, expires_at: str | None = None
+    ) -> None:
         """Make a department known."""
         entry = {"id": department, "name": department, "source": source, "types": list(types)}
-        self._put(self._topics.control_identities, f"department/{department}", entry | {"key_hash": key_digest(key)})
+        keys = [{"id": "key-1", "digest": key_digest(key), "expires_at": expires_at}]
+        self._put(self._topics.control_identities, f"department/{department}", entry | {"keys": keys})
 
     def _put(self, topic: str, key: str, value: Mapping[str, Any]) -> None:
         self._producer.send(topic, key=key.encode(), value=orjson.dumps(value), partition=0).result(10)

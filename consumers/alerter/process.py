@@ -83,7 +83,7 @@ class _Desk:
         """Alert until it is over, and write down what was told."""
         settings, kafka, topics, clock = self._settings, self._kafka, self._topics, self._clock
         contracts, ended = load_contracts(), threading.Event()
-        follower = ControlFollower(kafka, [topics.control_subscriptions], "alerter")
+        follower = ControlFollower(kafka, [topics.control_subscriptions, topics.control_identities], "alerter")
         sealer, networks = Sealer(settings.security), parse_networks(settings.delivery.allowed_networks)
         codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
         logs = Logs(kafka, topics, lambda: list(follower.view.agencies), clock)

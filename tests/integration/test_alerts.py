@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -22,18 +25,21 @@ from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.alerting.feed import CLEARED, RAISED
 from services.portal.alerts import Alerts, SilenceBody
-from services.runtime.alerts import Alert, AlertKind, current
+from services.runtime.alerts import MEANINGS, Alert, AlertKind, current
 from services.runtime.clock import SystemClock
+from services.runtime.database import dsn_of
 from services.runtime.embedded.ports import free_port
 from services.runtime.embedded.postgres import EmbeddedPostgres
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import AlertingSettings, Settings, as_environment, with_environment
 from services.runtime.supervisor import Supervisor
 from tests.broker import Broker
+from tests.certificates import Authority
 from tests.conditions import eventually
 from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics, open_folder
-from tests.events import ISSUED, TestEvents, attribute, read_all
+from tests.events import ISSUED, SOURCE, TestEvents, attribute, read_all
+from tests.hand_ledger import HandLedger
 from tests.mailbox import Mailbox
 from tests.processes import Processes, Running
 from tests.scripted_receiver import Answer, Request, ScriptedReceiver
@@ -281,6 +287,64 @@ def health_of(running: Running) -> dict[str, Any]:
     with urllib.request.urlopen(f"{running.url}/health", timeout=5) as answer:
         found: dict[str, Any] = orjson.loads(answer.read())
         return found
+
+
+def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_to_be_over(
+    kafka: Kafka, own: OwnTopics, configuration: Configuration, desk: Desk
+) -> None:
+    """Keys of an agency and of a department, a certificate, a follow-up past its legal limit, and a disk.
+
+    Each comes once by mail and once by webhook, stands on the alerts' topic, and each has its end.
+    """
+    soon = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    certificate = Authority("synthetic").issue("client", client=True)
+    own.ensure_agency("market")
+    sink = "http://127.0.0.1:9/never"
+    token = f"a.{base64.urlsafe_b64encode(orjson.dumps({'exp': time.time() + 86400})).decode().rstrip('=')}.b"
+    tls = {"certificate": certificate.certificate, "private_key": certificate.private_key}
+    configuration.agency("market", sink, state="suspended", delivery={"tls": tls, "auth": bearer(token)})
+    configuration.department("health", SOURCE, "hyk_test", [ISSUED], expires_at=soon)
+    ledger = HandLedger(dsn_of(desk.settings.database), datetime.now(UTC) - timedelta(days=40))
+    ledger.event("r1", "market")
+    alerting = desk.settings.alerting
+    alerting.repeat_s = alerting.repeat_cap_s = 3600
+    alerting.disk_free_percent = 100.0
+    disk = str(desk.settings.data_dir)
+    desk.watch()
+    desk.start()
+    kinds = {
+        ("key-ending", "market"),
+        ("key-ending", "health"),
+        ("certificate-ending", "market"),
+        ("follow-up-due", "market"),
+        ("disk-filling", disk),
+    }
+
+    def told(reason: str) -> set[tuple[str, str]]:
+        """Return what the webhook was told once, and a mail too."""
+        posts = [p for kind in AlertKind for p in desk.posts(kind) if p["reason"] == reason]
+        found = Counter((p["kind"], p["subject"]) for p in posts)
+        assert set(found.values()) <= {1}
+        over = "已解除" if reason == "resolved" else "】"
+        return {key for key in found if desk.mailbox.subjects(over, key[1], MEANINGS[AlertKind(key[0])].title)}
+
+    eventually(lambda: told("raised") >= kinds, 40, "each of them by both ways")
+    assert {f"{kind}/{subject}" for kind, subject in kinds} <= {n for n, s in states(kafka, own).items() if s == "open"}
+    desk.kill()
+    configuration.agency("market", sink, state="suspended")
+    configuration.department("health", SOURCE, "hyk_test", [ISSUED])
+    ledger.receipt("market", "r1", "accepted", 9)
+    ledger.close()
+    alerting.disk_free_percent = 0.0
+    desk.start()
+    eventually(lambda: told("resolved") >= kinds, 40, "the end of each by both ways")
+    assert told("raised") >= kinds
+    assert {states(kafka, own)[f"{kind}/{subject}"] for kind, subject in kinds} == {"closed"}
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return what an agency's receiver is logged in to with."""
+    return {"kind": "bearer", "token": token}
 
 
 def test_an_agency_hears_about_itself_on_its_own_feed_and_about_nobody_else(

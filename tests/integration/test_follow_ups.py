@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 
 import pytest
-from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool
 
 from consumers.alerter.owed import FollowUpsLook
@@ -16,14 +15,12 @@ from schemas.times import SHANGHAI
 from schemas.topics import Topics
 from services.alerting.rules import overdue
 from services.ledger.reading import LedgerReader
-from services.ledger.repository import LedgerStore
-from services.ledger.rows import Row
 from services.portal.tracking import Tracking
-from tests.events import CORRECTED, ISSUED, REVOKED
+from tests.events import CORRECTED, ISSUED
 from tests.fakes.kafka import FakeKafka
+from tests.hand_ledger import ACT, HandLedger
 
 pytestmark = pytest.mark.servers
-ACT = datetime(2025, 12, 29, 23, 30, tzinfo=SHANGHAI)
 
 
 @dataclass
@@ -43,39 +40,12 @@ class Wall:
 
 @dataclass
 class Desk:
-    """Puts events and receipts into the ledger, and asks of them."""
+    """A ledger, and who is asked of it."""
 
-    store: LedgerStore
+    ledger: HandLedger
     reader: LedgerReader
     tracking: Tracking
     clock: Wall
-    _next: int = 0
-    _events: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def put(self, rows: list[Row]) -> None:
-        """Add rows, as the ledger would."""
-        self._next += 1
-        self.store.store([rows], {("t", 0): (self._next - 1, self._next)})
-
-    def event(self, name: str, *agencies: str, kind: str = REVOKED, at: datetime | None = ACT, **more: str) -> None:
-        """Let an event be published and routed."""
-        logged = ACT.astimezone(UTC)
-        named: tuple[object, ...] = ("urn:h", name, kind, "k", None, at, None, more.get("follows"), [], [], None)
-        verdict, place = more.get("verdict", "routed"), (logged, "t", 0, self._next)
-        rows = [
-            Row("event", logged, (*place, *named)),
-            Row("route", logged, (*place, "urn:h", name, kind, verdict, 1, None, len(agencies), None)),
-        ]
-        for agency in agencies:
-            event = ("urn:h", name, "k", kind)
-            rows.append(Row("entitlement", logged, (*place, agency, *event, "follow-up", True, None, Jsonb([]))))
-        self.put(rows)
-
-    def receipt(self, agency: str, name: str, outcome: str, minutes: int, cursor: int = 0) -> None:
-        """Let a receipt be put on the log, so many minutes after the act."""
-        at = ACT.astimezone(UTC) + timedelta(minutes=minutes)
-        what = (at, agency, cursor, "urn:h", name, REVOKED, "k", outcome, "webhook", 1, at, at, None, None, None, None)
-        self.put([Row("receipt", at, what)])
 
     def states(self, **asked: bool) -> dict[tuple[str, str | None], str]:
         """Return event and agency with what is said of them."""
@@ -85,28 +55,27 @@ class Desk:
 @pytest.fixture
 def desk(database_dsn: str) -> Iterator[Desk]:
     """A ledger with nothing in it."""
-    store, clock = LedgerStore(database_dsn, "ledger"), Wall()
-    store.begin(("t", 0), 0)
+    ledger, clock = HandLedger(database_dsn), Wall()
     with ConnectionPool(database_dsn, min_size=1, max_size=1) as pool:
         reader = LedgerReader(pool, clock)
-        yield Desk(store, reader, Tracking(FakeKafka(), Topics(), load_contracts(), reader, clock), clock)
-    store.close()
+        yield Desk(ledger, reader, Tracking(FakeKafka(), Topics(), load_contracts(), reader, clock), clock)
+    ledger.close()
 
 
 def test_the_newest_receipt_of_each_kind_counts_and_the_agencys_word_most(desk: Desk) -> None:
     """Parked, put back and delivered is delivered; accepted and then rejected is rejected; a word beats a delivery."""
-    desk.event("r1", "a", "b", "c", "d", "e")
+    desk.ledger.event("r1", "a", "b", "c", "d", "e")
     assert set(desk.states().values()) == {"underway"}
-    desk.receipt("a", "r1", "parked", 1)
-    desk.receipt("b", "r1", "parked", 1)
-    desk.receipt("b", "r1", "delivered", 2, cursor=9)
+    desk.ledger.receipt("a", "r1", "parked", 1)
+    desk.ledger.receipt("b", "r1", "parked", 1)
+    desk.ledger.receipt("b", "r1", "delivered", 2, cursor=9)
     for agency in ("c", "d", "e"):
-        desk.receipt(agency, "r1", "delivered", 1)
-    desk.receipt("d", "r1", "accepted", 2)
-    desk.receipt("d", "r1", "rejected", 3)
-    desk.receipt("e", "r1", "rejected", 2)
-    desk.receipt("e", "r1", "accepted", 3)
-    desk.receipt("e", "r1", "delivered", 4)
+        desk.ledger.receipt(agency, "r1", "delivered", 1)
+    desk.ledger.receipt("d", "r1", "accepted", 2)
+    desk.ledger.receipt("d", "r1", "rejected", 3)
+    desk.ledger.receipt("e", "r1", "rejected", 2)
+    desk.ledger.receipt("e", "r1", "accepted", 3)
+    desk.ledger.receipt("e", "r1", "delivered", 4)
     wanted = {"a": "parked", "b": "delivered", "c": "delivered", "d": "rejected"}
     assert desk.states() == {("r1", agency): state for agency, state in wanted.items()}
     assert desk.states(open_only=False) == desk.states() | {("r1", "e"): "accepted"}
@@ -114,21 +83,21 @@ def test_the_newest_receipt_of_each_kind_counts_and_the_agencys_word_most(desk: 
 
 def test_every_follow_up_is_asked_for_and_nothing_else(desk: Desk) -> None:
     """By its type, or by what it says it follows; each once, however often it was sent; one that nobody had too."""
-    desk.event("e1", "a", kind=ISSUED)
-    desk.event("e2", "a", kind=ISSUED, follows="e1")
-    desk.event("c1", "a", kind=CORRECTED)
-    desk.event("c1", kind=CORRECTED, verdict="duplicate")
-    desk.event("c1", "b", kind=CORRECTED, verdict="backfilled")
-    desk.event("bad", "a", verdict="deadletter")
-    desk.event("r9")
+    desk.ledger.event("e1", "a", kind=ISSUED)
+    desk.ledger.event("e2", "a", kind=ISSUED, follows="e1")
+    desk.ledger.event("c1", "a", kind=CORRECTED)
+    desk.ledger.event("c1", kind=CORRECTED, verdict="duplicate")
+    desk.ledger.event("c1", "b", kind=CORRECTED, verdict="backfilled")
+    desk.ledger.event("bad", "a", verdict="deadletter")
+    desk.ledger.event("r9")
     assert desk.states() == {("e2", "a"): "underway", ("c1", "a"): "underway", ("c1", "b"): "underway"}
     assert desk.states(open_only=False) == desk.states() | {("r9", None): "nobody"}
 
 
 def test_a_deadline_is_the_end_of_its_last_working_day_in_shanghai(desk: Desk) -> None:
     """Five working days from 29 December 2025: New Year's holiday does not count, the Sunday worked instead does."""
-    desk.event("r1", "a", "b")
-    desk.receipt("b", "r1", "accepted", 1)
+    desk.ledger.event("r1", "a", "b")
+    desk.ledger.receipt("b", "r1", "accepted", 1)
     desk.clock.at = datetime(2026, 1, 6, 23, 59, 59, tzinfo=SHANGHAI)
     (row,) = desk.tracking.follow_ups()
     assert (row["deadline"], row["overdue"]) == ("2026-01-06", False)
@@ -141,7 +110,7 @@ def test_a_deadline_is_the_end_of_its_last_working_day_in_shanghai(desk: Desk) -
 
 def test_a_quarter_is_looked_through_and_more_when_it_is_asked_for(desk: Desk) -> None:
     """What came on the log before is answered when somebody says since when."""
-    desk.event("r1", "a")
+    desk.ledger.event("r1", "a")
     desk.clock.at = ACT + timedelta(days=91)
     assert list(desk.states()) == [("r1", "a")]
     desk.clock.at = ACT + timedelta(days=93)
@@ -152,9 +121,9 @@ def test_a_quarter_is_looked_through_and_more_when_it_is_asked_for(desk: Desk) -
 
 def test_no_deadline_is_guessed(desk: Desk) -> None:
     """Beyond the calendar, without a time, and where the catalogue sets none: it is said why; nothing is overdue."""
-    desk.event("late", "a", at=datetime(2026, 12, 30, 12, tzinfo=SHANGHAI))
-    desk.event("timeless", "a", at=None)
-    desk.event("free", "a", kind="cn.gov.sc.credit.removed")
+    desk.ledger.event("late", "a", at=datetime(2026, 12, 30, 12, tzinfo=SHANGHAI))
+    desk.ledger.event("timeless", "a", at=None)
+    desk.ledger.event("free", "a", kind="cn.gov.sc.credit.removed")
     desk.clock.at = datetime(2030, 1, 1, tzinfo=SHANGHAI)
     found = {row["event"]: row for row in desk.tracking.follow_ups(since=ACT)}
     assert {row["deadline"] for row in found.values()} == {None}
@@ -169,8 +138,8 @@ def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_ack
 ) -> None:
     """A warning a working day before, critical once it is past, nothing for who has accepted."""
     look = FollowUpsLook(lambda: desk.reader, load_contracts(), desk.clock)
-    desk.event("r1", "a", "b")
-    desk.receipt("b", "r1", "accepted", 2)
+    desk.ledger.event("r1", "a", "b")
+    desk.ledger.receipt("b", "r1", "accepted", 2)
     (found,) = look()
     assert (found.agency, found.event) == ("a", "r1")
 
@@ -181,17 +150,17 @@ def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_ack
     assert severity(-6) == []
     assert severity(0) == [("a", "warning")]
     assert severity(1) == [("a", "critical")]
-    desk.receipt("a", "r1", "accepted", 9)
+    desk.ledger.receipt("a", "r1", "accepted", 9)
     assert severity(1) == []
 
 
 def test_what_nobody_acknowledges_stays_an_alert_however_old_it_grows(desk: Desk) -> None:
     """The first look is at the whole ledger, later ones as far back as one is open; what was accepted needs none."""
-    desk.event("r1", "a")
+    desk.ledger.event("r1", "a")
     desk.clock.at = ACT + timedelta(days=150)
     look = FollowUpsLook(lambda: desk.reader, load_contracts(), desk.clock)
     assert [one.event for one in look()] == ["r1"]
     desk.clock.at += timedelta(days=40)
     assert [one.event for one in look()] == ["r1"]
-    desk.receipt("a", "r1", "accepted", 9)
+    desk.ledger.receipt("a", "r1", "accepted", 9)
     assert [look(), look()] == [[], []]
