@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -115,6 +115,36 @@ class GappedKafka(FakeKafka):
 
         made.end_offsets = further  # type: ignore[method-assign]
         made.position = passed  # type: ignore[method-assign]
+        return made
+
+
+class BusyKafka(FakeKafka):
+    """The same cluster, where something happens just before ends are told, once."""
+
+    def __init__(self, cluster: FakeKafka, happens: Callable[[], None]) -> None:
+        vars(self).update(vars(cluster))
+        self.happens = happens
+
+    def consumer(
+        self,
+        group: str | None,
+        *,
+        client_id: str = "hongyan",
+        instance: str | None = None,
+        from_end: bool = False,
+        bulk: bool = False,
+    ) -> FakeConsumer:
+        """Make a consumer before whose answer it happens."""
+        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        ends = made.end_offsets
+
+        def later(partitions: Collection[Partition]) -> dict[Partition, int]:
+            if client_id == "lag-feeds":
+                happens, self.happens = self.happens, lambda: None
+                happens()
+            return ends(partitions)
+
+        made.end_offsets = later  # type: ignore[method-assign]
         return made
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -283,10 +284,14 @@ def test_of_two_alerters_one_tells_and_the_other_goes_on_when_it_is_killed(
 
 
 def health_of(running: Running) -> dict[str, Any]:
-    """Return what a process says of itself."""
-    with urllib.request.urlopen(f"{running.url}/health", timeout=5) as answer:
-        found: dict[str, Any] = orjson.loads(answer.read())
-        return found
+    """Return what a process says of itself; one that has just taken over is not well yet."""
+    try:
+        with urllib.request.urlopen(f"{running.url}/health", timeout=5) as answer:
+            found: dict[str, Any] = orjson.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            found = orjson.loads(error.read())
+    return found
 
 
 def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_to_be_over(
