@@ -161,6 +161,8 @@ class Alerter:
 
     def _tell(self, now: datetime) -> None:
         silences = dict(self._logs.kept.silences).values()
+        # First it is written what is told, then it is told: who goes on after a kill says it again under the same id.
+        unwritten = self._logs.unwritten_keys()
         messages = []
         for name, held in list(self.state.groups.items()):
             group = rebased(held, now)
@@ -170,7 +172,7 @@ class Alerter:
             ways = self._telling.ways(group)
             for way, manner in ways:
                 told = group.told.get(way.name, Told())
-                if self._dispatch.is_under_way(name, way.name):
+                if self._dispatch.is_under_way(name, way.name) or f"{GROUP}{name}" in unwritten:
                     continue
                 reason = due(group, told, self._policy, now, manner, silenced=silenced)
                 if reason is not None:

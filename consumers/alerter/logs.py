@@ -29,6 +29,7 @@ OURS = "hongyan-alerter"
 """The header of alerts that this process has written itself, and taken in when it did."""
 POLL_S = 0.5
 LOOK_S = 2.0
+ANSWERED_S = 5.0
 TOPICS_S = 10.0
 BATCH = 500
 WAIT_S = 10.0
@@ -93,6 +94,11 @@ class Logs:
     def unwritten(self) -> int:
         """Return how many records wait to be written."""
         return len(self._writing)
+
+    def unwritten_keys(self) -> set[str]:
+        """Return the keys of the records that wait to be written now; none while Kafka does not answer."""
+        answers = self._clock.monotonic() - self.contact_at < ANSWERED_S
+        return {one.key for one in list(self._writing)} if answers else set()
 
     def parked(self) -> list[Waiting]:
         """Return the parked events that wait for somebody."""

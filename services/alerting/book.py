@@ -21,6 +21,8 @@ RAISED_BY_OTHERS = frozenset(
     }
 )
 """What its own process raises at once is raised for it only when it has had the time: it may have been killed."""
+STANDS_S = {AlertKind.GROUP_TROUBLED: 5.0}
+"""What must stand for so long, whatever it is called meanwhile: a group gets over the dealing of its partitions."""
 OVER = "已恢复或已处理 (over, or seen to)"
 REMOVED = "单位已移除，此事随之结束 (the agency was removed, and this with it)"
 CHANGED_S = 60.0
@@ -80,11 +82,10 @@ class Book:
     def _opened(self, judged: Judged, now: datetime) -> list[Alert]:
         missing = {key: alert for key, alert in judged.alerts.items() if key not in self.open}
         self._rising = {key: min(self._rising.get(key, now), now) for key in missing}
-        return [
-            alert
-            for key, alert in missing.items()
-            if passed(self._rising[key], now) >= (self._others_s if alert.kind in RAISED_BY_OTHERS else 0.0)
-        ]
+        return [alert for key, alert in missing.items() if passed(self._rising[key], now) >= self._stands_s(alert.kind)]
+
+    def _stands_s(self, kind: AlertKind) -> float:
+        return self._others_s if kind in RAISED_BY_OTHERS else STANDS_S.get(kind, 0.0)
 
     def _changed(self, judged: Judged, now: datetime) -> list[Alert]:
         """Say anew what has become graver or more; what only sounds different is not news."""

@@ -278,9 +278,11 @@ def test_of_two_alerters_one_tells_and_the_other_goes_on_when_it_is_killed(
             producer.send(own.control_corrections, key=f"{stage}/0".encode(), value=b"{}", partition=0).result(10)
     for stage in ("router", "pusher"):
         desk.mail("已解除", stage, within_s=40)
-    told = [(post["subject"], post["reason"]) for post in desk.posts(AlertKind.DEAD_LETTERS)]
-    assert sorted(told) == [(s, reason) for s in ("pusher", "router") for reason in ("raised", "resolved")]
-    assert len(desk.mailbox.subjects("死信")) == 4
+    posts = desk.posts(AlertKind.DEAD_LETTERS)
+    told = {post["id"]: (post["subject"], post["reason"]) for post in posts}
+    assert sorted(told.values()) == [(s, reason) for s in ("pusher", "router") for reason in ("raised", "resolved")]
+    assert len(posts) - len(told) <= 1, "the one under way at the kill may come twice, under its id"
+    assert len({str(mail["Message-ID"]) for mail in desk.mailbox.mails if "死信" in str(mail["Subject"])}) == 4
 
 
 def health_of(running: Running) -> dict[str, Any]:
@@ -334,7 +336,8 @@ def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_t
         return {key for key in found if desk.mailbox.subjects(over, key[1], MEANINGS[AlertKind(key[0])].title)}
 
     eventually(lambda: told("raised") >= kinds, 40, "each of them by both ways")
-    assert {f"{kind}/{subject}" for kind, subject in kinds} <= {n for n, s in states(kafka, own).items() if s == "open"}
+    groups = {f"{kind}/{subject}" for kind, subject in kinds}
+    eventually(lambda: groups <= {n for n, s in states(kafka, own).items() if s == "open"}, 10, "and by the topic")
     desk.kill()
     configuration.agency("market", sink, state="suspended")
     configuration.department("health", SOURCE, "hyk_test", [ISSUED])
@@ -344,7 +347,7 @@ def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_t
     desk.start()
     eventually(lambda: told("resolved") >= kinds, 40, "the end of each by both ways")
     assert told("raised") >= kinds
-    assert {states(kafka, own)[f"{kind}/{subject}"] for kind, subject in kinds} == {"closed"}
+    assert {states(kafka, own)[group] for group in groups} == {"closed"}
 
 
 def bearer(token: str) -> dict[str, str]:

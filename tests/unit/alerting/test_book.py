@@ -62,6 +62,15 @@ def test_what_ends_for_a_reason_of_its_own_says_so_whether_it_was_looked_at_or_n
         book.take(wrong(HELD, "gone"))
 
 
+def test_a_group_that_gets_over_it_is_no_alert() -> None:
+    """Whatever it was called meanwhile, it must stand for five seconds."""
+    troubled, book = AlertKind.GROUP_TROUBLED, Book()
+    for seconds, kinds in ((0, 1), (4, 1), (5, 0), (6, 1), (10, 1)):
+        found = [wrong(troubled, "router", size=seconds + 1)] * kinds
+        assert book.judge(judged(*found, kinds=(troubled,)), at(seconds)) == []
+    assert states(book.judge(judged(wrong(troubled, "router"), kinds=(troubled,)), at(11))) == ["open"]
+
+
 def test_what_its_own_process_raises_is_raised_for_it_only_when_it_did_not() -> None:
     """The pusher was killed between parking and telling."""
     book = Book()
