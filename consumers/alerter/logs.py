@@ -27,7 +27,8 @@ from services.runtime.lifecycle import outlast
 
 OURS = "hongyan-alerter"
 """The header of alerts that this process has written itself, and taken in when it did."""
-POLL_S = 0.5
+POLL_S = 0.1
+"""Short: what was told is written between two polls, and what was not written is told again after a kill."""
 LOOK_S = 2.0
 ANSWERED_S = 5.0
 TOPICS_S = 10.0

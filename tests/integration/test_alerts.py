@@ -328,10 +328,11 @@ def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_t
     }
 
     def told(reason: str) -> set[tuple[str, str]]:
-        """Return what the webhook was told once, and a mail too."""
-        posts = [p for kind in AlertKind for p in desk.posts(kind) if p["reason"] == reason]
-        found = Counter((p["kind"], p["subject"]) for p in posts)
-        assert set(found.values()) <= {1}
+        """Return what came by mail, and by webhook under one id: what was under way at the kill comes again."""
+        posts = [post for kind, _ in sorted(kinds) for post in desk.posts(AlertKind(kind)) if post["reason"] == reason]
+        ids = {(post["id"], post["kind"], post["subject"]) for post in posts}
+        found = Counter((kind, subject) for _, kind, subject in ids)
+        assert set(found.values()) <= {1}, found
         over = "已解除" if reason == "resolved" else "】"
         return {key for key in found if desk.mailbox.subjects(over, key[1], MEANINGS[AlertKind(key[0])].title)}
 
