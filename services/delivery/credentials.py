@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from services.delivery.profile import Bearer, ClientCredentials
+from services.delivery.profile import Bearer, ClientCredentials, Profile, Tls
 
 RENEW_BEFORE_S = 30.0
 WITHOUT_END_S = 300.0
 
-Post = Callable[[str, dict[str, str]], Awaitable[tuple[int, bytes]]]
-"""Posts a form to an address (under the same network check as deliveries) and returns status and answer."""
+Post = Callable[[str, dict[str, str], Profile], Awaitable[tuple[int, bytes]]]
+"""Posts a form to an address, with the network check, TLS and time-outs of deliveries; returns status and answer."""
 
 
 class TokenRefusedError(Exception):
@@ -29,29 +29,29 @@ class _Held:
 
 
 class Tokens:
-    """Keeps one token for each set of credentials; many deliveries at once fetch it once."""
+    """Keeps one token for each set of credentials and way of TLS; many deliveries at once fetch it once."""
 
     def __init__(self, post: Post, monotonic: Callable[[], float]) -> None:
         self._post = post
         self._monotonic = monotonic
-        self._held: dict[ClientCredentials, _Held] = {}
+        self._held: dict[tuple[ClientCredentials, Tls | None], _Held] = {}
 
-    async def token(self, auth: Bearer | ClientCredentials) -> str:
+    async def token(self, auth: Bearer | ClientCredentials, profile: Profile) -> str:
         """Return a token that is good now; raises TokenRefusedError, or what the network raises."""
         if isinstance(auth, Bearer):
             return auth.token
-        held = self._held.setdefault(auth, _Held())
+        held = self._held.setdefault((auth, profile.tls), _Held())
         async with held.fetching:
             if self._monotonic() >= held.until:
-                await self._fetch(auth, held)
+                await self._fetch(auth, profile, held)
             return held.token
 
-    def forget(self, auth: Bearer | ClientCredentials) -> None:
+    def forget(self, auth: Bearer | ClientCredentials, profile: Profile) -> None:
         """Fetch anew next time: the receiver did not take this one."""
-        if isinstance(auth, ClientCredentials) and auth in self._held:
-            self._held[auth].until = 0.0
+        if isinstance(auth, ClientCredentials) and (held := self._held.get((auth, profile.tls))) is not None:
+            held.until = 0.0
 
-    async def _fetch(self, auth: ClientCredentials, held: _Held) -> None:
+    async def _fetch(self, auth: ClientCredentials, profile: Profile, held: _Held) -> None:
         form = {
             "grant_type": "client_credentials",
             "client_id": auth.client_id,
@@ -59,10 +59,11 @@ class Tokens:
         }
         if auth.scope is not None:
             form["scope"] = auth.scope
-        status, answer = await self._post(auth.token_url, form)
+        status, answer = await self._post(auth.token_url, form, profile)
         try:
             document = orjson.loads(answer)
-            token, lasts = str(document["access_token"]), float(document.get("expires_in", WITHOUT_END_S))
+            given = document.get("expires_in")
+            token, lasts = str(document["access_token"]), WITHOUT_END_S if given is None else float(given)
         except (ValueError, KeyError, TypeError) as error:
             raise TokenRefusedError(
                 f"令牌服务 {auth.token_url} 没有给出令牌 (no token given): HTTP {status}"

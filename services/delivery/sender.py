@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from services.delivery.credentials import TokenRefusedError, Tokens
+from services.delivery.lookups import Lookups
 from services.delivery.message import CURSOR_HEADER, Post
 from services.delivery.network import Network, is_allowed
 from services.delivery.outcome import HINT_HEADER, Later, Outcome, Refused, outcome_of
-from services.delivery.profile import Tls
+from services.delivery.profile import Profile, Tls
 from services.delivery.receiver import Receiver
 from services.delivery.signing import signed_headers
 from services.delivery.tls import context_of
@@ -47,7 +47,7 @@ class CheckingResolver(AbstractResolver):
 
     def __init__(self, networks: Sequence[Network], lookup: Lookup | None = None) -> None:
         self._networks = networks
-        self._lookup = lookup or ThreadedResolver().resolve
+        self._lookup = lookup or Lookups().resolve
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -88,7 +88,7 @@ class Sender:
         )
         self._tokens = Tokens(self._post_form, time.monotonic)
         self._reached: set[str] = set()
-        self._contexts: dict[Tls | None, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[Tls | None, bool], ssl.SSLContext] = {}
 
     async def send(self, receiver: Receiver, post: Post, now: datetime) -> Outcome:
         """Make one attempt and return what it came to; never raises for what the receiver or the network does."""
@@ -118,7 +118,8 @@ class Sender:
             **signed_headers(receiver.secrets(now), post.webhook_id, int(now.timestamp()), post.body),
         }
         if profile.auth is not None:
-            headers["Authorization"] = f"Bearer {await self._tokens.token(profile.auth)}"
+            async with asyncio.timeout(profile.timeout_s):
+                headers["Authorization"] = f"Bearer {await self._tokens.token(profile.auth, profile)}"
         async with self._session.post(
             receiver.sink,
             data=post.body,
@@ -130,7 +131,7 @@ class Sender:
             # The status line decides: what follows it can only cost the connection.
             body = await _drain(answer)
             if answer.status == 401 and profile.auth is not None:
-                self._tokens.forget(profile.auth)
+                self._tokens.forget(profile.auth, profile)
             outcome = outcome_of(
                 answer.status,
                 answer.headers.get("Retry-After"),
@@ -142,17 +143,23 @@ class Sender:
                 outcome = replace(outcome, reason=f"{outcome.reason}: {said}")
             return outcome, answer.status, body
 
-    async def _post_form(self, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+    async def _post_form(self, url: str, form: dict[str, str], profile: Profile) -> tuple[int, bytes]:
         self._check_literal(url)
         async with self._session.post(
-            url, data=form, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=10.0)
+            url,
+            data=form,
+            allow_redirects=False,
+            timeout=_timeout(profile.timeout_s, profile.connect_timeout_s),
+            # A token server may stand at the receiver, or be one for many that everybody trusts.
+            ssl=self._context(profile.tls, system_too=True) if url.lower().startswith("https:") else True,
         ) as answer:
             return answer.status, await answer.content.read(ANSWER_BYTES)
 
-    def _context(self, tls: Tls | None) -> ssl.SSLContext:
-        if tls not in self._contexts:
-            self._contexts[tls] = context_of(tls)
-        return self._contexts[tls]
+    def _context(self, tls: Tls | None, *, system_too: bool = False) -> ssl.SSLContext:
+        known = self._contexts.get((tls, system_too))
+        if known is None:
+            known = self._contexts[tls, system_too] = context_of(tls, system_too=system_too)
+        return known
 
     def _check_literal(self, url: str) -> None:
         """Check an address written into the URL itself: no name is resolved for it."""

@@ -9,10 +9,15 @@ from pathlib import Path
 from services.delivery.profile import Tls
 
 
-def context_of(tls: Tls | None) -> ssl.SSLContext:
-    """Return the context; raises ValueError that names what is wrong with a certificate or key."""
+def context_of(tls: Tls | None, *, system_too: bool = False) -> ssl.SSLContext:
+    """Return the context; raises ValueError that names what is wrong with a certificate or key.
+
+    ``system_too``: the system's authorities are trusted beside the receiver's own.
+    """
     try:
         context = ssl.create_default_context(cadata=tls.ca if tls and tls.ca else None)
+        if system_too:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if tls is not None and tls.certificate is not None and tls.private_key is not None:
             _show_certificate(context, tls.certificate, tls.private_key)

@@ -278,17 +278,20 @@ def test_plain_http_behind_an_https_address_means_later() -> None:
 class TokenServer:
     """An OAuth2 token server and a receiver that takes its newest token only."""
 
-    def __init__(self, expires_in: float = 3600.0) -> None:
+    def __init__(self, expires_in: float | None = 3600.0) -> None:
         self.expires_in = expires_in
         self.given: list[str] = []
         self.forms: list[bytes] = []
         self.status = 200
+        self.hangs = False
         self.accepts: Callable[[str], bool] = lambda token: token == f"Bearer {self.given[-1]}"
 
     async def behave(self, reader: Reader, writer: Writer) -> None:
         """Give a token, or take a delivery."""
         path, headers, body = await request_of(reader)
-        if path == "/token":
+        if self.hangs:
+            await reader.read()
+        elif path == "/token":
             self.forms.append(body)
             self.given.append(f"t{len(self.given)}")
             answer = json.dumps({"access_token": self.given[-1], "expires_in": self.expires_in}).encode()
@@ -300,18 +303,23 @@ class TokenServer:
         await writer.drain()
 
 
-def with_tokens(server: TokenServer, use: Callable[[Sender, Receiver], Awaitable[None]]) -> None:
-    """Use a sender with OAuth2 client credentials against the server."""
+def with_tokens(
+    server: TokenServer,
+    use: Callable[[Sender, Receiver], Awaitable[None]],
+    tls: tuple[object, Tls] | None = None,
+    **profile: Any,
+) -> None:
+    """Use a sender with OAuth2 client credentials against the server, over TLS if wanted."""
 
     async def body() -> None:
-        running = await serve(server.behave)
-        port = port_of(running)
+        running = await serve(server.behave, tls[0] if tls else None)
+        port, scheme = port_of(running), "https" if tls else "http"
         auth = ClientCredentials(
-            token_url=f"http://127.0.0.1:{port}/token", client_id="hongyan", client_secret="geheim", scope="push"
+            token_url=f"{scheme}://127.0.0.1:{port}/token", client_id="hongyan", client_secret="geheim", scope="push"
         )
         sender = Sender(NETWORKS)
         async with running:
-            await use(sender, receiver_at(port, auth=auth))
+            await use(sender, receiver_at(port, scheme, auth=auth, tls=tls[1] if tls else None, **profile))
         await sender.close()
 
     asyncio.run(body())
@@ -329,6 +337,31 @@ def test_a_token_is_fetched_once_kept_and_shown_with_every_delivery() -> None:
     with_tokens(server, use)
     assert server.given == ["t0"]
     assert server.forms[0] == b"grant_type=client_credentials&client_id=hongyan&client_secret=geheim&scope=push"
+
+
+def test_a_token_server_is_trusted_by_the_agencys_authority_and_may_leave_the_lifetime_open(tmp_path: Path) -> None:
+    """Only its own authority has signed for it; `expires_in` is null."""
+    server, ours = TokenServer(expires_in=None), Authority("ours")
+
+    async def use(sender: Sender, receiver: Receiver) -> None:
+        assert await sender.send(receiver, POST, datetime.now(UTC)) == Delivered(204)
+
+    with_tokens(server, use, (server_context(ours.issue("127.0.0.1"), tmp_path), Tls(ca=ours.pem)))
+    assert server.given == ["t0"]
+
+
+def test_a_token_server_that_hangs_costs_each_attempt_no_more_than_its_time() -> None:
+    """Sixteen at once wait for one token, and none of them longer than the agency's time-out."""
+    server = TokenServer()
+    server.hangs = True
+
+    async def use(sender: Sender, receiver: Receiver) -> None:
+        began = time.monotonic()
+        outcomes = await asyncio.gather(*(sender.send(receiver, POST, datetime.now(UTC)) for _ in range(16)))
+        assert outcomes == [Later("超时 (timed out)")] * 16
+        assert time.monotonic() - began < QUICK_S + 1
+
+    with_tokens(server, use, timeout_s=QUICK_S)
 
 
 def test_a_token_is_renewed_before_it_ends() -> None:
