@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from services.runtime.errors import RecordTooLargeError, UnavailableError
 from services.runtime.kafka.port import Placed, Producer
+
+RETRY_S = 1.0
+UNREADY_S = 5.0
+"""For how long a topic's metadata may be awaited before it is told."""
 
 log = structlog.get_logger()
 
@@ -26,76 +31,140 @@ class Outgoing:
     """What goes instead where the topic takes no record of this size."""
 
 
-class Outbox:
-    """A queue that loses nothing: a record stays until Kafka has acknowledged it.
+_Item = tuple[Outgoing, Callable[[], None]]
 
-    ``put`` is called in the event loop, ``attach`` and ``flush`` in the Kafka thread; ``call_in_loop`` carries
-    callbacks back.
+
+@dataclass(slots=True)
+class _Queue:
+    """What waits for one topic; after trouble it is tried again only then."""
+
+    items: deque[_Item] = field(default_factory=deque)
+    retry_at: float = 0.0
+    unready_since: float | None = None
+    troubled: bool = False
+
+
+class Outbox:
+    """A queue for each topic that loses nothing: a record stays until Kafka has acknowledged it.
+
+    A topic that can't be written to keeps its own records waiting and no others. ``put`` is called in the event loop,
+    ``attach`` and ``flush`` in the Kafka thread; ``call_in_loop`` carries callbacks back.
     """
 
-    def __init__(self, call_in_loop: Callable[[Callable[[], None]], object]) -> None:
-        self._waiting: deque[tuple[Outgoing, Callable[[], None]]] = deque()
+    def __init__(
+        self, call_in_loop: Callable[[Callable[[], None]], object], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._queues: dict[str, _Queue] = {}
         self._call_in_loop = call_in_loop
+        self._monotonic = monotonic
         self._producer: Producer | None = None
-        self._troubled: set[str] = set()
+        # Whether the producer has taken anything since there was trouble last.
+        self._took = False
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(len(queue.items) for queue in list(self._queues.values()))
+
+    def due(self) -> bool:
+        """Tell whether something waits that may be written now."""
+        now = self._monotonic()
+        return any(queue.items and queue.retry_at <= now for queue in list(self._queues.values()))
 
     def attach(self, producer: Producer | None) -> None:
         """Have records sent by this producer from now on; by none, they wait."""
         self._producer = producer
+        for queue in list(self._queues.values()):
+            queue.retry_at = 0.0
 
     def put(self, outgoing: Outgoing, on_acknowledged: Callable[[], None]) -> None:
         """Send a record, or queue it; the callback runs in the event loop once it is on the log."""
         item = (outgoing, on_acknowledged)
-        producer = self._producer
-        if producer is None or self._waiting or not producer.ready(outgoing.topic):
-            self._waiting.append(item)
+        producer, queue = self._producer, self._queue(outgoing.topic)
+        if producer is None or queue.items or not producer.ready(outgoing.topic):
+            queue.items.append(item)
             return
         try:
             self._send(producer, item)
         except UnavailableError:
-            self._waiting.append(item)
+            queue.items.append(item)
         except RecordTooLargeError as error:
             self._shorten(item, error)
 
     def flush(self) -> None:
-        """Send what waits; raises UnavailableError, with everything unsent still waiting."""
+        """Send what waits now and may be sent without waiting.
+
+        Raises UnavailableError, with everything unsent still waiting, when the producer has taken nothing at all since
+        the last trouble: then the trouble is the producer's.
+        """
         producer = self._producer
-        while self._waiting and producer is not None:
-            item = self._waiting.popleft()
+        if producer is None:
+            return
+        trouble = None
+        for topic, queue in list(self._queues.items()):
+            if queue.items and queue.retry_at <= self._monotonic() and self._ready(producer, topic, queue):
+                try:
+                    self._flush(producer, queue)
+                except UnavailableError as error:
+                    trouble = error
+                    self._put_off(topic, error)
+        if trouble is not None:
+            took, self._took = self._took, False
+            if not took:
+                raise trouble
+
+    def _flush(self, producer: Producer, queue: _Queue) -> None:
+        for _ in range(len(queue.items)):
+            item = queue.items.popleft()
             try:
                 self._send(producer, item)
             except UnavailableError:
-                self._waiting.appendleft(item)
+                queue.items.appendleft(item)
                 raise
             except RecordTooLargeError as error:
                 self._shorten(item, error)
 
-    def _send(self, producer: Producer, item: tuple[Outgoing, Callable[[], None]]) -> None:
+    def _ready(self, producer: Producer, topic: str, queue: _Queue) -> bool:
+        if producer.ready(topic):
+            queue.unready_since = None
+            return True
+        now = self._monotonic()
+        queue.unready_since = queue.unready_since if queue.unready_since is not None else now
+        if now - queue.unready_since >= UNREADY_S:
+            self._put_off(
+                topic, UnavailableError("主题不存在或无权写入 (there is no such topic, or no right to write)")
+            )
+        return False
+
+    def _send(self, producer: Producer, item: _Item) -> None:
         outgoing, on_acknowledged = item
 
         def done(placed: Placed | None, error: Exception | None) -> None:
             if placed is not None:
-                self._troubled.discard(placed.topic)
+                self._queue(placed.topic).troubled = False
                 self._call_in_loop(on_acknowledged)
             elif isinstance(error, RecordTooLargeError):
                 self._shorten(item, error)
             else:
-                self._tell(outgoing.topic, error)
-                self._waiting.append(item)
+                self._put_off(outgoing.topic, error)
+                self._queue(outgoing.topic).items.append(item)
 
         sent = producer.send(outgoing.topic, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
+        self._took = True
         sent.then(done)
 
-    def _shorten(self, item: tuple[Outgoing, Callable[[], None]], error: RecordTooLargeError) -> None:
+    def _shorten(self, item: _Item, error: RecordTooLargeError) -> None:
         outgoing, on_acknowledged = item
         self._tell(outgoing.topic, error)
-        self._waiting.append((outgoing.short or outgoing, on_acknowledged))
+        self._queue(outgoing.topic).items.append((outgoing.short or outgoing, on_acknowledged))
+
+    def _put_off(self, topic: str, error: Exception | None) -> None:
+        self._queue(topic).retry_at = self._monotonic() + RETRY_S
+        self._tell(topic, error)
 
     def _tell(self, topic: str, error: Exception | None) -> None:
         """Log what keeps a topic's records from being written, once until one is."""
-        if topic not in self._troubled:
-            self._troubled.add(topic)
+        if not self._queue(topic).troubled:
+            self._queue(topic).troubled = True
             log.error("record_not_written", topic=topic, error=str(error))
+
+    def _queue(self, topic: str) -> _Queue:
+        return self._queues.setdefault(topic, _Queue())

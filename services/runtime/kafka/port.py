@@ -182,7 +182,10 @@ class Producer(Protocol):
         ...
 
     def ready(self, topic: str) -> bool:
-        """Tell whether a send to this topic would wait for nothing, so that an event loop may make it."""
+        """Tell whether a send to this topic would wait for nothing, so that an event loop may make it.
+
+        Where it would, what it would wait for is asked for meanwhile.
+        """
         ...
 
     def flush(self, timeout_s: float) -> None:

@@ -139,7 +139,12 @@ class KafkaPythonProducer:
 
     def ready(self, topic: str) -> bool:
         """Tell whether a send to this topic waits for nothing: its partitions are known, and memory is not bounded."""
-        return self.client._metadata.partitions_for_topic(topic) is not None
+        if self.client._metadata.partitions_for_topic(topic) is not None:
+            return True
+        self.client._sender.add_topic(topic)
+        self.client._metadata.request_update()
+        self.client._sender.wakeup()
+        return False
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything sent is acknowledged or has failed; raises KafkaUnavailableError at the time limit."""

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from consumers.pusher.outbox import Outbox, Outgoing
+from consumers.pusher.outbox import RETRY_S, UNREADY_S, Outbox, Outgoing
 from schemas.topics import TopicSpec
 from services.runtime.errors import HongyanError, KafkaUnavailableError, RecordTooLargeError
 from services.runtime.kafka.port import HeaderList, Partition, Placed, Sent
 from tests.fakes.kafka import FakeKafka
+from tests.fakes.virtual_time import VirtualClock
 
 TOPIC = "parked.market"
 
@@ -76,13 +77,74 @@ def test_a_refused_record_is_kept_until_it_is_written(at_once: bool, error: Hong
     """One too large gives way to its short form; its event is ended only then."""
     cluster = FakeKafka()
     cluster.admin().ensure_topics([TopicSpec(TOPIC, 1)])
-    outbox, acknowledged = Outbox(lambda call: call()), []
+    clock, acknowledged = VirtualClock(), []
+    outbox = Outbox(lambda call: call(), clock.monotonic)
     outbox.attach(Refusing(cluster, [error], at_once))
     short = Outgoing(TOPIC, b"k", b"short", [])
     outbox.put(Outgoing(TOPIC, b"k", b"long", [], short), lambda: acknowledged.append(True))
     assert (len(outbox), acknowledged) == (1, [])
+    clock.seconds += RETRY_S
     outbox.flush()
     assert (len(outbox), acknowledged) == (0, [True])
     reader = cluster.consumer(None)
     reader.assign([Partition(TOPIC, 0)])
     assert [record.value for found in reader.poll(0, 10).values() for record in found] == [written]
+
+
+class Broken(Refusing):
+    """A producer one of whose topics can't be written to: it refuses later, at once, or its metadata never comes."""
+
+    def __init__(self, cluster: FakeKafka, way: str) -> None:
+        super().__init__(cluster, [], at_once=False)
+        self._way = way
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: HeaderList = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Sent:
+        """Refuse the broken topic's records."""
+        if topic != TOPIC or self._way == "mended":
+            return super().send(topic, key=key, value=value, headers=headers)
+        assert self._way != "unready", "a send would have waited"
+        if self._way == "at once":
+            raise KafkaUnavailableError
+        return Failed(KafkaUnavailableError("no right to write"))
+
+    def ready(self, topic: str) -> bool:
+        """Tell whether a send would wait."""
+        return topic != TOPIC or self._way != "unready"
+
+
+@pytest.mark.parametrize("way", ["later", "at once", "unready"])
+def test_a_topic_that_cannot_be_written_to_keeps_no_other_waiting(way: str) -> None:
+    """However it fails: flushing ends, the others' records are written, and it is tried again in its own time."""
+    cluster, clock, acknowledged = FakeKafka(), VirtualClock(), list[str]()
+    cluster.admin().ensure_topics([TopicSpec(TOPIC, 1), TopicSpec("receipts", 1)])
+    outbox = Outbox(lambda call: call(), clock.monotonic)
+    for name in (TOPIC, "receipts", TOPIC, "receipts"):
+        outbox.put(Outgoing(name, b"k", b"v", []), lambda name=name: acknowledged.append(name))  # type: ignore[misc]
+    outbox.attach(Broken(cluster, way))
+    for _ in range(10):
+        outbox.flush()
+        clock.seconds += UNREADY_S / 4
+        outbox.put(Outgoing("receipts", b"k", b"v", []), lambda: acknowledged.append("receipts"))
+    assert (acknowledged, len(outbox)) == (["receipts"] * 12, 2)
+    outbox.attach(Broken(cluster, "mended"))
+    outbox.flush()
+    assert acknowledged[12:] == [TOPIC] * 2
+
+
+def test_a_producer_that_takes_nothing_at_all_is_built_anew() -> None:
+    """Then the fault is the producer's, and no topic's: flushing says so, and nothing is lost."""
+    outbox = Outbox(lambda call: call(), VirtualClock().monotonic)
+    outbox.put(Outgoing(TOPIC, b"k", b"v", []), lambda: None)
+    outbox.attach(Broken(FakeKafka(), "at once"))
+    with pytest.raises(KafkaUnavailableError):
+        outbox.flush()
+    assert len(outbox) == 1
