@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
 
 import structlog
 
+from consumers.pusher.calling import LoopCalls
 from consumers.pusher.line import Line
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
@@ -48,8 +47,6 @@ Found = Mapping[Partition, Sequence[Record]]
 NOTHING: Found = {}
 
 log = structlog.get_logger()
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -97,7 +94,7 @@ class Pusher:
         self._outbox = outbox
         self._clock = clock
         self._metrics = metrics
-        self._loop = loop
+        self._in_loop = LoopCalls(loop, LOOP_CALL_S)
         self._instance = instance
         self._lines: dict[Partition, Line] = {}
         self._committed: dict[Partition, Committed] = {}
@@ -141,7 +138,7 @@ class Pusher:
                     seen = self._receivers.version()
                     self._take_over(reading)
                     self._in_loop(self._refresh_receivers)
-                wait_s = FULL_POLL_S if self._survey.full or self._outbox else POLL_S
+                wait_s = FULL_POLL_S if self._survey.full or self._outbox.due() else POLL_S
                 found = reading.poll_feeds(wait_s, POLL_RECORDS)
                 self._round(reading, found)
                 if self._gave_up:
@@ -239,13 +236,17 @@ class Pusher:
         wanted = feeds | leaving
         if wanted == set(self._lines) and not reading.changed:
             return
-        starts = reading.starts(wanted, [agency for agency in agencies if self._receivers.may_have_moved(agency)])
+        starts = reading.starts(wanted)
         self._in_loop(self._close_lines, [p for p in self._lines if not self._still_ours(p, starts)])
         new = {partition: start for partition, start in starts.items() if partition in feeds - set(self._lines)}
-        self._in_loop(self._open_lines, new)
+        self._in_loop(self._open_lines, new | reading.moved(self._maybe_moved(new)))
         reading.read({p: line.position() for p, line in self._lines.items()})
         self._metrics.lines.set(len(self._lines))
         log.info("feeds_assigned", feeds=len(self._lines), new=len(new))
+
+    def _maybe_moved(self, starts: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+        may = self._receivers.may_have_moved
+        return {p: start for p, start in starts.items() if may(self._topics.agency_of(p.topic))}
 
     def _leave(self, feeds: Collection[Partition], shares: Collection[int]) -> set[Partition]:
         """Let lines go whose agency takes its feed by another channel now; return them, since they end their work."""
@@ -262,7 +263,8 @@ class Pusher:
         """Tell whether nobody has moved the cursor since this line began or committed."""
         known = self._committed.get(partition)
         begun = known.offset if known is not None else self._lines[partition].window.committed
-        return partition in starts and starts[partition].offset == begun
+        start = starts.get(partition)
+        return start is not None and start.offset == begun and start.note != LEFT
 
     def _open_lines(self, starts: Mapping[Partition, Committed]) -> None:
         for partition, start in starts.items():
@@ -313,19 +315,6 @@ class Pusher:
             self._survey.forget(partition)
             if line is not None:
                 line.close()
-
-    def _in_loop(self, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        """Run a function in the event loop, where the lines live, and return its result."""
-        done: Future[R] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(function(*arguments, **named))
-            except BaseException as error:  # noqa: BLE001  (carried to the thread that asked)
-                done.set_exception(error)
-
-        self._loop.call_soon_threadsafe(run)
-        return done.result(LOOP_CALL_S)
 
 
 def _put(members: set[Partition], one: Partition, belongs: bool) -> None:

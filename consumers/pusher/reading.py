@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import structlog
 
 from schemas.topics import Topics
-from services.delivery.cursors import cursor_of
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
@@ -57,26 +56,28 @@ class Reading:
         """Return the shares of this process."""
         return {partition.partition for partition in self._member.assignment()}
 
-    def starts(self, feeds: Collection[Partition], moved: Collection[str]) -> dict[Partition, Committed]:
+    def starts(self, feeds: Collection[Partition]) -> dict[Partition, Committed]:
         """Return where each feed is to be read from, with its note: its committed cursor, or its beginning.
 
         A feed may be a moment old, and not known to every broker; below its beginning, the reader begins there.
-        ``moved`` names the agencies whose cursor another channel may have moved beyond that.
         """
         self._deleted.clear()  # one may have been made anew
-        held = self._member.committed(feeds) if feeds else {}
-        starts = dict.fromkeys(feeds, Committed(0)) | held
-        return starts | self._moved({p: s for p, s in starts.items() if self._topics.agency_of(p.topic) in moved})
+        return dict.fromkeys(feeds, Committed(0)) | (self._member.committed(feeds) if feeds else {})
 
-    def _moved(self, starts: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+    def moved(self, starts: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+        """Return those of the feeds whose cursor another channel has moved beyond their start.
+
+        Asks for their agencies' groups: only for what is begun, and may have been read by another channel.
+        """
         if not starts:
             return {}
+        groups = {self._topics.agency_group(self._topics.agency_of(p.topic)): p for p in starts}
         admin = self._kafka.admin()
         try:
-            agencies = {partition: self._topics.agency_of(partition.topic) for partition in starts}
-            found = {p: cursor_of(admin, self._topics, p, agency) for p, agency in agencies.items()}
+            held = admin.groups_offsets(list(groups))
         finally:
             admin.close()
+        found = {p: held.get(group, {}).get(p, Committed(0)).offset for group, p in groups.items()}
         return {p: Committed(cursor) for p, cursor in found.items() if cursor > starts[p].offset}
 
     def read(self, positions: Mapping[Partition, int]) -> None:

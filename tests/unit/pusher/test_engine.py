@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,9 +22,9 @@ from services.delivery.profile import Profile
 from services.delivery.receiver import Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.sender import Sender
-from services.runtime.kafka.port import Partition
+from services.runtime.kafka.port import Committed, Partition
 from tests.conditions import eventually
-from tests.fakes.kafka import FakeKafka
+from tests.fakes.kafka import FakeAdmin, FakeKafka
 from tests.fakes.virtual_time import VirtualClock
 
 TOPICS = Topics()
@@ -37,6 +38,7 @@ class Known(Receivers):
 
     names: list[str] = field(default_factory=lambda: ["one", "two"])
     changes: int = 0
+    moved: bool = False
 
     def version(self) -> int:
         """Return the configuration's version."""
@@ -47,8 +49,8 @@ class Known(Receivers):
         return self.names
 
     def may_have_moved(self, agency: str) -> bool:
-        """Nobody else moves a cursor here."""
-        return False
+        """Tell what a test says."""
+        return self.moved
 
     def get(self, agency: str) -> Receiver:
         """Return a receiver that nothing is sent to."""
@@ -68,6 +70,25 @@ class Rig:
         return dict(self.kafka.groups[TOPICS.group("pusher")].committed)
 
 
+class Counting(FakeAdmin):
+    """An admin client that notes which groups it was asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def group_offsets(self, group: str, partitions: Collection[Partition] | None = None) -> dict[Partition, Committed]:
+        """Note it."""
+        self.asked.append(group)
+        return super().group_offsets(group, partitions)
+
+
+class CountingKafka(FakeKafka):
+    """A Kafka whose admin clients note what they are asked."""
+
+    def admin(self) -> FakeAdmin:
+        """Return one."""
+        return Counting(self)
+
+
 class NoSender(Sender):
     """Sends nothing."""
 
@@ -78,7 +99,7 @@ class NoSender(Sender):
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     """Run a pusher of two agencies without events."""
-    kafka, clock, receivers = FakeKafka(), VirtualClock(), Known()
+    kafka, clock, receivers = CountingKafka(), VirtualClock(), Known()
     kafka.admin().ensure_topics(spec for agency in receivers.names for spec in TOPICS.agency_specs(agency))
     loop, stop = asyncio.new_event_loop(), threading.Event()
     metrics = PusherMetrics(CollectorRegistry())
@@ -118,3 +139,19 @@ def test_a_feed_that_another_channel_takes_is_given_up_with_a_note(rig: Rig) -> 
     rig.receivers.names.append("one")
     rig.receivers.changes += 1
     eventually(lambda: rig.kafka.groups[TOPICS.group("pusher")].committed[ONE].note == "")
+
+
+def test_a_new_agency_asks_for_its_own_cursor_alone_and_begins_where_another_channel_ended(rig: Rig) -> None:
+    """Hundreds of agencies that once had another channel hold nobody up when one more comes."""
+    eventually(committed(rig))
+    rig.receivers.moved = True
+    three, group = Partition(TOPICS.feed("three"), 0), TOPICS.agency_group("three")
+    rig.kafka.admin().ensure_topics(TOPICS.agency_specs("three"))
+    for _ in range(9):
+        rig.kafka.producer().send(three.topic, key=b"k", value=b"v")
+    rig.kafka.admin().set_group_offsets(group, {three: Committed(9)})
+    Counting.asked.clear()
+    rig.receivers.names.append("three")
+    rig.receivers.changes += 1
+    eventually(lambda: rig.cursors().get(three) == Committed(9, ""))
+    assert Counting.asked == [group]
