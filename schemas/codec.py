@@ -74,6 +74,11 @@ class Codec:
         """Tell whether values of this schema are decoded without asking for it."""
         return schema_id in self._readers
 
+    def learn(self, schema_id: int) -> None:
+        """Fetch a schema, so that its values are decoded without asking; raises the source's error."""
+        if schema_id not in self._readers:
+            self._reader(schema_id)
+
     def encode(self, subject: str, schema: Schema, data: Mapping[str, Any]) -> bytes:
         """Return the framed value; the data must be valid (see :mod:`schemas.validation`)."""
         frame, parsed = self._writer(subject, schema)

@@ -30,7 +30,9 @@ class Feeds:
         settings: FeedsSettings,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
+        render_at_once: Callable[[Record], Entry] | None = None,
     ) -> None:
+        """``render_at_once`` waits for no schema: it serves the one reader of all feeds' ends."""
         self.history = History(kafka, topics, render, settings.history_readers)
         self._settings = settings
         self._clock = clock
@@ -41,7 +43,8 @@ class Feeds:
         self.reader = TailReader(
             kafka,
             topics,
-            render,
+            render_at_once or render,
+            clock,
             lambda agency, at: _in_loop(loop, lambda: self._opened(agency, at)),
             lambda arrived: _in_loop(loop, lambda: self._arrived(arrived)),
         )

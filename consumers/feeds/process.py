@@ -18,6 +18,7 @@ from consumers.feeds.feeds import Feeds
 from consumers.feeds.handover import Handover, renew
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
+from consumers.runner.learning import Learning
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
@@ -89,7 +90,16 @@ class _Parts:
         self._view = follower.view
         codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
         self._loop = loop
-        self.feeds = Feeds(kafka, topics, lambda record: entry_of(record, codec.decode), limits, clock, loop)
+        learning = Learning(codec)
+        self.feeds = Feeds(
+            kafka,
+            topics,
+            lambda record: entry_of(record, codec.decode),
+            limits,
+            clock,
+            loop,
+            render_at_once=lambda record: entry_of(record, learning.decode),
+        )
         self._cursors = Cursors(kafka, topics)
         superseding = Superseding(self.feeds.history, load_contracts())
         showing = Showing(Stops(follower.view), superseding, self._cursors, clock)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-import orjson
 import structlog
 
+from consumers.pusher.note import WHY_CHARS, Note, note_of, sink_mark
 from schemas.topics import LEFT
 from services.delivery.breaker import Breaker
 from services.delivery.message import Format, Message
-from services.delivery.outcome import Delivered, Gone, Later, Outcome, Refused
+from services.delivery.outcome import RETRY_AFTER_CAP_S, Delivered, Gone, Later, Outcome, Refused
 from services.delivery.pace import Pace
 from services.delivery.receiver import Receiver
 from services.delivery.window import Window
@@ -44,6 +44,15 @@ class Delivery:
     not_before: float = 0.0
     alone: bool = False
     """It was in a batch that was refused: it goes by itself now, so that the refusal is known to be its own."""
+    unready: bool = False
+    """It can't be built yet: what it needs is on its way, and the receiver has nothing to do with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """The message can't be built before this future is done; what it results in is told by building again."""
+
+    until: asyncio.Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +68,8 @@ class Ended:
 class Office(Protocol):
     """What a line needs of the pusher around it."""
 
-    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Later:
-        """Build the message; Refused when the record is no event, Later when its schema can't be had now."""
+    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Unready:
+        """Build the message; Refused when the record is no event, Unready while its schema isn't at hand."""
         ...
 
     async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
@@ -112,16 +121,19 @@ class Line:
     troubled: bool = False
     """Whether somebody was told that the line is held: by us, or by the process that had it before."""
     was_gone: bool = False
-    _note: str | None = None
+    _note: Note | None = None
 
     def seed(self, note: str) -> None:
         """Take up what the last owner noted beside the cursor: a held line stays held, since the same moment."""
-        if note in {"", LEFT}:
+        known = note_of(note)
+        if known is None:
             return
-        known = orjson.loads(note)
-        self._note, self.troubled, self.was_gone = note, True, "HTTP 410" in known["why"]
-        if not known.get("decided"):
-            self.breaker.held_since, self.breaker.why = datetime.fromisoformat(known["held_since"]), known["why"]
+        self._note, self.troubled, self.was_gone = known, True, known.gone
+        if not known.decided:
+            self.breaker.held_since, self.breaker.why = known.held_since, known.why
+        if known.rest_until is not None and known.sink == sink_mark(self.receiver.sink):
+            left_s = min((known.rest_until - self.clock.now()).total_seconds(), RETRY_AFTER_CAP_S)
+            self.breaker.rest_until, self.breaker.rest_until_wall = self.clock.monotonic() + left_s, known.rest_until
 
     def take(self, records: Sequence[Record]) -> None:
         """Take in what was polled, in order."""
@@ -146,10 +158,15 @@ class Line:
         if receiver.profile.format != self.receiver.profile.format:
             for delivery in (*self._heads.values(), *self._later.values()):
                 delivery.message = None
-        self.receiver = receiver
+        before, self.receiver = self.receiver, receiver
         self.window.size = receiver.profile.window
         self.breaker.policy, self.breaker.hold_after = receiver.profile.retry, receiver.profile.hold_after
-        self._gone = None
+        if _way(receiver) != _way(before):
+            self.breaker.forget_times()
+            for delivery in self._heads.values():
+                delivery.not_before = 0.0
+        if receiver.sink != before.sink or receiver.held != before.held:
+            self._gone = None
         self.pump()
 
     def leave(self) -> None:
@@ -200,11 +217,18 @@ class Line:
         if why is None:
             self._note = None
             return ""
-        since = self.breaker.held_since or self.clock.now()
-        if self._note is None or orjson.loads(self._note)["why"] != why[:500]:
-            decided = {"decided": True} if self.receiver.held else {}
-            self._note = orjson.dumps({"held_since": since.isoformat(), "why": why[:500], **decided}).decode()
-        return self._note
+        why, before = why[:WHY_CHARS], self._note
+        same = before is not None and before.why == why
+        rest = self.breaker.rest_until_wall
+        self._note = Note(
+            before.held_since if same and before is not None else self.breaker.held_since or self.clock.now(),
+            why,
+            decided=self.receiver.held is not None,
+            gone=self.was_gone,
+            rest_until=rest,
+            sink=sink_mark(self.receiver.sink) if rest is not None else None,
+        )
+        return self._note.to_text()
 
     def busy(self) -> bool:
         """Tell whether an attempt is under way, or its end not yet on record."""
@@ -233,24 +257,32 @@ class Line:
         for offset in sorted(self.receiver.parks.keys() & self._heads.keys()):
             self._end(self._heads.pop(offset), Refused(self.receiver.parks[offset], decided=True))
 
+    def _startable(self) -> dict[int, Delivery]:
+        """Return the heads that may be sent once they are due; a line that leaves begins nothing new."""
+        bound = self._highest if self._leaving_until is not None else math.inf
+        return {o: delivery for o, delivery in self._heads.items() if not delivery.unready and o < bound}
+
     def _probe(self) -> None:
         """Send the oldest event alone, when its time has come."""
-        if not self._tasks and self._due(max(self.breaker.probe_at, self._ready_at())):
-            self._start([min(self._heads)])
+        heads = self._startable()
+        if heads and not self._tasks and self._due(max(self.breaker.ready_at, self._ready_at())):
+            self._start([min(heads)])
 
     def _start_due(self) -> None:
-        profile = self.receiver.profile
-        now = self.clock.monotonic()
-        bound = self._highest if self._leaving_until is not None else math.inf
-        due = sorted(o for o, delivery in self._heads.items() if delivery.not_before <= now and o < bound)
+        profile, now = self.receiver.profile, self.clock.monotonic()
+        if len(self._tasks) >= profile.concurrency:
+            return
+        heads = self._startable()
+        due = sorted(o for o, delivery in heads.items() if delivery.not_before <= now)
         while due and len(self._tasks) < profile.concurrency:
             if not self._due(self._ready_at()):
                 return
-            group = self._next_group(due, profile.batch)
+            group = self._next_group(due, Pace.most(self._rate(), profile.batch))
             self._start(group)
             due = due[len(group) :]
-        if len(self._tasks) < profile.concurrency and self._heads:
-            self._due(min(delivery.not_before for delivery in self._heads.values()))
+        waiting = [delivery.not_before for delivery in heads.values() if delivery.not_before > now]
+        if waiting and len(self._tasks) < profile.concurrency:
+            self._due(min(waiting))
 
     def _next_group(self, due: Sequence[int], batch: int) -> Sequence[int]:
         """Return what goes in the next request: heads only, so never two events of one key."""
@@ -258,7 +290,7 @@ class Line:
         return due[: max(1, due.index(alone[0]))] if alone else due[:batch]
 
     def _ready_at(self) -> float:
-        return self._pace.ready_at(self._rate())
+        return max(self._pace.ready_at(self._rate()), self.breaker.rest_until)
 
     def _rate(self) -> float | None:
         """Return how many events a second may go: one agency's backlog leaves room for what is due at the others."""
@@ -293,7 +325,7 @@ class Line:
             # A mistake of ours: nothing is left dangling, the line is held and says why.
             log.error("attempt_crashed", agency=self.receiver.agency, error=repr(error), exc_info=error)
             left = [d for d in deliveries if d.record.offset not in self._heads and d.record.offset not in self._ending]
-            self._again(left, Later(f"内部错误 (an error of ours): {error!r}"))
+            self._again(left, Later(f"内部错误 (an error of ours): {error!r}"), self.clock.monotonic())
         self.pump()
 
     async def _attempt(self, deliveries: Sequence[Delivery]) -> None:
@@ -302,28 +334,42 @@ class Line:
             return
         for delivery in ready:
             delivery.attempts += 1
-        outcome = await self.office.send(self.receiver, ready)
+        receiver, began = self.receiver, self.clock.monotonic()
+        outcome = await self.office.send(receiver, ready)
         if self.closed:
+            return
+        moved = _way(receiver) != _way(self.receiver)
+        if moved and not isinstance(outcome, Delivered):
+            # It was said of an address or by a token that is no longer used: what is used now is asked.
+            self._back(ready)
             return
         if isinstance(outcome, Refused) and len(ready) > 1:
             # A batch is refused whole: each of its events goes alone now, and only the refused one is parked.
             for delivery in ready:
                 delivery.alone = True
-                self._heads[delivery.record.offset] = delivery
+            self._back(ready)
             self._answered()
             return
         match outcome:
             case Later():
-                self._again(ready, outcome)
+                self._again(ready, outcome, began)
             case Gone():
-                self._heads.update({delivery.record.offset: delivery for delivery in ready})
-                self._gone = outcome.reason
-                self.troubled, self.was_gone = True, True
-                self.office.gone(self.receiver.agency, outcome.reason)
+                self._back(ready)
+                self._gone_since(outcome)
             case Delivered() | Refused():
-                self._answered()
+                if not moved:
+                    self._answered()
                 for delivery in ready:
                     self._end(delivery, outcome)
+
+    def _gone_since(self, gone: Gone) -> None:
+        if self._gone is None:
+            self._gone = gone.reason
+            self.troubled, self.was_gone = True, True
+            self.office.gone(self.receiver.agency, gone.reason)
+
+    def _back(self, deliveries: Sequence[Delivery]) -> None:
+        self._heads.update({delivery.record.offset: delivery for delivery in deliveries})
 
     def _built(self, delivery: Delivery) -> bool:
         """Build the message if need be; what can't be built, or was stopped, is retried or ends here, unsent."""
@@ -335,8 +381,10 @@ class Line:
         delivery.first_at = delivery.first_at or self.clock.now()
         if delivery.message is None:
             built = self.office.build(delivery, self.receiver.profile.format)
-            if isinstance(built, Later):
-                self._again([delivery], built)
+            if isinstance(built, Unready):
+                delivery.unready = True
+                self._back([delivery])
+                built.until.add_done_callback(lambda _: self._ready(delivery))
                 return False
             if isinstance(built, Refused):
                 self._end(delivery, built)
@@ -344,9 +392,13 @@ class Line:
             delivery.message = built
         return True
 
+    def _ready(self, delivery: Delivery) -> None:
+        delivery.unready = False
+        self.pump()
+
     def _answered(self) -> None:
-        self.breaker.succeeded()
-        if self.troubled:
+        self.breaker.succeeded(self.clock.monotonic())
+        if self.troubled and not self.breaker.held and self._gone is None:
             log.info("line_reopened", agency=self.receiver.agency)
             self.office.flows(self.receiver.agency, was_gone=self.was_gone)
             self.troubled, self.was_gone = False, False
@@ -356,13 +408,12 @@ class Line:
         self._ending.add(delivery.record.offset)
         self.office.record(ended, lambda: self._recorded(delivery.record.offset))
 
-    def _again(self, deliveries: Sequence[Delivery], later: Later) -> None:
-        was_held = self.breaker.held
-        now = self.clock.monotonic()
-        not_before = now + self.breaker.failed(later.reason, later.not_before_s, now, self.clock.now())
+    def _again(self, deliveries: Sequence[Delivery], later: Later, began: float) -> None:
+        was_held, now = self.breaker.held, self.clock.monotonic()
+        not_before = self.breaker.failed(later.reason, later.not_before_s, began, now, self.clock.now())
         for delivery in deliveries:
             delivery.not_before = not_before
-            self._heads[delivery.record.offset] = delivery
+        self._back(deliveries)
         if self.breaker.held and not was_held:
             log.warning("line_held", agency=self.receiver.agency, why=later.reason)
             self.troubled = True
@@ -386,3 +437,8 @@ class Line:
         for task in self._tasks:
             task.cancel()
         self.waiting.clear()
+
+
+def _way(receiver: Receiver) -> tuple[object, ...]:
+    """Return what an answer is about: who answers at this address, to this token, with this certificate."""
+    return receiver.sink, receiver.profile.auth, receiver.profile.tls

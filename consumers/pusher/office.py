@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 import orjson
 import structlog
 
-from consumers.pusher.line import Delivery, Ended
+from consumers.pusher.line import Delivery, Ended, Unready
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.outbox import Outbox, Outgoing
 from consumers.pusher.traces import Traces
+from consumers.runner.learning import Learning
 from schemas.codec import Codec, UndecodableValue
 from schemas.receipts import REACHED_BY, Receipt
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.topics import PROBE_AGENCY, Topics
 from services.delivery.message import Format, Message, batch, message_of, single
-from services.delivery.outcome import Delivered, Later, Outcome, Refused
+from services.delivery.outcome import Delivered, Outcome, Refused
 from services.delivery.receiver import Receiver
 from services.delivery.sender import Sender
 from services.quarantine.aside import DECIDED, aside, pointer
@@ -46,7 +48,7 @@ class PushOffice:
     ) -> None:
         """``probe_sender`` sends the system's own probe, and nothing else."""
         self._traces = Traces(tracer or Untraced())
-        self._codec = codec
+        self._learning = Learning(codec)
         self._sender = sender
         self._probe_sender = probe_sender or sender
         self._outbox = outbox
@@ -54,15 +56,26 @@ class PushOffice:
         self._clock = clock
         self._metrics = metrics
 
-    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Later:
-        """Build the message of a feed's record."""
+    def build(self, delivery: Delivery, form: Format) -> Message | Refused | Unready:
+        """Build the message of a feed's record; a schema that isn't at hand is fetched meanwhile."""
         record = delivery.record
         try:
-            return message_of(record.headers, record.value, self._codec.decode, form)
-        except RegistryAway as error:
-            return Later(f"注册中心不可用 (the schema registry is away): {error}")
+            return message_of(record.headers, record.value, self._learning.decode, form)
+        except RegistryAway:
+            return Unready(self._until_known(record.value))
         except (UndecodableValue, RegistryError, UnicodeDecodeError) as error:
             return Refused(f"不能解码 (undecodable): {error}")
+
+    def _until_known(self, value: bytes | None) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        until = loop.create_future()
+
+        def known() -> None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(_settle, until)
+
+        self._learning.then(value, known)
+        return until
 
     async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
         """Make one attempt; a receiver of batches gets one even of a single event."""
@@ -186,6 +199,11 @@ class PushOffice:
             Outgoing(topic, one.key, one.value, one.headers, Outgoing(topic, short.key, short.value, short.headers))
             for topic in topics
         ]
+
+
+def _settle(until: asyncio.Future[None]) -> None:
+    if not until.done():
+        until.set_result(None)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -70,7 +70,7 @@ def wishes() -> str:
 
 _WISHES: Mapping[str, str] = {
     "format": "`json`（CloudEvents 结构化 JSON）或 `avro`（二进制模式，正文就是日志里的 Avro，需注册中心的 schema）",
-    "batch": "一个请求最多几个事件（CloudEvents JSON 批）；1 为逐个",
+    "batch": "一个请求最多几个事件（CloudEvents JSON 批），不多于一秒的限额；1 为逐个",
     "rate_per_s": "每秒最多几个事件，均匀发送；不填不限",
     "catch_up_per_s": "补送积压（超过一分钟的事件）时每秒最多几个：别的单位照常",
     "window": "已提交游标之后最多几个未了结的事件，即被杀后最多重复的个数",

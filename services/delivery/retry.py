@@ -18,9 +18,9 @@ class RetryPolicy:
     base_s: float
     cap_s: float
 
-    def delay_s(self, failures: int, not_before_s: float, random: Callable[[], float]) -> float:
+    def delay_s(self, failures: int, random: Callable[[], float]) -> float:
         """Return how long to wait after so many failures in a row (at least one); ``random`` gives 0..1."""
-        return max(not_before_s, self.longest_s(failures) * (0.5 + random() / 2))
+        return self.longest_s(failures) * (0.5 + random() / 2)
 
     def longest_s(self, failures: int) -> float:
         """Return the longest delay after so many failures in a row; the shortest is half of it."""

@@ -81,12 +81,25 @@ def test_retry_after_is_seconds_or_a_date_and_capped(header: str | None, seconds
     assert later.not_before_s == seconds
 
 
-@given(st.integers(1, 10_000), st.floats(0, 1), st.floats(0, 500))
-def test_delays_keep_within_the_formula(failures: int, chance: float, not_before: float) -> None:
-    """Between half and all of the capped exponential, and never before the receiver's wish."""
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_delays_keep_within_the_formula(failures: int, chance: float) -> None:
+    """Between half and all of the capped exponential."""
     longest = min(60.0, 0.5 * 2.0 ** min(failures - 1, 30))
-    delay = POLICY.delay_s(failures, not_before, lambda: chance)
-    assert max(not_before, longest / 2) <= delay <= max(not_before, longest)
+    assert longest / 2 <= POLICY.delay_s(failures, lambda: chance) <= longest
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.sampled_from([0.0, 0.0, 2.0, 30.0])), min_size=1, max_size=20))
+def test_the_receivers_longest_wish_holds_whatever_its_other_answers_ask_for(
+    answers: list[tuple[float, float]],
+) -> None:
+    """Attempts fail at different moments, some asking for time: nothing goes before the last of these times."""
+    breaker = Breaker(POLICY, 3, lambda: 0.0)
+    for at, wish in sorted(answers):
+        assert breaker.failed("HTTP 503", wish, 0.0, at, NOW) >= max(at + wish, breaker.probe_at)
+    wished = max(at + wish if wish else 0.0 for at, wish in answers)
+    assert breaker.ready_at >= wished
+    breaker.succeeded(max(at for at, _ in answers))
+    assert breaker.rest_until == (wished if wished > max(at for at, _ in answers) else 0.0)
 
 
 def test_a_line_is_held_after_failures_in_a_row_and_reopened_by_a_success() -> None:
@@ -94,11 +107,20 @@ def test_a_line_is_held_after_failures_in_a_row_and_reopened_by_a_success() -> N
     breaker = Breaker(POLICY, 3, lambda: 1.0)
     for n in range(3):
         assert not breaker.held
-        breaker.failed("HTTP 503", 0, float(n), NOW)
+        breaker.failed("HTTP 503", 0, breaker.probe_at, float(n), NOW)
     assert (breaker.held, breaker.held_since, breaker.why) == (True, NOW, "HTTP 503")
     assert breaker.probe_at == 2.0 + 2.0
-    assert breaker.succeeded()
+    assert breaker.succeeded(4.0)
     assert (breaker.held, breaker.failures) == (False, 0)
+
+
+def test_failures_of_attempts_that_were_under_way_together_count_once() -> None:
+    """Sixteen connections reset by one restart are one failure, and all go again at one time."""
+    breaker = Breaker(POLICY, 3, lambda: 1.0)
+    again = {breaker.failed("reset", 0, 0.0, 1.0 + n / 1000, NOW) for n in range(16)}
+    assert (breaker.failures, breaker.held, again) == (1, False, {1.5})
+    breaker.failed("reset", 0, 1.5, 1.6, NOW)
+    assert breaker.failures == 2
 
 
 def test_addresses_outside_the_allow_list_are_refused_however_they_are_written() -> None:

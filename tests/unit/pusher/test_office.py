@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -12,12 +14,13 @@ from cryptography.fernet import Fernet
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from consumers.pusher.line import Delivery, Ended
+from consumers.pusher.line import Delivery, Ended, Unready
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.receivers import Receivers
 from schemas.codec import Codec
+from schemas.contracts import Schema
 from schemas.topics import PROBE_AGENCY, Topics
 from services.delivery.message import Message, Post
 from services.delivery.outcome import Delivered, Outcome, Refused
@@ -114,14 +117,56 @@ def test_only_the_probe_goes_by_the_sender_without_an_allow_list() -> None:
     assert noted == [("checked", "http://127.0.0.1:1/record"), ("probe", "http://127.0.0.1:2/v1/probe")]
 
 
-def office_and_outbox() -> tuple[Outbox, PushOffice]:
+class Hanging:
+    """A registry that accepts and says nothing until it is let."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def schema_by_id(self, schema_id: int) -> Schema:
+        """Hang."""
+        assert self.free.wait(20)
+        return {"type": "record", "name": "r", "fields": [{"name": "n", "type": "int"}]}
+
+    def id_of(self, subject: str, schema: Schema) -> int:
+        """Never asked."""
+        raise NotImplementedError
+
+
+def test_a_registry_that_hangs_blocks_no_line_and_is_told_apart_from_the_receiver() -> None:
+    """Building says at once that it waits for the schema, and when it needs to wait no more."""
+    registry = Hanging()
+    outbox, office = office_and_outbox(Codec(registry))
+    value = b"\x00\x00\x00\x00\x07\x02"
+    delivery = Delivery(FakeRecord(TOPICS.feed("a"), 0, 7, 0, b"k", value, [("ce_id", b"e")]))
+
+    async def body() -> None:
+        began = time.monotonic()
+        waits = [office.build(delivery, "json") for _ in range(20)]
+        assert time.monotonic() - began < 1
+        assert not any(isinstance(one, Unready) and one.until.done() for one in waits)
+        registry.free.set()
+        for one in waits:
+            assert isinstance(one, Unready)
+            await asyncio.wait_for(one.until, 10)
+        built = office.build(delivery, "json")
+        assert isinstance(built, Message)
+        assert orjson.loads(built.body)["data"] == {"n": 1}
+
+    asyncio.run(body())
+    assert len(outbox) == 0
+
+
+def office_and_outbox(codec: Codec | None = None) -> tuple[Outbox, PushOffice]:
     """Return an office that sends nothing, and where it puts what is to be written."""
 
     def call(callback: Callable[[], None]) -> None:
         callback()
 
     outbox, metrics = Outbox(call), PusherMetrics(CollectorRegistry())
-    return outbox, PushOffice(Codec.__new__(Codec), Sender.__new__(Sender), outbox, TOPICS, VirtualClock(), metrics)
+    return outbox, PushOffice(
+        codec or Codec.__new__(Codec), Sender.__new__(Sender), outbox, TOPICS, VirtualClock(), metrics
+    )
 
 
 def written_by(outbox: Outbox) -> dict[str, list[FakeRecord]]:

@@ -1,0 +1,61 @@
+"""What a line notes beside its cursor, for its next owner and for people: since when and why it is held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+
+import orjson
+
+from schemas.topics import LEFT
+
+WHY_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A held line: by a person's decision or not; whether its receiver was gone (410); until when it wants no more.
+
+    The wish to be left alone (Retry-After) is that of whoever stood behind the address that ``sink`` stands for.
+    """
+
+    held_since: datetime
+    why: str
+    decided: bool = False
+    gone: bool = False
+    rest_until: datetime | None = None
+    sink: str | None = None
+
+    def to_text(self) -> str:
+        """Return it as JSON."""
+        document = {
+            "held_since": self.held_since.isoformat(),
+            "why": self.why,
+            "decided": self.decided,
+            "gone": self.gone,
+            "rest_until": self.rest_until.isoformat() if self.rest_until else None,
+            "sink": self.sink,
+        }
+        return orjson.dumps({name: value for name, value in document.items() if value}).decode()
+
+
+def note_of(text: str) -> Note | None:
+    """Read a note; None where the line flowed, or was let go of."""
+    if text in {"", LEFT}:
+        return None
+    known = orjson.loads(text)
+    rest = known.get("rest_until")
+    return Note(
+        datetime.fromisoformat(known["held_since"]),
+        known["why"],
+        decided=bool(known.get("decided")),
+        gone=bool(known.get("gone")) or "HTTP 410" in known["why"],
+        rest_until=datetime.fromisoformat(rest) if rest else None,
+        sink=known.get("sink"),
+    )
+
+
+def sink_mark(sink: str) -> str:
+    """Return what stands for an address: its query may hold what is nobody's business."""
+    return blake2b(sink.encode(), digest_size=6).hexdigest()
