@@ -22,6 +22,7 @@ class Arrival:
     """One request that a receiver took in, or refused."""
 
     id: str
+    webhook_id: str
     cursor: int
     accepted: bool
 
@@ -53,7 +54,8 @@ async def _well(stall: Stall, reader: Reader, writer: Writer) -> None:
         refuses = (
             stall.way == "refuses some" and not stall.healed and int(headers["hongyan-cursor"]) % REFUSED_SHARE == 3
         )
-        stall.arrivals.append(Arrival(json.loads(body)["id"], int(headers["hongyan-cursor"]), not refuses))
+        cursor = int(headers["hongyan-cursor"])
+        stall.arrivals.append(Arrival(json.loads(body)["id"], headers["webhook-id"], cursor, not refuses))
         writer.write(f"HTTP/1.1 {422 if refuses else 204} -\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()
 
