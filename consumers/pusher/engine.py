@@ -60,7 +60,7 @@ class Survey:
     full: set[Partition] = field(default_factory=set)
     busy: set[Partition] = field(default_factory=set)
     urgent: bool = False
-    """Whether a commit would make room where there is none, or tells of a line that is held, flows again or left."""
+    """Whether a commit would let a line go on, or tells of one that is held, flows again or left."""
 
     def forget(self, partition: Partition) -> None:
         """Leave a line out that is no longer there."""
@@ -183,7 +183,7 @@ class Pusher:
                 survey.behind.pop(partition, None)
                 continue
             survey.behind[partition] = cursor
-            survey.urgent |= known is None or cursor.note != known.note or partition in survey.full
+            survey.urgent |= known is None or cursor.note != known.note or line.starved()
         self._changed.clear()
         self._changed.update(p for p, line in self._lines.items() if line.leaving())
         return survey

@@ -150,6 +150,10 @@ class Line:
         """Tell whether the partition should be read on."""
         return not self.waiting and self.window.room() > 0 and self._leaving_until is None
 
+    def starved(self) -> bool:
+        """Tell whether only a commit can let it go on: nothing waits to be sent, and there is no room for more."""
+        return not self._heads and self.window.room() == 0
+
     def set_receiver(self, receiver: Receiver) -> None:
         """Use another sink, key or setting from the next attempt on, or hold and reopen the line by decision."""
         if receiver == self.receiver:

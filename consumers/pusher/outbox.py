@@ -56,6 +56,8 @@ class Outbox:
     ) -> None:
         self._queues: dict[str, _Queue] = {}
         self._call_in_loop = call_in_loop
+        self._acknowledged: deque[Callable[[], None]] = deque()
+        self._calling = False
         self._monotonic = monotonic
         self._producer: Producer | None = None
         # Whether the producer has taken anything since there was trouble last.
@@ -140,7 +142,7 @@ class Outbox:
         def done(placed: Placed | None, error: Exception | None) -> None:
             if placed is not None:
                 self._queue(placed.topic).troubled = False
-                self._call_in_loop(on_acknowledged)
+                self._acknowledge(on_acknowledged)
             elif isinstance(error, RecordTooLargeError):
                 self._shorten(item, error)
             else:
@@ -150,6 +152,18 @@ class Outbox:
         sent = producer.send(outgoing.topic, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
         self._took = True
         sent.then(done)
+
+    def _acknowledge(self, on_acknowledged: Callable[[], None]) -> None:
+        """Call back with all that Kafka acknowledges until then: waking the loop for each would cost more than it."""
+        self._acknowledged.append(on_acknowledged)
+        if not self._calling:
+            self._calling = True
+            self._call_in_loop(self._call_back)
+
+    def _call_back(self) -> None:
+        self._calling = False
+        while self._acknowledged:
+            self._acknowledged.popleft()()
 
     def _shorten(self, item: _Item, error: RecordTooLargeError) -> None:
         outgoing, on_acknowledged = item
