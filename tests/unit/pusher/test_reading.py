@@ -38,7 +38,7 @@ def test_a_deleted_feed_keeps_nobodys_cursor_from_being_committed() -> None:
     assert reading.commit(cursors)
     assert committed == {kept: Committed(3)}
     kafka.admin().ensure_topics(TOPICS.agency_specs("gone"))
-    reading.starts([kept, gone], [])
+    reading.starts([kept, gone])
     assert reading.commit(cursors)
     assert committed == cursors
     reading.close()
