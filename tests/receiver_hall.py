@@ -86,15 +86,12 @@ class Hall:
         self._thread.start()
         for stall in self.stalls.values():
             self._do(self._open(stall))
-            if stall.way == "closed":
-                self._do(self._shut(stall))
 
     def heal(self) -> None:
         """Let everybody behave well from now on."""
         for stall in self.stalls.values():
             stall.healed = True
-            if stall.way == "closed":
-                self._do(self._open(stall))
+            self._do(self._servers[stall.agency].start_serving())
 
     def close(self) -> None:
         """Stop everything."""
@@ -117,12 +114,14 @@ class Hall:
                     await _well(stall, reader, writer)
                 else:
                     await behaviour(reader, writer)
-            except (OSError, asyncio.IncompleteReadError):
+            except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 return
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", stall.port, backlog=512)
+        # A closed port stays bound, so that nobody's connection takes it meanwhile: without listening it refuses.
+        listens = stall.way != "closed"
+        server = await asyncio.start_server(connected, "127.0.0.1", backlog=512, start_serving=listens)
         stall.port = port_of(server)
         self._servers[stall.agency] = server
 
