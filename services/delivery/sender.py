@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import time
@@ -11,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
 
 from services.delivery.credentials import TokenRefusedError, Tokens
 from services.delivery.lookups import Lookups
@@ -80,14 +79,17 @@ class Sender:
         self._networks = networks
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, resolver=CheckingResolver(networks, lookup), use_dns_cache=False, force_close=False
+                limit=0,
+                resolver=CheckingResolver(networks, lookup),
+                use_dns_cache=False,
+                force_close=False,
+                socket_factory=self._socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
         )
         self._tokens = Tokens(self._post_form, time.monotonic)
-        self._reached: set[str] = set()
         self._contexts: dict[tuple[Tls | None, bool], ssl.SSLContext] = {}
 
     async def send(self, receiver: Receiver, post: Post, now: datetime) -> Outcome:
@@ -108,7 +110,6 @@ class Sender:
         return Attempt(outcome, time.monotonic() - began, status, answer)
 
     async def _attempt(self, receiver: Receiver, post: Post, now: datetime) -> tuple[Outcome, int | None, bytes]:
-        self._check_literal(receiver.sink)
         profile = receiver.profile
         headers = {
             "Content-Type": post.content_type,
@@ -144,7 +145,6 @@ class Sender:
             return outcome, answer.status, body
 
     async def _post_form(self, url: str, form: dict[str, str], profile: Profile) -> tuple[int, bytes]:
-        self._check_literal(url)
         async with self._session.post(
             url,
             data=form,
@@ -161,15 +161,12 @@ class Sender:
             known = self._contexts[tls, system_too] = context_of(tls, system_too=system_too)
         return known
 
-    def _check_literal(self, url: str) -> None:
-        """Check an address written into the URL itself: no name is resolved for it."""
-        host = _literal(url)
-        if host is None or host in self._reached:
-            return
-        if is_allowed(host, self._networks):
-            self._reached.add(host)
-        else:
-            raise OutsideNetworkError(f"{host} 不在允许的网络内 (outside the allowed networks)")
+    def _socket(self, address: AddrInfoType) -> socket.socket:
+        """Make the socket of a connection, if its address is allowed, however a URL wrote it."""
+        family, kind, protocol, _, at = address
+        if not is_allowed(str(at[0]), self._networks):
+            raise OutsideNetworkError(f"{at[0]} 不在允许的网络内 (outside the allowed networks)")
+        return socket.socket(family, kind, protocol)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -180,17 +177,6 @@ def _said(body: bytes) -> str:
     """Return the beginning of what a receiver said, on one line: people will ask it why."""
     text = body.decode(errors="replace")
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:SAID_CHARS]
-
-
-@lru_cache(maxsize=4096)
-def _literal(url: str) -> str | None:
-    """Return the address that a URL names instead of a host's name."""
-    host = urlsplit(url).hostname or ""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    return host
 
 
 def _reason(error: Exception) -> str:

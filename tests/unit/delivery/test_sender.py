@@ -210,7 +210,7 @@ def test_a_name_that_changes_its_address_is_checked_at_every_connection() -> Non
     assert connections == ["allowed", "allowed"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.2", "[::1]", "[::ffff:127.0.0.2]", "0x7f.2"])
+@pytest.mark.parametrize("host", ["127.0.0.2", "[::1]", "[::ffff:127.0.0.2]", "0x7f.2", "127。0。0。2", "１２７.0.0.2"])
 def test_addresses_in_any_notation_are_checked(host: str) -> None:
     """Written into the URL, as IPv6, as one number: none gets past the allow-list."""
     outcome = asyncio.run(sent(receiver_at(80, host=host)))
