@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -29,6 +30,9 @@ from tests.events import SOURCE, TestEvents
 from tests.processes import Processes
 
 pytest_plugins = ["tests.portal_site"]
+# No test fails for being slow.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 # kafka-python leaves a socket whose connection was refused to the garbage collector.
 REFUSED = r"unclosed <socket.socket fd=\d+, family=2, type=1, proto=6, laddr=\('0.0.0.0', \d+\)>"
 
