@@ -50,6 +50,7 @@ DEADLETTER_STAGES = ("router", "pusher", "statistics", "ledger")
 class TopicSpec:
     """How a topic is created: its partition count, cleanup policy, retention (milliseconds, -1 for ever), and the
     largest record batch (bytes), as it is or ``uncompressed``: counted so however its producer has packed it.
+    A record bears its producer's time, or, where it is ``arrival_timed``, the broker's at which it came.
     """
 
     name: str
@@ -58,6 +59,7 @@ class TopicSpec:
     compacted: bool = False
     max_message_bytes: int = STORED_MAX_BYTES
     uncompressed: bool = False
+    arrival_timed: bool = False
 
     def config(self) -> dict[str, str]:
         """Return the broker's topic configuration."""
@@ -69,7 +71,8 @@ class TopicSpec:
             "cleanup.policy": "compact" if self.compacted else "delete",
             "max.message.bytes": str(self.max_message_bytes),
         }
-        return fixed | {"compression.type": "uncompressed"} if self.uncompressed else fixed
+        fixed |= {"compression.type": "uncompressed"} if self.uncompressed else {}
+        return fixed | ({"message.timestamp.type": "LogAppendTime"} if self.arrival_timed else {})
 
 
 class Topics:
@@ -126,8 +129,18 @@ class Topics:
         return feed.removeprefix(start)
 
     def event_spec(self, domain: str) -> TopicSpec:
-        """Return the specification of a domain's event topic."""
-        return TopicSpec(self.events(domain), EVENT_PARTITIONS, max_message_bytes=EVENT_MAX_BYTES, uncompressed=True)
+        """Return the specification of a domain's event topic.
+
+        How long an event is kept, here and in the ledger, is counted from its time on the log: a publisher whose clock
+        is wrong must not have it let go at once.
+        """
+        return TopicSpec(
+            self.events(domain),
+            EVENT_PARTITIONS,
+            max_message_bytes=EVENT_MAX_BYTES,
+            uncompressed=True,
+            arrival_timed=True,
+        )
 
     def relay_spec(self) -> TopicSpec:
         """Return the specification of the topic in which each outbox relay keeps what it published last."""

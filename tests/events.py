@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -59,9 +60,13 @@ class TestEvents:
         """Return an event of one case."""
         return self.prepare(kind, event_id, project_no=f"SYN-{number:06d}", **changes)
 
-    def publish(self, *events: Prepared) -> list[Placed]:
-        """Put events on their topics, in order."""
-        sent = [self._producer.send(e.topic, key=e.key, value=e.value, headers=e.headers) for e in events]
+    def publish(self, *events: Prepared, clock: datetime | None = None) -> list[Placed]:
+        """Put events on their topics, in order, by a publisher whose clock shows this."""
+        stamp = None if clock is None else int(clock.timestamp() * 1000)
+        sent = [
+            self._producer.send(e.topic, key=e.key, value=e.value, headers=e.headers, timestamp_ms=stamp)
+            for e in events
+        ]
         return [one.result(60) for one in sent]
 
     def publish_raw(

@@ -71,6 +71,8 @@ class LedgerStore(PositionStore):
         """
         longest = max(retention.values())
         with self.transaction() as connection:
+            connection.execute(_read("settle"), (FIRST_MONTH,))
+        with self.transaction() as connection:
             connection.execute(_read("trim_hours"), (now - HOURS_KEPT,))
             months = connection.execute(_read("months"), (now - min(retention.values()),)).fetchall()
         dropped, gone = [], 0

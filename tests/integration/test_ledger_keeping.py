@@ -13,13 +13,14 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumers.ledger.engine import Ledger, LedgerMetrics
+from consumers.ledger.engine import Ledger, LedgerMetrics, retention_of
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.receipts import Receipt
 from schemas.registry_client import RegistryClient
 from schemas.topics import EVENT_PARTITIONS
 from services.ledger.repository import LedgerStore
+from services.ledger.rows import Row
 from services.runtime.database import dsn_of
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.settings import Settings
@@ -68,7 +69,10 @@ def publishing_without_pause(events: TestEvents, topic: str) -> Iterator[None]:
 def test_each_event_stays_as_long_as_its_type_and_idle_partitions_are_no_lag(
     kafka: Kafka, own: OwnTopics, installation: Settings, events: TestEvents
 ) -> None:
-    """By itself and under load: after three years the certificate goes, after ten the closed month goes too."""
+    """By itself and under load: after three years the certificate goes, after ten the closed month goes too.
+
+    Their publishers' clocks stand at 2010, which shortens nothing.
+    """
     contracts, clock, dsn = load_contracts(), Calendar(), dsn_of(installation.database)
     kept = {kind: contracts.types[kind].catalogue.retention_days for kind in (ISSUED, CLOSED)}
     assert kept[ISSUED] + 365 < kept[CLOSED]
@@ -76,7 +80,7 @@ def test_each_event_stays_as_long_as_its_type_and_idle_partitions_are_no_lag(
     producer = kafka.producer()
     for kind in (ISSUED, CLOSED):
         event = events.prepare(kind, kind)
-        (place,) = events.publish(event)
+        (place,) = events.publish(event, clock=datetime(2010, 5, 5, tzinfo=UTC))
         entry = {"topic": event.topic, "partition": place.partition, "offset": place.offset, "verdict": "routed"}
         entry |= {
             "source": event.attributes["source"],
@@ -117,6 +121,10 @@ def test_each_event_stays_as_long_as_its_type_and_idle_partitions_are_no_lag(
     try:
         with publishing_without_pause(events, own.events("window")):
             eventually(lambda: held() == {ISSUED, CLOSED}, 30, "all of them are in the ledger")
+            other = LedgerStore(dsn, own.group("ledger"))
+            assert not other.trim(datetime.now(UTC), retention_of(contracts))
+            other.close()
+            assert held() == {ISSUED, CLOSED}
             eventually(passed, 15, "the ends of transactions are passed under load")
             clock.ahead = timedelta(days=kept[ISSUED] + 62)
             eventually(lambda: held() == {CLOSED}, 15, "the certificate alone is let go")
@@ -126,3 +134,36 @@ def test_each_event_stays_as_long_as_its_type_and_idle_partitions_are_no_lag(
         stop.set()
         thread.join(20)
         admin.close()
+
+
+def test_a_month_that_another_process_let_go_is_made_anew(database_dsn: str) -> None:
+    """Who remembers it writes on, what came meanwhile moves into it after a restart, and goes with it."""
+    may, place, stores = datetime(2010, 5, 5, tzinfo=UTC), ("events.t", 0), []
+    retention = {ISSUED: timedelta(days=1095)}
+
+    def store() -> LedgerStore:
+        stores.append(LedgerStore(database_dsn, "ledger"))
+        return stores[-1]
+
+    def put(writer: LedgerStore, offset: int) -> None:
+        values: tuple[object, ...] = (may, *place, offset, "urn:s", f"e-{offset}", ISSUED, "k", None, None, None, None, [], [], None)
+        writer.store([[Row("event", may, values)]], {place: (offset, offset + 1)})
+
+    def held(table: str) -> set[str]:
+        with psycopg.connect(database_dsn) as connection:
+            return {name for (name,) in connection.execute(f"SELECT event_id FROM {table}".encode())}
+
+    first = store()
+    first.begin(place, 0)
+    put(first, 0)
+    assert store().trim(datetime.now(UTC), retention)
+    put(first, 1)
+    assert held("ledger_event_rest") == {"e-1"}
+    put(store(), 2)
+    assert (held("ledger_event_201005"), held("ledger_event_rest")) == ({"e-1", "e-2"}, set())
+    assert store().trim(datetime.now(UTC), retention)
+    put(first, 3)
+    assert store().trim(datetime.now(UTC), retention)
+    assert held("ledger_event") == set()
+    for one in stores:
+        one.close()
