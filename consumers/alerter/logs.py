@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import orjson
 import structlog
@@ -160,7 +161,8 @@ class Logs:
                 self.contact_at = self._clock.monotonic()
                 if all(consumer.position(one) >= end for one, end in ends.items()):
                     self.ready.set()
-        self._flush(producer)
+        while self._writing:
+            self._flush(producer)
 
     def _assign(self, admin: Admin, consumer: Consumer, followed: list[Partition]) -> list[Partition]:
         """Follow the parking places of agencies that have come meanwhile too."""
@@ -182,12 +184,15 @@ class Logs:
         return wanted
 
     def _flush(self, producer: Producer) -> None:
-        while self._writing:
-            one = self._writing[0]
-            headers = [(OURS, b"1")] if one.ours else []
-            key = one.key.encode()
-            producer.send(one.topic, key=key, value=one.value, headers=headers, partition=one.partition).result(WAIT_S)
+        """Write what waits, so many at a time and together: each acknowledgement is a word from Kafka too."""
+        sent = []
+        for one in list(islice(self._writing, BATCH)):
+            headers, key = [(OURS, b"1")] if one.ours else [], one.key.encode()
+            sent.append(producer.send(one.topic, key=key, value=one.value, headers=headers, partition=one.partition))
+        for acknowledged in sent:
+            acknowledged.result(WAIT_S)
             self._writing.popleft()
+            self.contact_at = self._clock.monotonic()
 
     def _take(self, record: Record) -> None:
         topics, topic = self._topics, record.topic

@@ -22,6 +22,7 @@ import yaml
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from consumers.alerter.logs import Logs, Writing
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.alerting.feed import CLEARED, RAISED
@@ -283,6 +284,25 @@ def test_of_two_alerters_one_tells_and_the_other_goes_on_when_it_is_killed(
     assert sorted(told.values()) == [(s, reason) for s in ("pusher", "router") for reason in ("raised", "resolved")]
     assert len(posts) - len(told) <= 1, "the one under way at the kill may come twice, under its id"
     assert len({str(mail["Message-ID"]) for mail in desk.mailbox.mails if "死信" in str(mail["Subject"])}) == 4
+
+
+def test_many_alerts_at_once_are_written_together_and_kafka_is_blamed_for_nothing(kafka: Kafka, own: OwnTopics) -> None:
+    """Two thousand changes: each is on the log, in their order, and Kafka is known to answer all the while."""
+    clock, stop = SystemClock(), threading.Event()
+    logs = Logs(kafka, own, lambda: [], clock)
+    following = logs.start(stop)
+    assert logs.ready.wait(30)
+    logs.write(*(Writing(own.control_alerting, f"k{number}", b"v", ours=True) for number in range(2000)))
+
+    def all_written() -> bool:
+        assert clock.monotonic() - logs.contact_at < 10, "Kafka seems to be away"
+        return logs.unwritten() == 0
+
+    eventually(all_written, 20, "they are written")
+    stop.set()
+    following.join(20)
+    keys = [record.key for record in read_all(kafka, own.control_alerting, 2)]
+    assert keys == [f"k{number}".encode() for number in range(2000)]
 
 
 def health_of(running: Running) -> dict[str, Any]:

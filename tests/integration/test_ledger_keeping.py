@@ -146,7 +146,22 @@ def test_a_month_that_another_process_let_go_is_made_anew(database_dsn: str) -> 
         return stores[-1]
 
     def put(writer: LedgerStore, offset: int) -> None:
-        values: tuple[object, ...] = (may, *place, offset, "urn:s", f"e-{offset}", ISSUED, "k", None, None, None, None, [], [], None)
+        values: tuple[object, ...] = (
+            may,
+            *place,
+            offset,
+            "urn:s",
+            f"e-{offset}",
+            ISSUED,
+            "k",
+            None,
+            None,
+            None,
+            None,
+            [],
+            [],
+            None,
+        )
         writer.store([[Row("event", may, values)]], {place: (offset, offset + 1)})
 
     def held(table: str) -> set[str]:
