@@ -7,10 +7,12 @@ from datetime import timedelta
 import orjson
 import pytest
 
+from consumers.monitor.exposition import LagCollector
 from consumers.monitor.meter import measured
 from schemas.topics import PROBE_AGENCY
 from services.delivery.lag import GroupLag, Snapshot
 from services.runtime.kafka.port import Committed, Partition
+from services.runtime.measuring import CollectorRegistry
 from services.subscriptions.control import ControlView
 from tests.fakes.hand_clock import NOW, HandClock
 from tests.fakes.kafka import FakeKafka
@@ -51,6 +53,26 @@ def test_what_an_agency_took_is_told_by_channel_and_acknowledgements_from_the_is
     acknowledged = {one.channel: one.latencies.acknowledged for one in lag.channels}
     assert acknowledged == {"webhook": 1, "pull": 1, "sse": 1, "kafka": 1, "table": 0}
     assert (lag.latencies.delivered, lag.latencies.issue_p50_ms) == (5, 2 * 3600 * 1000)
+
+
+def test_percentiles_are_of_all_that_came_from_publication_and_from_the_issue(cluster: FakeKafka) -> None:
+    """The median, the slowest twentieth and the slowest hundredth, in figures and as metrics."""
+    for n in range(1, 101):
+        deliver(cluster, n, cursor=n)
+        issued = (NOW - timedelta(minutes=1, seconds=n)).isoformat()
+        deliver(cluster, n, "accepted", cursor=n, happened_at=issued)
+    snapshot = meter_of(cluster).measure(MARKET)
+    found = snapshot.agencies[0].latencies
+    assert (found.p50_ms, found.p95_ms, found.p99_ms) == (50, 95, 99)
+    assert (found.issue_p50_ms, found.issue_p95_ms, found.issue_p99_ms) == (50_000, 95_000, 99_000)
+    registry = CollectorRegistry()
+    registry.register(LagCollector(lambda: snapshot))
+    for name, scale in (("hongyan_channel_latency_seconds", 1000), ("hongyan_acknowledgement_latency_seconds", 1)):
+        told = [
+            registry.get_sample_value(name, {"agency": "market", "channel": "webhook", "quantile": quantile})
+            for quantile in ("0.5", "0.95", "0.99")
+        ]
+        assert told == [50 / scale, 95 / scale, 99 / scale]
 
 
 def test_what_is_told_again_is_nobodys_delay(cluster: FakeKafka) -> None:
