@@ -58,7 +58,7 @@ def run(settings: Settings, *, port: int) -> None:
     logging.configure(settings.log, process="alerter")
     stop, clock, metrics = stop_event(), SystemClock(), new_registry()
     kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
-    duty = Duty(kafka, topics, clock, settings.alerting.away_s)
+    duty = Duty(kafka, topics, clock, settings.alerting.away_s / 2)
     desk = _Desk(settings, kafka, topics, clock, duty, AlerterMetrics(metrics))
     with ProbeServer(settings.http.host, port, desk.health, metrics):
         duty.serve(desk.work, stop)

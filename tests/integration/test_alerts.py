@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 import yaml
 from pydantic import SecretStr
@@ -49,6 +50,14 @@ from tests.scripted_receiver import Answer, Request, ScriptedReceiver
 
 pytestmark = pytest.mark.servers
 HELD = "队列保持"
+GRAVE = {"warning": "警告", "critical": "紧急"}
+SAID = {"raised": "", "repeated": "仍未解决 · ", "grew": "加重 · ", "resolved": "已解除 · "}
+LOST = """
+INSERT INTO statistics_decision (month, revision, state, decided_by, reason, positions)
+VALUES (202510, 1, 'closed', '张三', '按月关账', '{"events.window.v1/0": 30}');
+INSERT INTO statistics.consumer_offset (consumer, topic, partition, next_offset, began)
+VALUES ('%s', 'events.window.v1', 0, 40, 30);
+"""
 
 
 class Desk:
@@ -97,8 +106,17 @@ class Desk:
         self._alerter.kill()
 
     def mail(self, *words: str, within_s: float = 30) -> str:
-        """Wait for a mail whose subject holds these words, and return the subject of the first."""
-        return eventually(lambda: self.mailbox.subjects(*words), within_s, f"a mail of {words}")[0]
+        """Wait for a mail whose subject holds these words, and for the webhook to tell the same; return the subject."""
+        found = eventually(lambda: self.mailbox.subjects(*words), within_s, f"a mail of {words}")[0]
+        eventually(lambda: found in self.posted(), within_s, f"the same by webhook: {found}")
+        return found
+
+    def posted(self) -> set[str]:
+        """Return what the webhook was told, in the words of a mail's subject."""
+        told = [request.event["data"] for request in list(self.hook.requests)]
+        return {
+            f"【鸿雁·{GRAVE[one['severity']]}】{SAID[one['reason']]}{one['subject']}：{one['title']}" for one in told
+        }
 
     def posts(self, kind: AlertKind) -> list[dict[str, Any]]:
         """Return what the webhook was posted about a kind of trouble, each signed well."""
@@ -331,7 +349,7 @@ def health_of(running: Running) -> dict[str, Any]:
 def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_to_be_over(
     kafka: Kafka, own: OwnTopics, configuration: Configuration, desk: Desk
 ) -> None:
-    """Keys of an agency and of a department, a certificate, a follow-up past its legal limit, and a disk.
+    """Keys of an agency and of a department, a certificate, an overdue follow-up, facts that are lost, a disk.
 
     Each comes once by mail and once by webhook, stands on the alerts' topic, and each has its end.
     """
@@ -345,6 +363,7 @@ def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_t
     configuration.department("health", SOURCE, "hyk_test", [ISSUED], expires_at=soon)
     ledger = HandLedger(dsn_of(desk.settings.database), datetime.now(UTC) - timedelta(days=40))
     ledger.event("r1", "market")
+    change(desk, LOST % own.group("statistics"))
     alerting = desk.settings.alerting
     alerting.repeat_s = alerting.repeat_cap_s = 3600
     alerting.disk_free_percent = 100.0
@@ -356,6 +375,7 @@ def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_t
         ("key-ending", "health"),
         ("certificate-ending", "market"),
         ("follow-up-due", "market"),
+        ("facts-lost", "2025-10"),
         ("disk-filling", disk),
     }
 
@@ -376,11 +396,19 @@ def test_what_ends_what_is_owed_and_what_fills_up_is_told_by_each_way_and_told_t
     configuration.department("health", SOURCE, "hyk_test", [ISSUED])
     ledger.receipt("market", "r1", "accepted", 9)
     ledger.close()
+    change(desk, "UPDATE statistics.consumer_offset SET began = 0")
     alerting.disk_free_percent = 0.0
     desk.start()
     eventually(lambda: told("resolved") >= kinds, 40, "the end of each by both ways")
     assert told("raised") >= kinds
     assert {states(kafka, own)[group] for group in groups} == {"closed"}
+
+
+def change(desk: Desk, statements: str) -> None:
+    """Change what PostgreSQL holds."""
+    with psycopg.connect(dsn_of(desk.settings.database)) as connection:
+        for statement in filter(str.strip, statements.split(";")):
+            connection.execute(statement.encode())
 
 
 def bearer(token: str) -> dict[str, str]:
