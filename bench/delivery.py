@@ -62,7 +62,7 @@ def _latency(address: str, receivers: Receivers) -> list[Result]:
 def _flow(pushing: Pushing, receivers: Receivers, names: list[str], seconds: int = SECONDS) -> list[float]:
     """Append to these feeds in turn at the rate, and return the milliseconds to each 2xx, the warm-up left out."""
     pushing.learn(names)
-    wait_for(lambda: sum(f"/{name}" in receivers.arrivals() for name in names) == len(names), 120)
+    wait_for(lambda: sum(f"/{name}" in receivers.counts() for name in names) == len(names), 120)
     receivers.clear()
     count = RATE * seconds + WARM_UP
     sent = paced(count, RATE, lambda n, name: pushing.append(names[n % len(names)], name))
@@ -94,11 +94,11 @@ def _bare(pushing: Pushing, address: str, receivers: Receivers) -> list[float]:
     try:
         for n in range(FEEDS):
             append(n, f"first-{n}")
-        wait_for(lambda: len(receivers.arrivals().get("/bare", {})) >= FEEDS, 60)
+        wait_for(lambda: receivers.counts().get("/bare", 0) >= FEEDS, 60)
         receivers.clear()
         count = RATE * SECONDS + WARM_UP
         sent = paced(count, RATE, append)
-        wait_for(lambda: len(receivers.arrivals().get("/bare", {})) >= count, 120)
+        wait_for(lambda: receivers.counts().get("/bare", 0) >= count, 120)
         at = receivers.arrivals()["/bare"]
         return [(at[name] - began) * 1000 for name, began in list(sent.items())[WARM_UP:]]
     finally:
@@ -121,7 +121,7 @@ def _isolation(address: str, receivers: Receivers) -> list[Result]:
             pushing.agencies(sinks)
             pushing.start()
             pushing.learn([*well, *other])
-            wait_for(lambda: all(f"/{name}" in receivers.arrivals() for name in well), 60)  # noqa: B023
+            wait_for(lambda: all(f"/{name}" in receivers.counts() for name in well), 60)  # noqa: B023
             receivers.clear()
             names = [name for pair in zip(well, other, strict=True) for name in pair]
             count = RATE * SECONDS + WARM_UP
@@ -157,7 +157,7 @@ def _throughput(address: str, receivers: Receivers) -> list[Result]:
         pushing.flush()
         receivers.clear()
         pushing.start()
-        wait_for(lambda: sum(map(len, receivers.arrivals().values())) >= BACKLOG, 120)
+        wait_for(lambda: sum(receivers.counts().values()) >= BACKLOG, 120)
         times = sorted(at for path in receivers.arrivals().values() for at in path.values())
         ours = (len(times) - 1) / (times[-1] - times[0])
         plain = asyncio.run(_posts(f"{receivers.well}/plain", pushing.value))
@@ -214,7 +214,7 @@ def _catch_up(address: str, receivers: Receivers) -> list[Result]:
         pushing.flush()
         pushing.agencies({"late": f"{receivers.well}/late"})
         beside = _percentile(_flow(pushing, receivers, names), 0.99)
-        wait_for(lambda: len(receivers.arrivals().get("/late", {})) >= HOUR // 2, 180)
+        wait_for(lambda: receivers.counts().get("/late", 0) >= HOUR // 2, 180)
         times = sorted(receivers.arrivals()["/late"].values())
         rate = (len(times) - 1) / (times[-1] - times[0])
     finally:

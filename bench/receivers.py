@@ -1,8 +1,8 @@
 """Receivers to measure against, in a process of their own: ``python -m bench.receivers`` prints its two ports.
 
 The first answers 204 at once; the second never answers, until it is healed. Both note each event's id with the time of
-its first 2xx, by path; ``GET /arrivals`` on the first returns that as JSON, ``GET /heal`` heals the second, ``GET
-/clear`` forgets. It ends with its parent.
+its first 2xx, by path; ``GET /arrivals`` on the first returns that as JSON, ``GET /counts`` how many
+there are, ``GET /heal`` heals the second, ``GET /clear`` forgets. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 ID = re.compile(rb'"id":"([^"]*)"')
@@ -67,6 +68,8 @@ class Connection(asyncio.Protocol):
         match path:
             case "/arrivals":
                 self._send(json.dumps({"arrivals": state.arrivals, "tried": len(state.tried)}).encode())
+            case "/counts":
+                self._send(json.dumps({path: len(ids) for path, ids in state.arrivals.items()}).encode())
             case "/heal":
                 state.healed = True
                 self._send(b"{}")
@@ -108,6 +111,10 @@ class Receivers:
         """Return the time of each id's first 2xx, by path."""
         found: dict[str, dict[str, float]] = self._get("/arrivals")["arrivals"]
         return found
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many ids have arrived, by path: to ask often costs what is measured nothing."""
+        return self._get("/counts")
 
     def tried(self) -> int:
         """Return how many different events were posted, answered or not."""
