@@ -277,7 +277,7 @@ class Pusher:
             line.changed = self._changed
             line.seed(start.note)
             self._lines[partition] = line
-            self._metrics.begin(receiver.agency)
+            self._metrics.of(receiver.agency)
             self._changed.add(partition)
             self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
         for line in self._lines.values():

@@ -79,7 +79,7 @@ class PushOffice:
 
     async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
         """Make one attempt; a receiver of batches gets one even of a single event."""
-        self._metrics.attempts.labels(receiver.agency).inc()
+        self._metrics.of(receiver.agency).attempts.inc()
         messages = [delivery.message for delivery in deliveries if delivery.message is not None]
         cursor = deliveries[-1].record.offset
         post = single(messages[0], cursor) if receiver.profile.batch == 1 else batch(messages, cursor)
@@ -150,12 +150,14 @@ class PushOffice:
         self.alert(kind, ended.agency, refused.reason, cursor=str(ended.delivery.record.offset), event_id=event_id)
 
     def _count(self, ended: Ended) -> None:
-        delivered = isinstance(ended.outcome, Delivered)
-        self._metrics.ended.labels(ended.agency, "delivered" if delivered else "parked").inc()
-        message = ended.delivery.message
-        published = _time(message.published_at) if delivered and message is not None else None
+        counted, message = self._metrics.of(ended.agency), ended.delivery.message
+        if not isinstance(ended.outcome, Delivered):
+            counted.parked.inc()
+            return
+        counted.delivered.inc()
+        published = _time(message.published_at) if message is not None else None
         if published is not None:
-            self._metrics.seconds.labels(ended.agency).observe(max(0.0, (ended.at - published).total_seconds()))
+            counted.seconds.observe(max(0.0, (ended.at - published).total_seconds()))
 
     def _receipt(self, ended: Ended) -> Outgoing:
         delivery, message = ended.delivery, ended.delivery.message
