@@ -12,7 +12,7 @@ POLL_S = 0.02
 
 
 def eventually(
-    condition: Callable[[], Found | Literal[False] | None], within_s: float = 10.0, what: str = "the condition"
+    condition: Callable[[], Found | Literal[False] | None], within_s: float = 30.0, what: str = "the condition"
 ) -> Found:
     """Return the first true value of a condition; fails the test when there is none within the limit (seconds)."""
     deadline = time.monotonic() + within_s

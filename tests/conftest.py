@@ -6,7 +6,7 @@ import base64
 import secrets
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -141,9 +141,15 @@ def registry_url(kafka_address: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def own(topics: OwnTopics) -> OwnTopics:
+def domains() -> Sequence[str]:
+    """Return the domains that have topics of events; a module that needs few says so: each costs the broker time."""
+    return load_contracts().domains()
+
+
+@pytest.fixture
+def own(topics: OwnTopics, domains: Sequence[str]) -> OwnTopics:
     """Return the test's own topics, with everything that exists before the first agency does."""
-    topics.ensure_base(*load_contracts().domains())
+    topics.ensure_base(*domains)
     return topics
 
 

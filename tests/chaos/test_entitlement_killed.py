@@ -156,7 +156,7 @@ def _interrupt(routers: dict[str, Running], number: int, installation: Settings,
         began.append(time.monotonic())
         return began[-1] - began[0] > STOPPED_S
 
-    eventually(long_enough, STOPPED_S + 2)
+    eventually(long_enough)
     os.kill(routers[slot].process.pid, signal.SIGCONT)
 
 

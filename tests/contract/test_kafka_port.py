@@ -311,7 +311,7 @@ def test_the_end_of_a_log_is_after_what_an_open_transaction_has_appended(cluster
     assert admin.log_ends([place]) == reader.end_offsets([place]) == {place: 1}
     producer.begin()
     producer.send(cluster.target, key=b"k", value=b"under way", partition=0)
-    eventually(lambda: admin.log_ends([place])[place] == 2, 10, "the record is appended")
+    eventually(lambda: admin.log_ends([place])[place] == 2, 30, "the record is appended")
     assert reader.end_offsets([place])[place] == 1
     producer.commit()
     reader.close()

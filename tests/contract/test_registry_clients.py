@@ -6,9 +6,9 @@ import io
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import Consumer as ConfluentConsumer
@@ -22,7 +22,7 @@ from schemas.codec import Codec
 from schemas.contracts import EventContract, load_contracts
 from schemas.registry_client import RegistryClient, SchemaRefused
 from schemas.validation import ValidationRules, Validator
-from services.runtime.kafka.port import Kafka
+from services.runtime.kafka.port import Admin, Kafka
 from tests.conftest import OwnTopics
 from tests.registries import RunningRegistry, run_registry
 
@@ -53,6 +53,40 @@ def ours(registry: RunningRegistry) -> Iterator[RegistryClient]:
         yield found
 
 
+class Pair(NamedTuple):
+    """Both clients of one registry."""
+
+    theirs: SchemaRegistryClient
+    ours: RegistryClient
+
+
+@contextmanager
+def pair(kafka: Kafka, admin: Admin) -> Iterator[Pair]:
+    """Run a registry on a log of its own, with both clients."""
+    topics = OwnTopics(admin)
+    with (
+        run_registry(kafka, topics) as found,
+        SchemaRegistryClient({"url": found.url}) as theirs,
+        closing(RegistryClient(found.url)) as ours,
+    ):
+        yield Pair(theirs, ours)
+    topics.remove()
+
+
+@pytest.fixture(scope="module")
+def written_by_us(kafka: Kafka, admin: Admin) -> Iterator[Pair]:
+    """One registry for all types, each under a subject of its own, that we register our schemas at."""
+    with pair(kafka, admin) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def written_by_them(kafka: Kafka, admin: Admin) -> Iterator[Pair]:
+    """Another one, that their serializer registers them at: nothing is there that we brought."""
+    with pair(kafka, admin) as found:
+        yield found
+
+
 def sample_of(contract: EventContract) -> dict[str, Any]:
     """Return a type's sample as data ready for the codec."""
     return Validator(contract, ValidationRules()).validate(contract.sample, NOW, []).data
@@ -64,9 +98,9 @@ def avro(schema: object) -> Schema:
 
 
 @pytest.mark.parametrize("kind", sorted(CONTRACTS))
-def test_they_decode_what_we_wrote(theirs: SchemaRegistryClient, ours: RegistryClient, kind: str) -> None:
+def test_they_decode_what_we_wrote(written_by_us: Pair, kind: str) -> None:
     """A stock deserializer, which knows nothing but the registry's address, reads each of our event types."""
-    contract = CONTRACTS[kind]
+    (theirs, ours), contract = written_by_us, CONTRACTS[kind]
     data = sample_of(contract)
     value = Codec(ours).encode(contract.subject, contract.schema, data)
     decoded = AvroDeserializer(theirs)(value, SerializationContext("events", MessageField.VALUE))
@@ -76,9 +110,9 @@ def test_they_decode_what_we_wrote(theirs: SchemaRegistryClient, ours: RegistryC
 
 
 @pytest.mark.parametrize("kind", sorted(CONTRACTS))
-def test_we_decode_what_they_wrote(theirs: SchemaRegistryClient, ours: RegistryClient, kind: str) -> None:
+def test_we_decode_what_they_wrote(written_by_them: Pair, kind: str) -> None:
     """A stock serializer registers the schema by itself, under the subject that we use, and we read its events."""
-    contract = CONTRACTS[kind]
+    (theirs, ours), contract = written_by_them, CONTRACTS[kind]
     data = sample_of(contract)
     strategy = {"subject.name.strategy": record_subject_name_strategy}
     serializer = AvroSerializer(theirs, json.dumps(contract.schema), conf=strategy)

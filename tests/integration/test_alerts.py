@@ -105,7 +105,7 @@ class Desk:
         assert self._alerter is not None
         self._alerter.kill()
 
-    def mail(self, *words: str, within_s: float = 30) -> str:
+    def mail(self, *words: str, within_s: float = 60) -> str:
         """Wait for a mail whose subject holds these words, and for the webhook to tell the same; return the subject."""
         found = eventually(lambda: self.mailbox.subjects(*words), within_s, f"a mail of {words}")[0]
         eventually(lambda: found in self.posted(), within_s, f"the same by webhook: {found}")

@@ -37,6 +37,12 @@ TAIL = 16
 
 
 @pytest.fixture
+def domains() -> list[str]:
+    """Events are put on feeds."""
+    return []
+
+
+@pytest.fixture
 def process(own: OwnTopics, configuration: Configuration, installation: Settings, processes: Processes) -> Running:
     """Run the feeds of two agencies that pull, with a short memory."""
     own.ensure_agency(AGENCY, OTHER)

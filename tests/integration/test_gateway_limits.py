@@ -75,6 +75,12 @@ Department = Callable[..., None]
 
 
 @pytest.fixture
+def domains() -> list[str]:
+    """Nothing is published elsewhere."""
+    return ["health", "window"]
+
+
+@pytest.fixture
 def department(configuration: Configuration, own: OwnTopics) -> Department:
     """Make a department known, with whatever limits."""
 

@@ -40,6 +40,12 @@ on_one_database = pytest.mark.parametrize("department", ["postgresql"], indirect
 
 
 @pytest.fixture
+def domains() -> list[str]:
+    """Nothing is published elsewhere."""
+    return ["health", "window"]
+
+
+@pytest.fixture
 def poll(installation: Settings, department: Department, processes: Processes, tmp_path: Path) -> Poll:
     """A department's table, and a way to start a poller of it with some parts of the mapping changed."""
     create(department)

@@ -29,6 +29,12 @@ MakeReceiver = Callable[..., ScriptedReceiver]
 
 
 @pytest.fixture
+def domains() -> list[str]:
+    """Events are put on feeds; those of one domain are on its topic too."""
+    return ["health"]
+
+
+@pytest.fixture
 def receiver(own: OwnTopics, configuration: Configuration) -> Iterator[MakeReceiver]:
     """Makes an agency with a scripted receiver and an active subscription."""
     made: list[ScriptedReceiver] = []

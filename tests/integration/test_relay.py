@@ -58,6 +58,12 @@ def in_background(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+@pytest.fixture
+def domains() -> list[str]:
+    """Nothing is published elsewhere."""
+    return ["health", "window"]
+
+
 def test_what_is_committed_is_published_and_what_is_rolled_back_is_not(
     kafka: Kafka, own: OwnTopics, relaying: Settings, department: Department, processes: Processes, events: TestEvents
 ) -> None:

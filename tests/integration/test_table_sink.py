@@ -33,6 +33,12 @@ TABLE = "hy_health_medical_ad_certificate"
 MANY = 600
 
 
+@pytest.fixture
+def domains() -> list[str]:
+    """Events are put on feeds."""
+    return []
+
+
 @pytest.fixture(params=["postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Department]:
     """Return an empty database of the agency's, once of each kind."""

@@ -34,6 +34,12 @@ Make = Callable[..., ScriptedReceiver]
 
 
 @pytest.fixture
+def domains() -> list[str]:
+    """Events are put on feeds."""
+    return []
+
+
+@pytest.fixture
 def receiver(own: OwnTopics, configuration: Configuration) -> Iterator[Make]:
     """Makes an agency with a scripted receiver, delivery settings and an active subscription."""
     made: list[ScriptedReceiver] = []

@@ -57,9 +57,11 @@ class KafkaPythonAdmin:
         with wrapped("ensure_topics"):
             existing = {topic["name"]: len(topic["partitions"]) for topic in self.client.describe_topics()}
             self._check([spec for spec in wanted if spec.name in existing], existing)
-            missing = {spec.name: self._options(spec) for spec in wanted if spec.name not in existing}
-            if not missing:
+            absent = [spec for spec in wanted if spec.name not in existing]
+            if not absent:
                 return
+            brokers = len(self.client.describe_cluster()["brokers"])
+            missing = {spec.name: self._options(spec, brokers) for spec in absent}
             try:
                 self.client.create_topics(missing, wait_for_metadata=True)
             except TopicAlreadyExistsError:
@@ -79,8 +81,7 @@ class KafkaPythonAdmin:
         if different:
             raise ConflictError("\n".join(different))
 
-    def _options(self, spec: TopicSpec) -> dict[str, Any]:
-        brokers = len(self.client.describe_cluster()["brokers"])
+    def _options(self, spec: TopicSpec, brokers: int) -> dict[str, Any]:
         replicas = self._replication_factor or (3 if brokers >= 3 else 1)
         config = spec.config() | ({"min.insync.replicas": "2"} if replicas >= 3 else {})
         return {"num_partitions": spec.partitions, "replication_factor": replicas, "configs": config}
