@@ -46,7 +46,7 @@ from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 
 MONITOR_S = 3.0
-WRITTEN_S = 15.0
+WRITTEN_S = 8.0
 """How long what was told is waited for to be written, before another one goes on."""
 DATABASE_EVERY_S = 5.0
 NO_ROUTES_SET = "没有设置告警路由，告警送不到人 (no routes are set: nobody is told): HONGYAN_ALERTING__ROUTES"
