@@ -34,6 +34,7 @@ from services.portal.web import account, audit_page, oidc, operating, sign_in
 from services.portal.web import people as people_page
 from services.portal.web.desks import desks
 from services.portal.web.outages import DATABASE, KAFKA, Outages
+from services.portal.web.sides import Parties
 from services.portal.web.site import add_site, new_site
 from services.quarantine.desk import Desk
 from services.runtime import logging
@@ -125,15 +126,16 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     app.include_router(event_routes(ledger, scopes(accesses, admin_key)))
     app.include_router(statistics_routes(settings))
     closing = app.state.closing = threading.Event()
+    parties = Parties(agencies, departments, clock)
     areas = [
         sign_in.routes(site),
         oidc.routes(site),
         account.routes(site),
         people_page.routes(site, people),
         audit_page.routes(site),
-        *desks(site, answering, agencies, departments, desk, registry, kafka, topics, contracts, stop),
+        *desks(site, answering, parties, agencies, departments, desk, registry, kafka, topics, contracts, stop),
         *operating.routes(
-            site, pool, ledger, grants, departments, agency_desk, access, contracts, registry, kafka, stop, closing
+            site, pool, ledger, grants, parties, agency_desk, access, contracts, registry, kafka, stop, closing
         ),
     ]
     add_site(app, site, areas, stop)

@@ -88,8 +88,7 @@ class AgencyPages:
         held = kept_or_none(lambda: self._kept.get(("access", agency), read))
         access, evidence, paused = held.value if held else (None, (), None)
         book = kept_or_none(self._alerts.held)
-        told = self._alerts.of(Side(agency=agency), book.value) if book else []
-        alerts = [one for one in told if one.alert["state"] == "open"]
+        alerts = self._alerts.of(Side(agency=agency), book.value) if book else []
         return {
             "row": self._desk.shown(row),
             "access": access,

@@ -27,6 +27,7 @@ from services.portal.web.standing import Standing, standing
 from services.portal.web.viewer import Viewing, allow
 from services.portal.web.wording import Text
 from services.runtime.alerts import MEANINGS, Alert, AlertKind
+from services.runtime.alerts import SEVERITIES as SEVERITY_ORDER
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError
 
@@ -47,20 +48,42 @@ WAYS: Mapping[str, Text] = {
 }
 """What the ways to people are called, by how their names begin."""
 MOST = 300
+MOST_HAPPENED = 5
+"""So many of a group are listed, the newest."""
 SEVERITIES: Mapping[str, tuple[str, Text]] = {"critical": ("bad", Text("严重")), "warning": ("warn", Text("警告"))}
 
 
 @dataclass(frozen=True, slots=True)
+class Happened:
+    """One alert of a group: when, what was said, and which event it is about."""
+
+    at: datetime
+    detail: str
+    size: int
+    event: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
-    """An alert for people: its words, since when, who was told, and where to go on."""
+    """Alerts of one kind about one subject for people: what happened, newest first, who was told, where to go on."""
 
     alert: Mapping[str, Any]
     name: str
-    at: datetime
+    happened: Sequence[Happened]
     steps: Sequence[Step]
     silence: Silence | None = None
     ways: Mapping[str, Way] = field(default_factory=dict)
     standing: Standing | None = None
+
+    @property
+    def at(self) -> datetime:
+        """Return since when the oldest stands."""
+        return min(one.at for one in self.happened)
+
+    @property
+    def size(self) -> int:
+        """Return how much is wrong."""
+        return sum(one.size for one in self.happened)
 
     @property
     def look(self) -> tuple[str, Text]:
@@ -87,21 +110,31 @@ class AlertBook:
         self._kept.forget(ALERTS)
 
     def of(self, side: Side, found: AlertsNow, text: str = "") -> list[Told]:
-        """Return what concerns a reader, for people."""
-        own = side.agency or (side.department.id if side.department is not None else None)
-        told = (self._told(alert, found) for alert in found.alerts if own in {None, alert.subject})
+        """Return what is open and concerns a reader, for people: what is of one kind and subject together."""
+        groups: dict[str, list[Alert]] = {}
+        for alert in _concerning(side, found.alerts):
+            if alert.state == "open":
+                groups.setdefault(alert.group, []).append(alert)
+        told = (self._told(group, found) for group in groups.values())
         return [one for one in told if not text or text in _words(one)]
 
-    def _told(self, alert: Alert, found: AlertsNow) -> Told:
+    def over(self, side: Side, found: AlertsNow, text: str = "") -> list[Told]:
+        """Return what has ended and concerns a reader, one by one."""
+        told = (self._told([one], found) for one in _concerning(side, found.alerts) if one.state != "open")
+        return [one for one in told if not text or text in _words(one)]
+
+    def _told(self, group: Sequence[Alert], found: AlertsNow) -> Told:
+        alert = max(group, key=lambda one: SEVERITY_ORDER.index(one.weight))
         row = self._parties.agencies().value.get(alert.subject)
-        silence = silencing(found.silences, alert.kind, alert.subject, self.clock.now())
+        is_open = alert.state == "open"
+        ways = found.told.get(alert.group, {}) if is_open else {}
         return Told(
             alert.to_json(),
             str(row["name"]) if row is not None else alert.subject,
-            datetime.fromisoformat(alert.at),
+            [Happened(datetime.fromisoformat(o.at), o.detail, o.size, o.labels.get("event_id")) for o in group],
             _steps(alert, row is not None),
-            silence if alert.state == "open" else None,
-            {way: told for way, told in found.told.get(alert.group, {}).items() if told.count or told.failures},
+            silencing(found.silences, alert.kind, alert.subject, self.clock.now()) if is_open else None,
+            {way: told for way, told in ways.items() if told.count or told.failures},
             standing(row, self._watch.seen.agency(alert.subject)) if row is not None else None,
         )
 
@@ -111,8 +144,13 @@ class AlertBook:
 
 
 def _words(one: Told) -> str:
-    alert = one.alert
-    return f"{alert['subject']} {one.name} {alert['detail']} {alert['kind']} {alert['title']}"
+    alert, said = one.alert, " ".join(f"{happened.detail} {happened.event}" for happened in one.happened)
+    return f"{alert['subject']} {one.name} {alert['kind']} {alert['title']} {said}"
+
+
+def _concerning(side: Side, alerts: Sequence[Alert]) -> Sequence[Alert]:
+    own = side.agency or (side.department.id if side.department is not None else None)
+    return [one for one in alerts if own in {None, one.subject}]
 
 
 _PAGES: Mapping[str, tuple[Text, str]] = {
@@ -130,9 +168,6 @@ _PAGES: Mapping[str, tuple[Text, str]] = {
 
 def _steps(alert: Alert, is_agency: bool) -> Sequence[Step]:
     steps = []
-    event = alert.labels.get("event_id")
-    if event:
-        steps.append(Step(Text("看这个事件"), f"/events/one?{urlencode({'id': event})}"))
     if alert.kind in _PAGES:
         label, path = _PAGES[AlertKind(alert.kind)]
         query = (
@@ -152,9 +187,8 @@ def routes(pages: Pages, audit: Audit, parties: Parties, book: AlertBook) -> API
     def show(viewer: Viewing, q: str = "", closed: bool = False) -> Response:
         side = parties.side_of(viewer)
         held = book.held()
-        found = book.of(side, held.value, q.strip())
-        opened = [one for one in found if one.alert["state"] == "open"]
-        over = [one for one in found if one.alert["state"] != "open"]
+        opened = book.of(side, held.value, q.strip())
+        over = book.over(side, held.value, q.strip())
         now = book.clock.now()
         silences = [one for one in held.value.silences if closed or one.is_live(now)] if side.all else []
         return pages.page(
@@ -169,6 +203,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, book: AlertBook) -> API
             over_number=len(over),
             cut=max(len(opened), len(over) if closed else 0) > MOST,
             most=MOST,
+            most_happened=MOST_HAPPENED,
             silences=silences[:MOST],
             subject_name=book.subject_name,
             meanings=MEANINGS,

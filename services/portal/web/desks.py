@@ -22,6 +22,7 @@ from services.portal.web.long import Long
 from services.portal.web.outages import DATABASE
 from services.portal.web.parked import Quarantine
 from services.portal.web.remembering import Kept
+from services.portal.web.sides import Parties
 from services.portal.web.site import Site
 from services.portal.web.subscriptions import Office
 from services.portal.working import Work
@@ -34,6 +35,7 @@ from services.subscriptions.repository import AgencyRepository
 def desks(
     site: Site,
     answers: Answers,
+    parties: Parties,
     agencies: AgencyRepository,
     departments: DepartmentRepository,
     desk: Desk,
@@ -48,7 +50,9 @@ def desks(
     codec = Codec(registry)
     office = Office(answers.grants, answers, agencies, contracts, audit, site.clock, Kept(site.clock))
     parking = Parking(ParkingPlace(kafka, topics, site.clock), codec, contracts)
-    quarantine = Quarantine(parking, LetterDesk(desk, departments, contracts), contracts, audit, Kept(site.clock))
+    quarantine = Quarantine(
+        parking, LetterDesk(desk, departments, contracts), contracts, audit, Kept(site.clock), parties.agency_name
+    )
     months = Months(site.settings, kafka, topics, contracts, codec, partial(site.outages.check, DATABASE))
     return [
         long.routes(pages, working),

@@ -11,7 +11,6 @@ from psycopg_pool import ConnectionPool
 from schemas.contracts import Contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
-from services.identity.repository import DepartmentRepository
 from services.ledger.flowing import FlowReader
 from services.ledger.reading import LedgerReader
 from services.portal.access import AccessAdministration
@@ -41,7 +40,7 @@ def routes(
     pool: ConnectionPool,
     ledger: LedgerReader,
     grants: GrantRepository,
-    departments: DepartmentRepository,
+    parties: Parties,
     desk: AgencyDesk,
     access: AccessAdministration,
     contracts: Contracts,
@@ -55,7 +54,6 @@ def routes(
     topics = Topics(site.settings.kafka.topic_prefix)
     watch = Watch(from_monitor(site.settings.monitor.url), clock)
     threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
-    parties = Parties(desk.agencies, departments, clock)
     present = Present(watch, parties, FlowReader(pool), clock)
     raised = Alerts(kafka, topics, clock)
     book = AlertBook(raised, parties, watch, clock)

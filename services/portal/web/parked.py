@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,7 @@ class Quarantine:
     contracts: Contracts
     audit: Audit
     kept: Kept
+    agency_name: Callable[[str], str]
 
     def titles(self) -> dict[str, str]:
         """Return the types' Chinese titles."""
@@ -72,6 +73,7 @@ def _parked(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long)
             held=held,
             most=SHOWN,
             most_replayed=MOST_REPLAYED,
+            agency_name=quarantine.agency_name,
             titles=quarantine.titles(),
         )
 
@@ -84,7 +86,14 @@ def _parked(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long)
         found = held.value
         if found.personal:
             quarantine.audit.viewed(viewer, f"parked/{agency}/{offset}", found.personal)
-        return pages.page(viewer, "parked/one.html", found=found, held=held, titles=quarantine.titles())
+        return pages.page(
+            viewer,
+            "parked/one.html",
+            found=found,
+            held=held,
+            titles=quarantine.titles(),
+            agency_name=quarantine.agency_name,
+        )
 
     @router.post("/parked/{agency}/replay")
     def replay(agency: str, viewer: Viewing, form: Posted) -> Response:

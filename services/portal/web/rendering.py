@@ -18,6 +18,7 @@ from services.portal.web import cookies
 from services.portal.web.cookies import Cookies
 from services.portal.web.navigation import entries
 from services.portal.web.outages import Outages
+from services.portal.web.plain_words import in_language
 from services.portal.web.sessions import Sessions
 from services.portal.web.viewer import ROLE_NAMES, Viewer, Visitor
 from services.portal.web.wording import Language, Text, english, say
@@ -130,6 +131,7 @@ def _environment(statics: Statics, clock: Clock) -> jinja2.Environment:
         "since": _since_of(clock),
         "count": count,
         "ms": ms,
+        "half": _half,
     }
     made.filters |= filters
     return made
@@ -173,6 +175,11 @@ def age(language: Language, seconds: float | None) -> str:
 @jinja2.pass_context
 def _age(context: Context, seconds: float | None) -> str:
     return age(context["language"], seconds)
+
+
+@jinja2.pass_context
+def _half(context: Context, text: str) -> str:
+    return in_language(context["language"], text)
 
 
 def _since_of(clock: Clock) -> Callable[..., str]:
