@@ -140,10 +140,6 @@ class Events:
             raise NotFoundError(f"台账中没有可见的事件 {event} (no such event for you to see)")
         return replace(held, value=found)
 
-    def titles(self) -> Mapping[str, str]:
-        """Return the types' Chinese titles."""
-        return {name: one.catalogue.title_zh for name, one in self._contracts.types.items()}
-
     def types(self, side: Side) -> list[str]:
         """Return the types that a reader may search by."""
         if side.department is not None:
@@ -295,7 +291,6 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             reason=told.reason,
             unasked=told.unasked,
             found=told.grants,
-            titles=events.titles(),
             standing=events.present.standing(agency),
             part=next((part for part in story["agencies"] if part["agency"] == agency), None),
             **shared,

@@ -39,10 +39,6 @@ class Quarantine:
     kept: Kept
     agency_name: Callable[[str], str]
 
-    def titles(self) -> dict[str, str]:
-        """Return the types' Chinese titles."""
-        return {name: one.catalogue.title_zh for name, one in self.contracts.types.items()}
-
 
 def routes(pages: Pages, quarantine: Quarantine, long: Long) -> APIRouter:
     """Return the pages."""
@@ -74,7 +70,6 @@ def _parked(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long)
             most=SHOWN,
             most_replayed=MOST_REPLAYED,
             agency_name=quarantine.agency_name,
-            titles=quarantine.titles(),
         )
 
     @router.get("/parked/{agency}/{offset:int}")
@@ -91,7 +86,6 @@ def _parked(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long)
             "parked/one.html",
             found=found,
             held=held,
-            titles=quarantine.titles(),
             agency_name=quarantine.agency_name,
         )
 
@@ -142,7 +136,6 @@ def _letters(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long
             form=form or {},
             problems=problems or {},
             error=error,
-            titles=quarantine.titles(),
         )
 
     @router.get("/dead-letters")
@@ -167,7 +160,6 @@ def _letters(router: APIRouter, pages: Pages, quarantine: Quarantine, long: Long
             stages=DEADLETTER_STAGES,
             most=LETTERS_SHOWN,
             most_at_once=MOST_AT_ONCE,
-            titles=quarantine.titles(),
         )
 
     @router.get("/dead-letters/{stage}/{offset:int}")

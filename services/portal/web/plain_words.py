@@ -53,7 +53,11 @@ _DIALECTS: Mapping[str, Text] = {
     "prefix": Text("过滤条件不成立：要求 {attribute} 以 {wanted} 开头，这一件是 {actual}。"),
     "suffix": Text("过滤条件不成立：要求 {attribute} 以 {wanted} 结尾，这一件是 {actual}。"),
 }
-_NAMES: Mapping[str, str] = {"division": "行政区划 division", "type": "事件类型 type", "source": "发布部门 source"}
+_NAMES: Mapping[str, Text] = {
+    "division": Text("行政区划 division"),
+    "type": Text("事件类型 type"),
+    "source": Text("发布部门 source"),
+}
 
 
 def filter_words(verdict: Mapping[str, Any], story: Mapping[str, Any]) -> tuple[Text, Mapping[str, object]]:

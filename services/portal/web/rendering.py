@@ -18,7 +18,7 @@ from services.portal.web import cookies
 from services.portal.web.cookies import Cookies
 from services.portal.web.navigation import entries
 from services.portal.web.outages import Outages
-from services.portal.web.plain_words import in_language
+from services.portal.web.plain_words import in_language, type_name
 from services.portal.web.sessions import Sessions
 from services.portal.web.viewer import ROLE_NAMES, Viewer, Visitor
 from services.portal.web.wording import Language, Text, english, say
@@ -132,6 +132,7 @@ def _environment(statics: Statics, clock: Clock) -> jinja2.Environment:
         "count": count,
         "ms": ms,
         "half": _half,
+        "type_name": _type_name,
     }
     made.filters |= filters
     return made
@@ -139,7 +140,9 @@ def _environment(statics: Statics, clock: Clock) -> jinja2.Environment:
 
 @jinja2.pass_context
 def _said(context: Context, text: str, **values: object) -> Markup:
-    return say(context["language"], text, **values)
+    language: Language = context["language"]
+    said = {name: say(language, value) if isinstance(value, Text) else value for name, value in values.items()}
+    return say(language, text, **said)
 
 
 def moment(value: datetime | str | None) -> Markup:
@@ -180,6 +183,11 @@ def _age(context: Context, seconds: float | None) -> str:
 @jinja2.pass_context
 def _half(context: Context, text: str) -> str:
     return in_language(context["language"], text)
+
+
+@jinja2.pass_context
+def _type_name(context: Context, kind: str | None) -> str:
+    return type_name(kind, context["language"])
 
 
 def _since_of(clock: Clock) -> Callable[..., str]:

@@ -59,10 +59,6 @@ class Office:
     clock: Clock
     kept: Kept
 
-    def titles(self) -> dict[str, str]:
-        """Return the types' Chinese titles."""
-        return {name: one.catalogue.title_zh for name, one in self.contracts.types.items()}
-
     def agency_names(self) -> dict[str, str]:
         """Return the agencies' names."""
         return {row["id"]: row["name"] for row in self.agencies.list()}
@@ -102,7 +98,6 @@ def _list(router: APIRouter, pages: Pages, office: Office) -> None:
             types=sorted({name for row in rows for name in row["types"]}),
             agencies=agencies,
             held=held,
-            titles=office.titles(),
             soon={row["id"] for row in fitting if expires_soon(row, now)},
         )
 
@@ -179,7 +174,6 @@ def _page(
         dialects=DIALECTS,
         attributes=[*RULE_ATTRIBUTES, *sorted(ATTRIBUTES - {*RULE_ATTRIBUTES, "specversion", "dataschema"})],
         replaceable=[row for row in rows if row["agency"] == agency and row["state"] in IN_FORCE],
-        titles=office.titles(),
     )
 
 
@@ -208,7 +202,6 @@ def _one(router: APIRouter, pages: Pages, office: Office) -> None:
             mine=viewer.agency == row["agency"],
             applied_by_me=viewer.actor.name in _applicants(row["decisions"]),
             fields=field_rows(office.contracts, row["types"], row["fields"]),
-            titles=office.titles(),
             agencies=agencies,
             held=held,
             soon=expires_soon(row, now),

@@ -65,7 +65,6 @@ def _dry_run(router: APIRouter, pages: Pages, office: Office, long: Long) -> Non
             days=days,
             most=max((count for _, count in days), default=0),
             samples=samples,
-            titles=office.titles(),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from services.portal.schema_history import SchemaVersion
 from services.portal.web.remembering import Held
 from services.portal.web.rendering import FOLDER, Statics, _environment
 from services.portal.web.viewer import ROLE_NAMES, Viewer
+from services.portal.web.wording import LANGUAGES, Text
 from services.reporting.bulletin import Compared
 from services.reporting.issuing import Format
 from services.runtime.clock import SystemClock
@@ -162,3 +164,13 @@ def test_every_state_of_a_page_can_be_shown(template: str, values: Mapping[str, 
     said = ENVIRONMENT.get_template(template).render(**shared, **frame, **values)
     assert "{{" not in said
     assert "style=" not in said
+
+
+def test_what_stands_within_a_text_is_said_in_the_same_language() -> None:
+    """A page in English names types, attributes and reasons in English; what people have typed stays as it is."""
+    source = "{{ _(text, n=name, total=2) }} {{ kind | type_name }} {{ '没有应答 (no answer)' | half }}"
+    values = {"text": "{n} 人，共 {total} 人", "name": Text("事件类型 type"), "kind": REVOKED.type}
+    said = {one: ENVIRONMENT.from_string(source).render(language=one, **values) for one in LANGUAGES}
+    assert said["zh"] == f"事件类型 type 人，共 2 人 {REVOKED.catalogue.title_zh} 没有应答"
+    assert REVOKED.catalogue.title_en in said["en"]
+    assert not re.search("[\u4e00-\u9fff]", said["en"])
