@@ -34,6 +34,7 @@ class _Watched:
     last: datetime
     sever: Callable[[], None]
     asked: float | None = None
+    severed: bool = False
 
 
 class Outages:
@@ -59,8 +60,9 @@ class Outages:
     def is_away(self, name: str) -> bool:
         """Tell whether a server is known to be away, or owes an answer for too long."""
         known = self._watched.get(name)
-        hangs = known is not None and known.asked is not None and self._clock.monotonic() - known.asked > LATE_S
-        if known is not None and hangs and name not in self._away:
+        asked = known.asked if known is not None else None
+        if known is not None and asked is not None and self._clock.monotonic() - asked > LATE_S and not known.severed:
+            known.severed = True
             self.missed(name, "")
             known.sever()
         return name in self._away
@@ -72,7 +74,8 @@ class Outages:
 
     def away(self) -> Sequence[Away]:
         """Return every server that is away."""
-        return [self._away[name] for name in self._watched if self.is_away(name)]
+        found = (self._away.get(name) for name in self._watched if self.is_away(name))
+        return [one for one in found if one is not None]
 
     def look(self, name: str) -> None:
         """Look once at a server."""
@@ -81,7 +84,7 @@ class Outages:
         answered = watched.answers()
         watched.asked = None
         if answered:
-            watched.last = self._clock.now()
+            watched.last, watched.severed = self._clock.now(), False
             self._away.pop(name, None)
         else:
             self.missed(name, "")

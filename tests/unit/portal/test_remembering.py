@@ -90,9 +90,10 @@ def test_a_server_that_hangs_is_away_since_it_last_answered_and_nobody_waits_for
     looking.start()
     assert asked.wait(10)
     assert outages.away() == []
+    outages.missed(KAFKA, "a page was told so first")
     clock.seconds += LATE_S + 1
     outages.look(DATABASE)
-    assert outages.away() == [Away(KAFKA, START)]
+    assert outages.away() == [Away(KAFKA, START, "a page was told so first")]
     with pytest.raises(KafkaUnavailableError, match="Kafka 没有应答"):
         outages.check(KAFKA)
     assert severed == [True]
