@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import urllib.error
-import urllib.request
 from functools import cache
 
 import psycopg
@@ -34,6 +33,7 @@ from services.ledger.reading import LedgerReader
 from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import dsn_of, open_pool
+from services.runtime.direct import open_direct
 from services.runtime.errors import DatabaseUnavailableError, HongyanError, UnavailableError
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
@@ -175,7 +175,7 @@ def looks_of(
 def newest_snapshot(url: str) -> Snapshot:
     """Ask the monitor; raises OSError or what a malformed answer raises."""
     try:
-        with urllib.request.urlopen(url.rstrip("/") + SNAPSHOT_PATH, timeout=MONITOR_S) as answer:  # noqa: S310  (our own)
+        with open_direct(url.rstrip("/") + SNAPSHOT_PATH, MONITOR_S) as answer:
             return Snapshot.from_json(json.load(answer))
     except urllib.error.HTTPError as error:
         raise UnavailableError(f"HTTP {error.code}: {error.read(500).decode(errors='replace')}") from error

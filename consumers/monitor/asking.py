@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import threading
 import urllib.error
-import urllib.request
 from datetime import datetime
 
 import orjson
@@ -15,6 +14,7 @@ from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.delivery.lag import SNAPSHOT_PATH, Snapshot
 from services.runtime.clock import SystemClock
+from services.runtime.direct import open_direct
 from services.runtime.errors import KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.settings import Settings
@@ -34,7 +34,7 @@ def ask(settings: Settings) -> Snapshot:
     """Return the monitor's newest snapshot; raises MonitorAwayError that says why there is none."""
     url = settings.monitor.url + SNAPSHOT_PATH
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310  (a setting names it)
+        with open_direct(url, ANSWER_S) as answer:
             found = Snapshot.from_json(orjson.loads(answer.read()))
     except urllib.error.HTTPError as error:
         with error:

@@ -27,6 +27,7 @@ from services.delivery.receiver import PROBE_PATH
 from services.delivery.signing import verify
 from services.identity.repository import key_digest, new_key
 from services.runtime.clock import Clock
+from services.runtime.direct import open_direct
 from services.runtime.kafka.port import Kafka
 from services.runtime.lifecycle import outlast
 from services.runtime.settings import Settings
@@ -150,7 +151,7 @@ class Prober:
         headers = {"Content-Type": "application/cloudevents+json", "Authorization": f"Bearer {self._key}"}
         request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310  (a setting names it)
         try:
-            with urllib.request.urlopen(request, timeout=SEND_S) as answer:  # noqa: S310
+            with open_direct(request, SEND_S) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -14,7 +14,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -67,6 +68,12 @@ class Answer:
 class Seen(Protocol):
     """Remembers which events were handled, by :attr:`Event.key`."""
 
+    def turn(self) -> AbstractContextManager[object]:
+        """Be the only one, of all that share this memory, until the block ends: in it the event is looked up, handled
+        and added, so that two deliveries of one event at the same moment don't both find it new.
+        """
+        ...
+
     def has(self, key: str) -> bool:
         """Tell whether it was handled before."""
         ...
@@ -81,6 +88,11 @@ class MemorySeen:
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
+        self._one_at_a_time = threading.Lock()
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Be the only thread until the block ends."""
+        return self._one_at_a_time
 
     def has(self, key: str) -> bool:
         """Tell whether it was handled before."""
@@ -92,23 +104,34 @@ class MemorySeen:
 
 
 class SqliteSeen:
-    """Remembers in a file that outlives restarts. In your own database, add the row in your handler's transaction."""
+    """Remembers in a file that outlives restarts, for all threads and processes of one machine that open it.
 
-    def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, check_same_thread=False)
-        self._lock = threading.Lock()
-        with self._lock, self._connection:
-            self._connection.execute("CREATE TABLE IF NOT EXISTS handled (key TEXT PRIMARY KEY) WITHOUT ROWID")
+    In your own database, add the row in your handler's transaction.
+    """
+
+    def __init__(self, path: str, patience_s: float = 60.0) -> None:
+        """Whoever has waited ``patience_s`` for its turn gets sqlite3.OperationalError."""
+        self._connection = sqlite3.connect(path, patience_s, isolation_level=None, check_same_thread=False)
+        self._one_at_a_time = threading.Lock()
+        self._connection.execute("CREATE TABLE IF NOT EXISTS handled (key TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the only thread and process until the block ends; what it added is in the file then."""
+        with self._one_at_a_time:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
 
     def has(self, key: str) -> bool:
         """Tell whether it was handled before."""
-        with self._lock:
-            return self._connection.execute("SELECT 1 FROM handled WHERE key = ?", (key,)).fetchone() is not None
+        return self._connection.execute("SELECT 1 FROM handled WHERE key = ?", (key,)).fetchone() is not None
 
     def add(self, key: str) -> None:
         """Remember it."""
-        with self._lock, self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO handled VALUES (?)", (key,))
+        self._connection.execute("INSERT OR IGNORE INTO handled VALUES (?)", (key,))
 
     def close(self) -> None:
         """Close the file."""
@@ -198,7 +221,6 @@ class Receiver:
         self._seen = seen or MemorySeen()
         self._clock = clock
         self.max_body_bytes = max_body_bytes
-        self._one_at_a_time = threading.Lock()
 
     def receive(self, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
         """Take one request in and return what to answer."""
@@ -214,20 +236,22 @@ class Receiver:
             return _answer(400, f"不是 CloudEvents (no CloudEvents): {error}")
         if len(events) == 1 and events[0].type == CHALLENGE_TYPE:
             return _challenge(events[0])
-        # One at a time: two deliveries of one event at the same moment must not both find it new.
-        with self._one_at_a_time:
-            return self._take(events)
+        return self._take(events)
 
     def _take(self, events: Sequence[Event]) -> Answer:
-        fresh = [event for event in events if not self._seen.has(event.key)]
-        for event in fresh:
-            try:
-                if event.type not in TRIAL_TYPES:
-                    self._handle(event)
-            except Refuse as error:
-                return _answer(422, str(error))
-            self._seen.add(event.key)
-        return Answer(204, {"hongyan-repeated": str(len(events) - len(fresh))})
+        repeated = 0
+        for event in events:
+            with self._seen.turn():
+                if self._seen.has(event.key):
+                    repeated += 1
+                    continue
+                try:
+                    if event.type not in TRIAL_TYPES:
+                        self._handle(event)
+                except Refuse as error:
+                    return _answer(422, str(error))
+                self._seen.add(event.key)
+        return Answer(204, {"hongyan-repeated": str(repeated)})
 
 
 def _challenge(event: Event) -> Answer:

@@ -118,7 +118,9 @@ class Probe:
 
     def _post(self, headers: Mapping[str, str], body: bytes) -> Reply:
         request = urllib.request.Request(self.url, body, dict(headers), method="POST")  # noqa: S310
-        opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=self.context))
+        # As real deliveries: by way of no proxy, following no redirect.
+        handlers = (urllib.request.ProxyHandler({}), _NoRedirect, urllib.request.HTTPSHandler(context=self.context))
+        opener = urllib.request.build_opener(*handlers)
         began = time.monotonic()
         try:
             with opener.open(request, timeout=self.limit_s * PATIENCE) as answer:

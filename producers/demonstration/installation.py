@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.runtime.direct import open_direct
 from services.runtime.embedded.ports import answers, free_port
 from services.runtime.errors import HongyanError
 from services.runtime.measuring import samples
@@ -94,7 +95,7 @@ class Installation:
     def _ask(self, path: str) -> list[dict[str, Any]]:
         headers = {"Authorization": f"Bearer {self._admin_key}"}
         request = urllib.request.Request(self.stack["addresses"]["portal"] + path, headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+        with open_direct(request, WAIT_S) as answer:
             found: list[dict[str, Any]] = json.load(answer)
             return found
 
@@ -118,7 +119,7 @@ class Installation:
             url, json.dumps(body).encode(), {"Authorization": f"Bearer {key}", "Content-Type": kind}
         )
         try:
-            with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+            with open_direct(request, WAIT_S) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except OSError as error:
@@ -127,7 +128,7 @@ class Installation:
 
     def metric(self, process: str, name: str, label: str = "") -> dict[str, float]:
         """Return the values of a metric of one process, by one of its labels."""
-        with urllib.request.urlopen(f"{self.stack['addresses'][process]}/metrics", timeout=WAIT_S) as answer:  # noqa: S310
+        with open_direct(f"{self.stack['addresses'][process]}/metrics", WAIT_S) as answer:
             page = answer.read().decode()
         return {labels.get(label, ""): value for labels, value in samples(page, name)}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from services.runtime.direct import open_direct
 from services.runtime.errors import NOT_HERE, HongyanError
 from services.runtime.settings import Settings
 
@@ -34,7 +35,7 @@ def call(
         headers={"Authorization": f"Bearer {key.get_secret_value()}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+        with open_direct(request, timeout_s) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise CommandError(_lines(error)) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import threading
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ import structlog
 
 from services.delivery.lag import SNAPSHOT_PATH, AgencyLag, Snapshot
 from services.runtime.clock import Clock
+from services.runtime.direct import open_direct
 
 PERIOD_S = 0.5
 """Short, since it comes on top of the monitor's own period."""
@@ -96,7 +96,7 @@ def from_monitor(url: str, answer_s: float = ANSWER_S) -> Fetch:
 
     def fetch() -> Snapshot:
         try:
-            with urllib.request.urlopen(url + SNAPSHOT_PATH, timeout=answer_s) as answer:  # noqa: S310  (a setting)
+            with open_direct(url + SNAPSHOT_PATH, answer_s) as answer:
                 return Snapshot.from_json(orjson.loads(answer.read()))
         except urllib.error.HTTPError as error:
             with error:

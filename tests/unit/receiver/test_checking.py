@@ -90,6 +90,14 @@ class Flawed(Receiver):
 NAMES = [run.__name__.removeprefix("_").replace("_", "-") for run in CHECKS]
 
 
+def test_no_proxy_stands_between_the_check_and_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real deliveries take none either, whatever the environment of whoever runs the check names."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None))) as url:
+        assert Probe(url, SECRET, LIMIT_S).challenge("word").json() == {"challenge": "word"}
+
+
 @pytest.mark.parametrize("flaw", NAMES)
 def test_a_receiver_with_one_flaw_fails_just_that_check(flaw: str) -> None:
     """And the detail says what to mend."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -188,6 +189,52 @@ def test_what_was_handled_is_remembered_over_a_restart(tmp_path: Path) -> None:
         seen.close()
     assert handled == []
     assert not MemorySeen().has("evt_1")
+
+
+WORKER = """
+import sys
+from consumers.receiver.kit import Receiver, SqliteSeen
+from services.delivery.signing import signed_headers
+
+key, folder, body = sys.argv[1:]
+sys.stdin.readline()
+
+def handle(event):
+    with open(f"{folder}/handled", "a") as handled:
+        handled.write(event.id + "\\n")
+
+receiver = Receiver([key], handle, SqliteSeen(f"{folder}/seen.db"), clock=lambda: 1000.0)
+for number in range(40):
+    one = body.replace("NUMBER", str(number)).encode()
+    headers = signed_headers([key], f"m{number}", 1000, one) | {"content-type": "application/cloudevents+json"}
+    assert receiver.receive(headers.items(), one).status == 204
+"""
+
+
+def test_several_processes_handle_an_event_once_between_them(tmp_path: Path) -> None:
+    """Both are delivered all events at the same moments, as when the first answer was lost."""
+    SqliteSeen(str(tmp_path / "seen.db")).close()
+    body = orjson.dumps(event("NUMBER")).decode()
+    command = [sys.executable, "-c", WORKER, SECRET, str(tmp_path), body]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    assert [worker.wait(60) for worker in workers] == [0, 0]
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.close()
+    handled = (tmp_path / "handled").read_text().split()
+    assert sorted(map(int, handled)) == list(range(40))
+
+
+def test_an_event_twice_in_one_batch_is_handled_once() -> None:
+    """Also where the batch itself repeats it."""
+    handled: list[str] = []
+    receiver = Receiver([SECRET], lambda one: handled.append(one.id))
+    assert post(receiver, [event("1"), event("1")]) == 204
+    assert handled == ["1"]
 
 
 def test_verification_names_what_is_wrong() -> None:
