@@ -259,7 +259,8 @@ class Line:
     def _park_wanted(self) -> None:
         """End what somebody wants parked, also while the line is held: it may be what it is stuck on."""
         for offset in sorted(self.receiver.parks.keys() & self._heads.keys()):
-            self._end(self._heads.pop(offset), Refused(self.receiver.parks[offset], decided=True))
+            self._end(self._heads[offset], Refused(self.receiver.parks[offset], decided=True))
+            del self._heads[offset]
 
     def _startable(self) -> dict[int, Delivery]:
         """Return the heads that may be sent once they are due; a line that leaves begins nothing new."""
@@ -409,8 +410,8 @@ class Line:
 
     def _end(self, delivery: Delivery, outcome: Delivered | Refused) -> None:
         ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
-        self._ending.add(delivery.record.offset)
         self.office.record(ended, lambda: self._recorded(delivery.record.offset))
+        self._ending.add(delivery.record.offset)
 
     def _again(self, deliveries: Sequence[Delivery], later: Later, began: float) -> None:
         was_held, now = self.breaker.held, self.clock.monotonic()

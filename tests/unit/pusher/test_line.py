@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
@@ -727,6 +728,33 @@ def test_an_error_of_ours_leaves_nothing_dangling() -> None:
     run(office.clock, feed_until_ended(office))
     assert office.recorded == Counter({0: 1, 1: 1})
     assert office.told == ["held: 内部错误 (an error of ours): RuntimeError('a mistake')", "flows"]
+
+
+def test_an_end_that_could_not_be_put_on_record_is_made_again() -> None:
+    """Whether it was delivered, or somebody wants it parked: the event is not left standing for ever."""
+    keys = {0: b"a", 1: b"b"}
+    office = office_with(keys, {1: [Attempt(Later("HTTP 503", 503), 0.0)] * 9})
+    crashes = [RuntimeError("a mistake")] * 2
+    write = office.record
+
+    def crashing(ended: Ended, on_recorded: Callable[[], None]) -> None:
+        if crashes and ended.delivery.record.offset == len(crashes) % 2:
+            raise crashes.pop()
+        write(ended, on_recorded)
+
+    office.record = crashing  # type: ignore[method-assign]
+
+    async def body() -> None:
+        office.line.take([record(offset, key) for offset, key in keys.items()])
+        await asyncio.sleep(30.0)
+        with suppress(RuntimeError):
+            office.line.set_receiver(replace(RECEIVER, parks={1: "wanted"}))
+        await asyncio.sleep(30.0)
+        office.line.close()
+
+    run(office.clock, body())
+    assert not crashes
+    assert office.recorded == Counter({0: 1, 1: 1})
 
 
 def test_a_held_line_stays_held_since_the_same_moment_over_a_restart() -> None:
