@@ -129,7 +129,11 @@ class Line:
         if known is None:
             return
         self._note, self.troubled, self.was_gone = known, True, known.gone
-        if not known.decided:
+        if known.gone and not known.decided:
+            # The suspension that was asked for is not in force: nothing goes before it is, or another address is named.
+            if known.sink in {None, sink_mark(self.receiver.sink)}:
+                self._gone_since(Gone(known.why))
+        elif not known.decided:
             self.breaker.held_since, self.breaker.why = known.held_since, known.why
         if known.rest_until is not None and known.sink == sink_mark(self.receiver.sink):
             left_s = min((known.rest_until - self.clock.now()).total_seconds(), RETRY_AFTER_CAP_S)
@@ -230,7 +234,7 @@ class Line:
             decided=self.receiver.held is not None,
             gone=self.was_gone,
             rest_until=rest,
-            sink=sink_mark(self.receiver.sink) if rest is not None else None,
+            sink=sink_mark(self.receiver.sink) if rest is not None or self._gone is not None else None,
         )
         return self._note.to_text()
 

@@ -573,6 +573,32 @@ def test_that_a_receiver_was_gone_is_known_over_suspension_and_restart() -> None
     run(office.clock, body())
 
 
+def test_a_receiver_that_was_gone_gets_nothing_after_a_restart_before_the_suspension_is_in_force() -> None:
+    """The next owner asks for the suspension again, sends nothing, and goes on once somebody has decided."""
+    office = office_with({0: b"a"}, {0: [Attempt(Gone("HTTP 410"), 0.0)]})
+    again, moved = office_with({0: b"a"}, {}), office_with({0: b"a"}, {})
+    moved.line.receiver = replace(RECEIVER, sink="http://127.0.0.1/new")
+
+    async def body() -> None:
+        office.line.take([record(0, b"a")])
+        await asyncio.sleep(1.0)
+        for other in (again, moved):
+            other.line.seed(office.line.note())
+            other.line.take([record(0, b"a")])
+        await asyncio.sleep(1.0)
+        assert (again.attempts, again.gone_reasons) == ([], ["HTTP 410"])
+        assert again.line.note() == office.line.note()
+        assert (moved.recorded, moved.gone_reasons) == (Counter({0: 1}), [])
+        again.line.set_receiver(replace(RECEIVER, held="suspended"))
+        again.line.set_receiver(RECEIVER)
+        await asyncio.sleep(1.0)
+        assert (again.recorded, again.told) == (Counter({0: 1}), ["flows, was gone"])
+        for other in (office, again, moved):
+            other.line.close()
+
+    run(office.clock, body())
+
+
 def test_a_suspended_agency_keeps_its_events_and_its_place() -> None:
     """Held by a decision: nothing is sent, nothing is passed over; released: everything goes."""
     keys = dict.fromkeys(range(4), b"k")
