@@ -121,6 +121,7 @@ class Line:
     troubled: bool = False
     """Whether somebody was told that the line is held: by us, or by the process that had it before."""
     was_gone: bool = False
+    _told: bool = False
     _note: Note | None = None
 
     def seed(self, note: str) -> None:
@@ -128,7 +129,8 @@ class Line:
         known = note_of(note)
         if known is None:
             return
-        self._note, self.troubled, self.was_gone = known, True, known.gone
+        self._note, self.troubled, self.was_gone = known, not known.quiet, known.gone
+        self._told = not (known.quiet or known.decided or known.gone)
         if known.gone and not known.decided:
             # The suspension that was asked for is not in force: nothing goes before it is, or another address is named.
             if known.sink in {None, sink_mark(self.receiver.sink)}:
@@ -233,6 +235,7 @@ class Line:
             why,
             decided=self.receiver.held is not None,
             gone=self.was_gone,
+            quiet=not self.troubled and self.receiver.held is None,
             rest_until=rest,
             sink=sink_mark(self.receiver.sink) if rest is not None or self._gone is not None else None,
         )
@@ -410,7 +413,7 @@ class Line:
         if self.troubled and not self.breaker.held and self._gone is None:
             log.info("line_reopened", agency=self.receiver.agency)
             self.office.flows(self.receiver.agency, was_gone=self.was_gone)
-            self.troubled, self.was_gone = False, False
+            self.troubled, self._told, self.was_gone = False, False, False
 
     def _end(self, delivery: Delivery, outcome: Delivered | Refused) -> None:
         ended = Ended(self.receiver.agency, delivery, outcome, self.clock.now())
@@ -418,14 +421,14 @@ class Line:
         self._ending.add(delivery.record.offset)
 
     def _again(self, deliveries: Sequence[Delivery], later: Later, began: float) -> None:
-        was_held, now = self.breaker.held, self.clock.monotonic()
+        now = self.clock.monotonic()
         not_before = self.breaker.failed(later.reason, later.not_before_s, began, now, self.clock.now())
         for delivery in deliveries:
             delivery.not_before = not_before
         self._back(deliveries)
-        if self.breaker.held and not was_held:
+        if not self._told and self.breaker.alarming(now, self.clock.now()):
             log.warning("line_held", agency=self.receiver.agency, why=later.reason)
-            self.troubled = True
+            self.troubled = self._told = True
             self.office.held(self.receiver.agency, later.reason)
 
     def _recorded(self, offset: int) -> None:

@@ -15,7 +15,8 @@ WHY_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A held line: by a person's decision or not; whether its receiver was gone (410); until when it wants no more.
+    """A held line: by a person's decision or not; whether its receiver was gone (410); until when it wants no more;
+    whether nobody was told yet (``quiet``), since it will soon be over.
 
     The wish to be left alone (Retry-After) is that of whoever stood behind the address that ``sink`` stands for.
     """
@@ -26,6 +27,7 @@ class Note:
     gone: bool = False
     rest_until: datetime | None = None
     sink: str | None = None
+    quiet: bool = False
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -36,6 +38,7 @@ class Note:
             "gone": self.gone,
             "rest_until": self.rest_until.isoformat() if self.rest_until else None,
             "sink": self.sink,
+            "quiet": self.quiet,
         }
         return orjson.dumps({name: value for name, value in document.items() if value}).decode()
 
@@ -53,6 +56,7 @@ def note_of(text: str) -> Note | None:
         gone=bool(known.get("gone")) or "HTTP 410" in known["why"],
         rest_until=datetime.fromisoformat(rest) if rest else None,
         sink=known.get("sink"),
+        quiet=bool(known.get("quiet")),
     )
 
 

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 
 from services.delivery.retry import RetryPolicy
 
+ALARM_S = 10.0
+"""So long a line may be held by the receiver's own wish before anybody is told."""
+
 
 @dataclass(slots=True)
 class Breaker:
@@ -37,6 +40,13 @@ class Breaker:
     def ready_at(self) -> float:
         """Return when a held line may be probed."""
         return max(self.probe_at, self.rest_until)
+
+    def alarming(self, now: float, wall: datetime) -> bool:
+        """Tell whether people are to know: by failures in a row, or since it is, or will be, held for long."""
+        if self.held_since is None:
+            return False
+        held_s = (wall - self.held_since).total_seconds()
+        return self.failures >= self.hold_after or max(held_s, self.rest_until - now) >= ALARM_S
 
     def succeeded(self, now: float) -> bool:
         """Note that the receiver answered; tells whether this opened a held line.

@@ -444,6 +444,27 @@ def test_retry_after_is_waited_for() -> None:
     assert office.attempts[1][0] >= 600.0
 
 
+def test_a_polite_receiver_raises_no_alarm_and_is_noted_all_the_same() -> None:
+    """A second's rest, again and again, is told of once it keeps the line as long as failures would."""
+    polite = Later("HTTP 429", 429, 1.0)
+    office = office_with({0: b"a", 1: b"b"}, {0: [Attempt(polite, 0.0)] * 2, 1: [Attempt(polite, 0.0)] * HOLD_AFTER})
+
+    async def body() -> None:
+        office.line.take([record(0, b"a")])
+        await asyncio.sleep(0.5)
+        assert orjson.loads(office.line.note())["why"] == "HTTP 429"
+        while not office.recorded[0]:
+            await asyncio.sleep(0.1)
+        assert (office.told, office.line.note()) == ([], "")
+        office.line.take([record(1, b"b")])
+        while not office.recorded[1]:
+            await asyncio.sleep(0.1)
+        office.line.close()
+
+    run(office.clock, body())
+    assert office.told == ["held: HTTP 429", "flows"]
+
+
 def test_a_wish_for_time_is_kept_whatever_else_the_receiver_says_and_over_a_restart() -> None:
     """One attempt asks for ten minutes; one beside it fails and a slow one succeeds: still nothing goes before."""
     wish = Attempt(Later("HTTP 429", 429, 600.0), 0.1)
