@@ -54,7 +54,17 @@ def _host_and_port(url: str) -> tuple[str, int]:
         raise _invalid("应为 http 或 https 网址 (an http or https URL)")
     if parts.username or parts.password:
         raise _invalid("网址中不能有口令 (no credentials in the URL)")
+    if parts.hostname.rstrip(".").rpartition(".")[2].isdigit() and not _is_address(parts.hostname):
+        raise _invalid(f"{parts.hostname} 像 IPv4 地址但写法不规范，应为四段十进制数，如 10.0.0.1 (no IPv4 address)")
     return parts.hostname, port or (443 if parts.scheme == "https" else 80)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _invalid(detail: str) -> InvalidError:

@@ -153,7 +153,7 @@ class Sender:
             # A token server may stand at the receiver, or be one for many that everybody trusts.
             ssl=self._context(profile.tls, system_too=True) if url.lower().startswith("https:") else True,
         ) as answer:
-            return answer.status, await answer.content.read(ANSWER_BYTES)
+            return answer.status, await _read(answer)
 
     def _context(self, tls: Tls | None, *, system_too: bool = False) -> ssl.SSLContext:
         known = self._contexts.get((tls, system_too))
@@ -199,14 +199,20 @@ async def _drain(answer: aiohttp.ClientResponse) -> bytes:
     """Read a short answer so that its connection can be used again; a long or slow one costs its connection."""
     if answer.content.at_eof():
         return b""
-    body = b""
+    body = bytearray()
     try:
         async with asyncio.timeout(DRAIN_S):
-            while len(body) < ANSWER_BYTES and (more := await answer.content.read(ANSWER_BYTES - len(body))):
-                body += more
+            await _read(answer, body)
     except (TimeoutError, aiohttp.ClientError, OSError):
         answer.close()
-        return body
+    return bytes(body)
+
+
+async def _read(answer: aiohttp.ClientResponse, into: bytearray | None = None) -> bytes:
+    """Read an answer to its end, or until it is too long, and return what was read."""
+    body = bytearray() if into is None else into
+    while len(body) < ANSWER_BYTES and (more := await answer.content.read(ANSWER_BYTES - len(body))):
+        body += more
     if not answer.content.at_eof():
         answer.close()
-    return body
+    return bytes(body)

@@ -136,6 +136,8 @@ def test_addresses_outside_the_allow_list_are_refused_however_they_are_written()
         ("https://me:secret@a.example/", ["10.0.0.1"]),
         ("https://a.example/", []),
         ("no url", ["10.0.0.1"]),
+        # The sender's client takes an address in its one notation only: at each attempt would be too late to say so.
+        *((f"http://{host}/", ["10.0.0.1"]) for host in ("10.1", "012.0.0.1", "167772161", "10.0.0.1.")),
     ):
         with pytest.raises(InvalidError) as caught:
             check_destination(url, lambda _h, _p, found=addresses: found, networks)  # type: ignore[misc]

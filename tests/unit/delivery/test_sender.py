@@ -296,7 +296,13 @@ class TokenServer:
             self.given.append(f"t{len(self.given)}")
             answer = json.dumps({"access_token": self.given[-1], "expires_in": self.expires_in}).encode()
             head = f"HTTP/1.1 {self.status} -\r\nConnection: close\r\nContent-Length: {len(answer)}\r\n\r\n"
-            writer.write(head.encode() + (answer if self.status == 200 else b"x" * len(answer)))
+            body = answer if self.status == 200 else b"x" * len(answer)
+            # In two pieces, the second when the first has been read: no answer is sure to come whole.
+            writer.write(head.encode() + body[:9])
+            await writer.drain()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            writer.write(body[9:])
         else:
             good = self.accepts(headers.get("authorization", ""))
             writer.write(f"HTTP/1.1 {204 if good else 401} -\r\nConnection: close\r\n\r\n".encode())
