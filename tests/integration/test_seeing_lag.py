@@ -339,7 +339,8 @@ def test_from_issue_to_acknowledgement_is_told_by_channel(stack: Stack) -> None:
     issued = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
     eventually(lambda: agency("puller", "ok")(stack.lag()), 10, "the agency is known")
     stack.events.publish(stack.events.certificate("pulled", 1, time=issued))
-    first = eventually(lambda: (page := puller.get(wait=2)).json and page, 10, "it comes")
+    # Until the pusher has let the feed go it is refused, which is no page.
+    first = eventually(lambda: (page := puller.get(wait=2)).status == 200 and page.json and page, 30, "it comes")
     assert lag_of(stack, "puller").channel == "pull"
     assert puller.ack({"up_to": first.after}).status == 200
     with puller.stream() as lines:
