@@ -37,9 +37,12 @@ class CountedReads(FakeKafka):
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> FakeConsumer:
         """Make a consumer that counts."""
-        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        made = super().consumer(
+            group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk, exact=exact
+        )
         poll = made.poll
 
         def counted(timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[FakeRecord]]:
@@ -78,9 +81,12 @@ class StalledReads(FakeKafka):
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> FakeConsumer:
         """Make a consumer that waits in vain."""
-        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        made = super().consumer(
+            group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk, exact=exact
+        )
         poll = made.poll
         made.poll = lambda timeout_s, max_records: {} if self.stalled else poll(timeout_s, max_records)  # type: ignore[method-assign]
         return made
@@ -101,9 +107,12 @@ class GappedKafka(FakeKafka):
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> FakeConsumer:
         """Make a consumer that sees the end behind them, and passes them when it polls."""
-        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        made = super().consumer(
+            group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk, exact=exact
+        )
         ends, position = made.end_offsets, made.position
 
         def further(partitions: Collection[Partition]) -> dict[Partition, int]:
@@ -133,9 +142,12 @@ class BusyKafka(FakeKafka):
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> FakeConsumer:
         """Make a consumer before whose answer it happens."""
-        made = super().consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        made = super().consumer(
+            group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk, exact=exact
+        )
         ends = made.end_offsets
 
         def later(partitions: Collection[Partition]) -> dict[Partition, int]:

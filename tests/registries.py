@@ -57,9 +57,10 @@ class PatientKafka(FakeKafka):
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> FakeConsumer:
         self.check()
-        return PatientConsumer(self, group, next(self._ids), instance, from_end=from_end)
+        return PatientConsumer(self, group, next(self._ids), instance, from_end=from_end, exact=exact)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class KafkaUnavailableError(UnavailableError):
     """Kafka does not answer."""
 
 
+class OffTheLogError(KafkaUnavailableError):
+    """A position is not on its log, which was cut, made anew, or has let go of what was there."""
+
+
 class BufferFullError(UnavailableError):
     """Too many events wait for Kafka's acknowledgement."""
 

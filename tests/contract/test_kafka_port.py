@@ -12,6 +12,7 @@ import pytest
 from schemas.topics import TopicSpec
 from services.runtime.errors import (
     ConflictError,
+    OffTheLogError,
     ProducerLostError,
     RecordTooLargeError,
     TransactionFailedError,
@@ -478,6 +479,42 @@ def test_ensuring_a_topic_twice_leaves_it_as_it_is(cluster: Cluster) -> None:
     admin.ensure_topics([TopicSpec(cluster.source, 2)])
     assert cluster.source in admin.list_topics()
     admin.close()
+
+
+@pytest.mark.parametrize("position", [5, 10**12])
+def test_an_exact_reader_says_that_a_position_is_not_on_the_log(cluster: Cluster, position: int) -> None:
+    """Where another would go on at the beginning and say nothing; put right, it reads on."""
+    cluster.write("a", "b")
+    reader, place = cluster.kafka.consumer(None, exact=True), Partition(cluster.source, 0)
+    try:
+        reader.assign([place])
+        reader.seek(place, position)
+        with pytest.raises(OffTheLogError):
+            poll_until(lambda: bool(polled(reader)))
+        reader.seek(place, 1)
+        found: list[Record] = []
+        poll_until(lambda: take_up(found, reader) >= 1)
+        assert [text(record) for record in found] == ["b"]
+    finally:
+        reader.close()
+
+
+def test_a_topic_that_is_made_anew_has_another_id(cluster: Cluster) -> None:
+    """A reader learns of it by itself, soon."""
+    reader, admin, topic = cluster.kafka.consumer(None), cluster.kafka.admin(), f"{cluster.name}.again"
+    try:
+        admin.ensure_topics([TopicSpec(topic, 1)])
+        reader.assign([Partition(topic, 0)])
+        eventually(lambda: polled(reader) or reader.topic_ids([topic]))
+        before = reader.topic_ids([topic])
+        admin.delete_topics([topic])
+        eventually(lambda: topic not in admin.list_topics())
+        admin.ensure_topics([TopicSpec(topic, 1)])
+        eventually(lambda: (now := reader.topic_ids([topic])) and now != before)
+    finally:
+        admin.delete_topics([topic])
+        reader.close()
+        admin.close()
 
 
 def test_the_bounds_of_a_topic_that_is_a_moment_old_are_known(cluster: Cluster) -> None:

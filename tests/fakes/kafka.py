@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from services.runtime.errors import (
     ConflictError,
     HongyanError,
     KafkaUnavailableError,
+    OffTheLogError,
     ProducerLostError,
     RecordTooLargeError,
     TransactionFailedError,
@@ -54,6 +56,8 @@ class FakeKafka:
         self.epochs: dict[str, int] = {}
         self.open: dict[str, list[Partition]] = {}
         self.away = False
+        self.firsts: dict[Partition, int] = {}
+        self.topic_ids: dict[str, str] = {}
         self._ids = itertools.count()
 
     def check(self) -> None:
@@ -82,10 +86,11 @@ class FakeKafka:
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> FakeConsumer:
         """Make a consumer."""
         self.check()
-        return FakeConsumer(self, group, next(self._ids), instance, from_end=from_end)
+        return FakeConsumer(self, group, next(self._ids), instance, from_end=from_end, exact=exact)
 
     def producer(
         self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0, bulk: bool = False
@@ -110,13 +115,21 @@ class FakeConsumer:
     """A consumer of the fake."""
 
     def __init__(
-        self, cluster: FakeKafka, group: str | None, member: int, instance: str | None, *, from_end: bool
+        self,
+        cluster: FakeKafka,
+        group: str | None,
+        member: int,
+        instance: str | None,
+        *,
+        from_end: bool,
+        exact: bool = False,
     ) -> None:
         self._cluster = cluster
         self._group = cluster.groups.setdefault(group, Group()) if group else None
         self._member = member
         self.instance = instance
         self._from_end = from_end
+        self._exact = exact
         self._topics: set[str] = set()
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
@@ -176,12 +189,23 @@ class FakeConsumer:
         for partition, position in self._positions.items():
             if partition in self._paused or left <= 0:
                 continue
-            records = self._cluster.logs[partition][position : position + left]
+            at = self._on_the_log(partition, position)
+            records = self._cluster.logs.get(partition, [])[at : at + left]
             if records:
                 found[partition] = records
-                self._positions[partition] += len(records)
+                self._positions[partition] = at + len(records)
                 left -= len(records)
         return found
+
+    def _on_the_log(self, partition: Partition, position: int) -> int:
+        if partition not in self._cluster.logs:
+            return position
+        first, end = self._cluster.firsts.get(partition, 0), len(self._cluster.logs[partition])
+        if first <= position <= end:
+            return position
+        if self._exact:
+            raise OffTheLogError(f"{partition} {position}")
+        return first
 
     def assignment(self) -> set[Partition]:
         """Return what is read now."""
@@ -226,8 +250,8 @@ class FakeConsumer:
             raise error("the member is stale")
 
     def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Return zero for each."""
-        return dict.fromkeys(partitions, 0)
+        """Return zero for each whose records are all kept."""
+        return {p: self._cluster.firsts.get(p, 0) for p in partitions}
 
     def offsets_at(self, partitions: Collection[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """Return the first offset that is not older."""
@@ -240,6 +264,10 @@ class FakeConsumer:
         """Return the length of each."""
         self._cluster.check()
         return {p: len(self._cluster.logs[p]) for p in partitions}
+
+    def topic_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """Return the ids of topics."""
+        return {topic: self._cluster.topic_ids[topic] for topic in topics if topic in self._cluster.topic_ids}
 
     def close(self) -> None:
         """Leave the group."""
@@ -424,6 +452,7 @@ class FakeAdmin:
             if different:
                 raise ConflictError("\n".join(different))
         for spec in wanted:
+            self._cluster.topic_ids.setdefault(spec.name, secrets.token_hex(4))
             if self._cluster.partitions.setdefault(spec.name, spec.partitions) == spec.partitions:
                 for number in range(spec.partitions):
                     self._cluster.logs.setdefault(Partition(spec.name, number), [])
@@ -433,8 +462,12 @@ class FakeAdmin:
         return set(self._cluster.partitions)
 
     def delete_topics(self, topics: Collection[str]) -> None:
-        """Delete; a missing one is no error."""
+        """Delete, and what groups have committed there; a missing one is no error."""
         for topic in topics:
+            self._cluster.topic_ids.pop(topic, None)
+            for group in self._cluster.groups.values():
+                for partition in [p for p in group.committed if p.topic == topic]:
+                    del group.committed[partition]
             for number in range(self._cluster.partitions.pop(topic, 0)):
                 self._cluster.logs.pop(Partition(topic, number))
 

@@ -66,6 +66,7 @@ class KafkaPython:
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> Consumer:
         """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
         with wrapped("connect"):
@@ -75,7 +76,7 @@ class KafkaPython:
                     client_id=client_id,
                     group_instance_id=instance if group else None,
                     enable_auto_commit=False,
-                    auto_offset_reset="latest" if from_end else "earliest",
+                    auto_offset_reset="none" if exact else "latest" if from_end else "earliest",
                     isolation_level="read_committed",
                     # Range gives partition p of every event topic to one member: the router's state relies on it.
                     partition_assignment_strategy=(RangePartitionAssignor,),

@@ -208,6 +208,11 @@ class KafkaPythonConsumer:
                     return {Partition(*tp): offset for tp, offset in found.items()}
         raise KafkaUnavailableError(f"{what}: not every topic of {sorted({tp.topic for tp in wanted})} is known yet")
 
+    def topic_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """Return the ids of those topics that are known, as of the newest metadata."""
+        found = {topic: self.client._manager.cluster.topic_id(topic) for topic in topics}
+        return {topic: str(one) for topic, one in found.items() if one is not None}
+
     def reads(self) -> int:
         """Return how many partitions it reads."""
         return len(self.client._subscription.assignment)

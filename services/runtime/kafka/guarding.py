@@ -23,10 +23,13 @@ class GuardedKafka:
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> Consumer:
         """Make a consumer."""
         self._check()
-        return self._kafka.consumer(group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk)
+        return self._kafka.consumer(
+            group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk, exact=exact
+        )
 
     def producer(
         self, *, client_id: str = "hongyan", acknowledge_timeout_s: float = 30.0, bulk: bool = False

@@ -157,6 +157,10 @@ class Consumer(Protocol):
         """Return the offset after the last committed record of each."""
         ...
 
+    def topic_ids(self, topics: Collection[str]) -> dict[str, str]:
+        """Return the ids of those topics that are known, asking nobody: one deleted and made anew has another."""
+        ...
+
     def close(self) -> None:
         """Leave the group."""
         ...
@@ -311,10 +315,12 @@ class Kafka(Protocol):
         instance: str | None = None,
         from_end: bool = False,
         bulk: bool = False,
+        exact: bool = False,
     ) -> Consumer:
         """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back.
 
         ``bulk`` has the broker gather what comes for a moment: fewer and larger polls, for readers who don't deliver.
+        ``exact``: where a position is not on the log, ``poll`` raises OffTheLogError; others go on at its beginning.
         """
         ...
 

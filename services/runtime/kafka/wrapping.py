@@ -12,12 +12,13 @@ from kafka.errors import (
     KafkaConfigurationError,
     KafkaError,
     MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
     PolicyViolationError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
 
-from services.runtime.errors import HongyanError, KafkaUnavailableError, RecordTooLargeError
+from services.runtime.errors import HongyanError, KafkaUnavailableError, OffTheLogError, RecordTooLargeError
 from services.runtime.kafka.health import CLIENTS
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -38,8 +39,13 @@ def wrapped(what: str) -> Iterator[None]:
         raise ours(what, error) from error
 
 
+def _kind(error: BaseException) -> type[HongyanError]:
+    if isinstance(error, TOO_LARGE):
+        return RecordTooLargeError
+    return OffTheLogError if isinstance(error, OffsetOutOfRangeError) else KafkaUnavailableError
+
+
 def ours(what: str, error: BaseException) -> HongyanError:
     """Return our error for the library's: most pass by themselves, a record of too many bytes does not."""
     CLIENTS.failed(what.partition(" ")[0])
-    kind = RecordTooLargeError if isinstance(error, TOO_LARGE) else KafkaUnavailableError
-    return kind(f"{what}: {type(error).__name__} {error}".strip())
+    return _kind(error)(f"{what}: {type(error).__name__} {error}".strip())
