@@ -34,6 +34,7 @@ LAZY = {
     "ledger": "consumers.ledger.commands:ledger",
     "trace": "services.portal.trace_commands:trace",
     "parked": "consumers.pusher.commands:parked",
+    "feed": "consumers.pusher.feed_commands:feed",
     "lag": "consumers.monitor.commands:lag",
     "top": "consumers.monitor.commands:top",
     "figure": "services.statistics.commands:figure",

@@ -20,6 +20,7 @@ from consumers.pusher.line import Line
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
+from consumers.pusher.placing import NONE, Bounds, Gap, Place, answered, is_astray, place_of
 from consumers.pusher.reading import Reading
 from consumers.pusher.receivers import Receivers
 from schemas.topics import LEFT, Topics
@@ -27,7 +28,7 @@ from services.delivery.breaker import Breaker
 from services.delivery.window import Window
 from services.runtime.alerts import AlertKind
 from services.runtime.clock import Clock
-from services.runtime.errors import UnavailableError
+from services.runtime.errors import OffTheLogError, UnavailableError
 from services.runtime.kafka.port import Committed, Kafka, Partition, Record
 from services.runtime.lifecycle import outlast
 
@@ -42,6 +43,8 @@ WIND_DOWN_S = 3.0
 HAND_OVER_S = 0.3
 # Kafka forgets cursors of topics that their group doesn't subscribe to when they are a week old.
 RENEW_S = 3600.0
+# How often it is asked whether somebody has decided where a line that is astray goes on.
+DECISIONS_S = 5.0
 
 Found = Mapping[Partition, Sequence[Record]]
 NOTHING: Found = {}
@@ -100,6 +103,9 @@ class Pusher:
         self._committed: dict[Partition, Committed] = {}
         self._unusable: set[str] = set()
         self._gave_up = False
+        self._went_back = False
+        self._anew: set[Partition] = set()
+        self._decisions_at = 0.0
         self._survey = Survey()
         self._changed: set[Partition] = set()
         self._commit_at = 0.0
@@ -141,7 +147,7 @@ class Pusher:
                 wait_s = FULL_POLL_S if self._survey.full or self._outbox.due() else POLL_S
                 found = reading.poll_feeds(wait_s, POLL_RECORDS)
                 self._round(reading, found)
-                if self._gave_up:
+                if self._out_of_place(reading) or self._gave_up:
                     self._gave_up = False
                     reading.changed = True
                     self._take_over(reading)
@@ -206,8 +212,44 @@ class Pusher:
 
     def _take(self, found: Found) -> None:
         for partition, records in found.items():
-            if partition in self._lines:
-                self._lines[partition].take(records)
+            line = self._lines.get(partition)
+            if line is None or not records:
+                continue
+            if records[0].offset < line.position():
+                self._went_back = True  # what was taken in is of another log
+            else:
+                line.take(records)
+
+    def _out_of_place(self, reading: Reading) -> bool:
+        """Tell whether lines are to be dealt anew, since their logs or cursors are no longer those they began with."""
+        reading.off_the_log |= self._went_back
+        self._went_back = False
+        if not (reading.off_the_log or reading.look_due()):
+            return False
+        for partition in reading.found_deleted():
+            self._in_loop(
+                self._tell_gap, partition, "队列主题已被删除；重建后自动从头续推 (the feed's topic was deleted)"
+            )
+        self._anew |= reading.made_anew()
+        decided = self._decided(reading)
+        self._in_loop(self._close_lines, decided)
+        return reading.off_the_log or bool(self._anew or decided)
+
+    def _decided(self, reading: Reading) -> list[Partition]:
+        """Return the lines that were astray, and of which somebody has decided where they go on."""
+        astray = [p for p, committed in self._committed.items() if is_astray(committed)]
+        now = self._clock.monotonic()
+        if not astray or now < self._decisions_at:
+            return []
+        self._decisions_at = now + DECISIONS_S
+        own = reading.own_cursors(astray)
+        return [p for p in astray if answered(self._committed[p], own[p])]
+
+    def _tell_gap(self, partition: Partition, detail: str, gap: Gap | None = None, *, closed: bool = False) -> None:
+        labels = {"from": str(gap.start), "to": str(gap.end)} if gap is not None else {}
+        agency = self._topics.agency_of(partition.topic)
+        log.warning("feed_out_of_place", agency=agency, detail=detail, over=closed)
+        self._office.alert(AlertKind.FEED_GAP, agency, detail, closed=closed, **labels)
 
     def _note_commits(self, commits: Mapping[Partition, Committed]) -> None:
         self._committed.update(commits)
@@ -236,17 +278,57 @@ class Pusher:
         wanted = feeds | leaving
         if wanted == set(self._lines) and not reading.changed:
             return
-        starts = reading.starts(wanted)
+        anew = self._anew & wanted
+        self._in_loop(self._end_old, anew)
+        if reading.off_the_log and not anew:
+            self._in_loop(self._put_right, reading.bounds(self._lines))
+        starts = reading.starts(wanted) | dict.fromkeys(anew, NONE)
         self._in_loop(self._close_lines, [p for p in self._lines if not self._still_ours(p, starts)])
         new = {partition: start for partition, start in starts.items() if partition in feeds - set(self._lines)}
-        self._in_loop(self._open_lines, new | reading.moved(self._maybe_moved(new)))
-        reading.read({p: line.position() for p, line in self._lines.items()})
+        own, bounds = reading.own_cursors(self._maybe_moved(new, anew)), reading.bounds(new)
+        self._in_loop(self._open_lines, {p: place_of(at, own.get(p, NONE), bounds.get(p)) for p, at in new.items()})
+        reading.read({p: line.position() for p, line in self._lines.items() if line.astray is None})
+        self._anew.clear()
         self._metrics.lines.set(len(self._lines))
         log.info("feeds_assigned", feeds=len(self._lines), new=len(new))
 
-    def _maybe_moved(self, starts: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+    def _maybe_moved(self, starts: Mapping[Partition, Committed], anew: Collection[Partition]) -> list[Partition]:
         may = self._receivers.may_have_moved
-        return {p: start for p, start in starts.items() if may(self._topics.agency_of(p.topic))}
+        return [
+            p
+            for p, start in starts.items()
+            if p not in anew and (may(self._topics.agency_of(p.topic)) or is_astray(start))
+        ]
+
+    def _end_old(self, anew: Collection[Partition]) -> None:
+        """Let lines go whose feeds were deleted and made anew: what they hold is of the old ones."""
+        for partition in anew & self._lines.keys():
+            line = self._lines[partition]
+            gap = Gap(line.to_commit().offset, line.position())
+            detail = (
+                f"队列主题被删除重建，从新队列的开头续推；旧队列里游标 {gap.start} 起未了结的不再推送"
+                f" (the feed's topic was made anew; what stood in the old one from {gap.start} on is not delivered)"
+            )
+            self._tell_gap(partition, "主题已重建 (it was made anew)", closed=True)
+            self._tell_gap(partition, detail, gap)
+            self._close_lines([partition])
+
+    def _put_right(self, bounds: Mapping[Partition, Bounds]) -> None:
+        """See to the lines whose position is not on their log; raises OffTheLogError where all are, by what it says."""
+        off = [
+            (partition, line, found)
+            for partition, found in bounds.items()
+            if (line := self._lines[partition]).astray is None and not found.first <= line.position() <= found.end
+        ]
+        if not off:
+            raise OffTheLogError
+        for partition, line, found in off:
+            if line.position() > found.end:
+                self._close_lines([partition])
+            else:
+                gap = Gap(line.position(), found.first)
+                self._tell_gap(partition, gap.told(), gap)
+                line.skip_to(found.first)
 
     def _leave(self, feeds: Collection[Partition], shares: Collection[int]) -> set[Partition]:
         """Let lines go whose agency takes its feed by another channel now; return them, since they end their work."""
@@ -266,22 +348,32 @@ class Pusher:
         start = starts.get(partition)
         return start is not None and start.offset == begun and start.note != LEFT
 
-    def _open_lines(self, starts: Mapping[Partition, Committed]) -> None:
-        for partition, start in starts.items():
+    def _open_lines(self, places: Mapping[Partition, Place]) -> None:
+        for partition, place in places.items():
             receiver = self._receivers.get(self._topics.agency_of(partition.topic))
             if receiver is None:
                 continue
-            profile = receiver.profile
+            profile, start = receiver.profile, place.cursor
             breaker = Breaker(profile.retry, profile.hold_after, random.random)
             line = Line(partition, receiver, self._office, Window(profile.window, start.offset), breaker, self._clock)
-            line.changed = self._changed
+            line.changed, line.astray = self._changed, place.astray
             line.seed(start.note)
+            self._tell_place(partition, place)
             self._lines[partition] = line
             self._metrics.of(receiver.agency)
             self._changed.add(partition)
             self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
         for line in self._lines.values():
             line.resume()
+
+    def _tell_place(self, partition: Partition, place: Place) -> None:
+        if place.astray is not None and not is_astray(place.cursor):
+            self._tell_gap(partition, place.astray)
+        if place.gap is not None:
+            self._tell_gap(partition, place.gap.told(), place.gap)
+        if place.decided:
+            at = place.cursor.offset
+            self._tell_gap(partition, f"按决定从 {at} 续推 (it goes on from there, by decision)", closed=True)
 
     def _hand_over(self, reading: Reading) -> None:
         """The shares are being dealt anew: commit what ends soon. Lines that come back to us lose nothing by it."""

@@ -121,6 +121,7 @@ class Line:
     troubled: bool = False
     """Whether somebody was told that the line is held: by us, or by the process that had it before."""
     was_gone: bool = False
+    astray: str | None = None  # why nothing is read before somebody has decided from where on
     _told: bool = False
     _note: Note | None = None
 
@@ -135,7 +136,7 @@ class Line:
             # The suspension that was asked for is not in force: nothing goes before it is, or another address is named.
             if known.sink in {None, sink_mark(self.receiver.sink)}:
                 self._gone_since(Gone(known.why))
-        elif not known.decided:
+        elif not known.decided and not known.astray:
             self.breaker.held_since, self.breaker.why = known.held_since, known.why
         if known.rest_until is not None and known.sink == sink_mark(self.receiver.sink):
             left_s = min((known.rest_until - self.clock.now()).total_seconds(), RETRY_AFTER_CAP_S)
@@ -152,9 +153,13 @@ class Line:
         """Return the offset from which on nothing was taken in yet."""
         return max(self._next, self.window.committed)
 
+    def skip_to(self, position: int) -> None:
+        """Read on further up: the log has let go of what came next. What was taken in is still delivered."""
+        self._next = max(self._next, position)
+
     def wants_more(self) -> bool:
         """Tell whether the partition should be read on."""
-        return not self.waiting and self.window.room() > 0 and self._leaving_until is None
+        return not self.waiting and self.window.room() > 0 and self._leaving_until is None and self.astray is None
 
     def starved(self) -> bool:
         """Tell whether only a commit can let it go on: nothing waits to be sent, and there is no room for more."""
@@ -168,8 +173,7 @@ class Line:
         if receiver.profile.format != self.receiver.profile.format:
             for delivery in (*self._heads.values(), *self._later.values()):
                 delivery.message = None
-        before, self.receiver = self.receiver, receiver
-        self.window.size = receiver.profile.window
+        before, self.receiver, self.window.size = self.receiver, receiver, receiver.profile.window
         self.breaker.policy, self.breaker.hold_after = receiver.profile.retry, receiver.profile.hold_after
         if _way(receiver) != _way(before):
             self.breaker.forget_times()
@@ -223,7 +227,7 @@ class Line:
         """Return since when and why the line is held, as JSON; empty while it flows."""
         if self.has_left():
             return LEFT
-        why = self.receiver.held or self._gone or self.breaker.why
+        why = self.receiver.held or self.astray or self._gone or self.breaker.why
         if why is None:
             self._note = None
             return ""
@@ -235,6 +239,7 @@ class Line:
             why,
             decided=self.receiver.held is not None,
             gone=self.was_gone,
+            astray=self.astray is not None,
             quiet=not self.troubled and self.receiver.held is None,
             rest_until=rest,
             sink=sink_mark(self.receiver.sink) if rest is not None or self._gone is not None else None,
@@ -341,8 +346,7 @@ class Line:
         self.pump()
 
     async def _attempt(self, deliveries: Sequence[Delivery]) -> None:
-        ready = [delivery for delivery in deliveries if self._built(delivery)]
-        if not ready:
+        if not (ready := [delivery for delivery in deliveries if self._built(delivery)]):
             return
         for delivery in ready:
             delivery.attempts += 1
@@ -436,8 +440,7 @@ class Line:
         self._ending.discard(offset)
         if self.closed:
             return
-        following = self.window.end(offset)
-        if following is not None:
+        if (following := self.window.end(offset)) is not None:
             self._heads[following] = self._later.pop(following)
         self.pump()
 

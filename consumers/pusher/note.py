@@ -16,7 +16,8 @@ WHY_CHARS = 500
 @dataclass(frozen=True, slots=True)
 class Note:
     """A held line: by a person's decision or not; whether its receiver was gone (410); until when it wants no more;
-    whether nobody was told yet (``quiet``), since it will soon be over.
+    whether nobody was told yet (``quiet``), since it will soon be over; whether its cursor is not on the log
+    (``astray``).
 
     The wish to be left alone (Retry-After) is that of whoever stood behind the address that ``sink`` stands for.
     """
@@ -28,6 +29,7 @@ class Note:
     rest_until: datetime | None = None
     sink: str | None = None
     quiet: bool = False
+    astray: bool = False
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -39,6 +41,7 @@ class Note:
             "rest_until": self.rest_until.isoformat() if self.rest_until else None,
             "sink": self.sink,
             "quiet": self.quiet,
+            "astray": self.astray,
         }
         return orjson.dumps({name: value for name, value in document.items() if value}).decode()
 
@@ -57,6 +60,7 @@ def note_of(text: str) -> Note | None:
         rest_until=datetime.fromisoformat(rest) if rest else None,
         sink=known.get("sink"),
         quiet=bool(known.get("quiet")),
+        astray=bool(known.get("astray")),
     )
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 
 import structlog
 
+from consumers.pusher.placing import NONE, Bounds
 from schemas.topics import Topics
 from services.runtime.clock import Clock
-from services.runtime.errors import UnavailableError
+from services.runtime.errors import OffTheLogError, UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
 
 # While shares are dealt anew nobody can commit; longer than this it is an outage.
 COMMIT_PATIENCE_S = 20.0
+# A broker may not know of a topic yet, or of its making: only what is missing for so long was deleted.
+MISSING_S = 2.0
+# How often it is looked whether a feed was made anew, by what the reader's metadata says.
+LOOK_S = 1.0
 
 log = structlog.get_logger()
 
@@ -21,23 +27,26 @@ class Reading:
     """Reads the feeds of this process's shares. Everything here belongs to the Kafka thread."""
 
     def __init__(self, kafka: Kafka, topics: Topics, instance: str, clock: Clock) -> None:
-        self._kafka = kafka
         self._topics = topics
         self._clock = clock
-        admin = kafka.admin()
-        try:
-            admin.ensure_topics([topics.shares_spec(), topics.alerts_spec()])
-        finally:
-            admin.close()
-        self._reader: Consumer = kafka.consumer(None, client_id=f"{instance}-feeds")
-        try:
+        with ExitStack() as opened:
+            # One for all questions: to connect takes longer than to ask, and the lines wait for it.
+            self._admin = opened.enter_context(closing(kafka.admin()))
+            self._admin.ensure_topics([topics.shares_spec(), topics.alerts_spec()])
+            # Nothing is passed over or read again in silence: a position that is not on the log is an error.
+            self._reader: Consumer = kafka.consumer(None, client_id=f"{instance}-feeds", exact=True)
+            opened.callback(self._reader.close)
             self._member = kafka.consumer(topics.group("pusher"), client_id=instance, instance=instance)
-        except UnavailableError:
-            self._reader.close()
-            raise
+            self._opened = opened.pop_all()
         self._paused: set[Partition] = set()
         self._read: set[Partition] = set()
         self._deleted: set[Partition] = set()
+        self._untold: set[Partition] = set()
+        self._missing: dict[Partition, float] = {}
+        self._ids: dict[str, str] = {}
+        self._look_at = 0.0
+        self.off_the_log = False
+        """Whether a position was found off its log since the last ``read``."""
         self._failing_since: float | None = None
         self.changed = True
         """Whether the shares were dealt anew since the last ``read``."""
@@ -59,26 +68,46 @@ class Reading:
     def starts(self, feeds: Collection[Partition]) -> dict[Partition, Committed]:
         """Return where each feed is to be read from, with its note: its committed cursor, or its beginning.
 
-        A feed may be a moment old, and not known to every broker; below its beginning, the reader begins there.
+        A feed may be a moment old, and not known to every broker.
         """
         self._deleted.clear()  # one may have been made anew
-        return dict.fromkeys(feeds, Committed(0)) | (self._member.committed(feeds) if feeds else {})
+        return dict.fromkeys(feeds, NONE) | (self._member.committed(feeds) if feeds else {})
 
-    def moved(self, starts: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
-        """Return those of the feeds whose cursor another channel has moved beyond their start.
+    def own_cursors(self, feeds: Collection[Partition]) -> dict[Partition, Committed]:
+        """Return what the agencies' own groups have committed: where another channel, or somebody, has moved them.
 
-        Asks for their agencies' groups: only for what is begun, and may have been read by another channel.
+        To be asked only for what is begun, and may have been read by another channel.
         """
-        if not starts:
+        if not feeds:
             return {}
-        groups = {self._topics.agency_group(self._topics.agency_of(p.topic)): p for p in starts}
-        admin = self._kafka.admin()
-        try:
-            held = admin.groups_offsets(list(groups))
-        finally:
-            admin.close()
-        found = {p: held.get(group, {}).get(p, Committed(0)).offset for group, p in groups.items()}
-        return {p: Committed(cursor) for p, cursor in found.items() if cursor > starts[p].offset}
+        groups = {self._topics.agency_group(self._topics.agency_of(p.topic)): p for p in feeds}
+        held = self._admin.groups_offsets(list(groups))
+        return {p: held.get(group, {}).get(p, NONE) for group, p in groups.items()}
+
+    def bounds(self, feeds: Collection[Partition]) -> dict[Partition, Bounds]:
+        """Return what the logs of these feeds have; one that there is not, or not yet, is left out."""
+        if not feeds:
+            return {}
+        existing = self._admin.list_topics()
+        there = [feed for feed in feeds if feed.topic in existing]
+        ends = self._admin.log_ends(there)
+        firsts = self._reader.beginning_offsets(there) if there else {}
+        return {feed: Bounds(firsts[feed], ends[feed]) for feed in there}
+
+    def look_due(self) -> bool:
+        """Tell, now and then, that it is time to ask whether feeds were made anew."""
+        now = self._clock.monotonic()
+        due = now >= self._look_at
+        if due:
+            self._look_at = now + LOOK_S
+        return due
+
+    def made_anew(self) -> set[Partition]:
+        """Return the feeds that were deleted and made anew since they were first read, or since they were told last."""
+        ids = self._reader.topic_ids({feed.topic for feed in self._read})
+        anew = {topic for topic, found in ids.items() if self._ids.get(topic, found) != found}
+        self._ids.update(ids)
+        return {feed for feed in self._read if feed.topic in anew}
 
     def read(self, positions: Mapping[Partition, int]) -> None:
         """Read exactly these feeds, from these positions."""
@@ -86,10 +115,14 @@ class Reading:
         for partition, position in positions.items():
             if partition not in self._read or self._reader.position(partition) != position:
                 self._reader.seek(partition, position)
+        fresh = {feed.topic for feed in positions if feed not in self._read}
         self._read = set(positions)
+        kept = {feed.topic for feed in self._read} - fresh
+        self._ids = {topic: found for topic, found in self._ids.items() if topic in kept}
         self._paused &= self._read
         self._reader.resume(self._read - self._paused)
-        self.changed = False
+        self.changed = self.off_the_log = False
+        self._look_at = 0.0  # to know which making of each feed this is
 
     def poll_group(self, timeout_s: float) -> None:
         """Keep the membership alive; shares are dealt anew in here. Raises UnavailableError."""
@@ -97,7 +130,12 @@ class Reading:
 
     def poll_feeds(self, timeout_s: float, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         """Return what has come; raises UnavailableError."""
-        return self._reader.poll(timeout_s, max_records) if self._read else {}
+        try:
+            return self._reader.poll(timeout_s, max_records) if self._read else {}
+        except OffTheLogError as error:
+            log.warning("position_off_the_log", error=str(error))
+            self.off_the_log = True
+            return {}
 
     def pause_only(self, full: Collection[Partition]) -> None:
         """Read on where there is room and nowhere else: one agency's full window is nobody else's delay."""
@@ -131,19 +169,26 @@ class Reading:
         return True
 
     def _note_deleted(self, feeds: Collection[Partition]) -> bool:
-        """Find feeds among these that are there no more; tell whether there are any."""
-        admin = self._kafka.admin()
-        try:
-            existing = admin.list_topics()
-        finally:
-            admin.close()
-        deleted = {partition for partition in feeds if partition.topic not in existing}
+        """Find feeds among these that are there no more; tell whether there are any.
+
+        One look is not enough: a broker's metadata may be old.
+        """
+        existing = self._admin.list_topics()
+        now = self._clock.monotonic()
+        self._missing = {p: self._missing.get(p, now) for p in feeds if p.topic not in existing}
+        deleted = {partition for partition, since in self._missing.items() if now - since >= MISSING_S}
         self._deleted |= deleted
         for partition in deleted:
             log.error("feed_deleted", feed=partition.topic)
+            self._untold.add(partition)
         return bool(deleted)
+
+    def found_deleted(self) -> set[Partition]:
+        """Return the feeds that were found deleted since it was asked last."""
+        found, self._untold = self._untold, set()
+        return found
 
     def close(self) -> None:
         """Leave the group and close both."""
-        self._reader.close()
-        self._member.close()
+        self._opened.callback(self._member.close)
+        self._opened.close()

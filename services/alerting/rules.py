@@ -140,15 +140,17 @@ def _behind(one: AgencyLag, now: datetime) -> Alert:
 def held(snapshot: Snapshot, open_alerts: Collection[Alert], now: datetime) -> list[Alert]:
     """Return whose line is held, not by decision; and of those that answered 410 the ones that still do not flow.
 
-    What a table sink has told of the agency's own database is the sink's to take back.
+    What a table sink has told of the agency's own database is the sink's to take back. A line whose cursor is not on
+    its log is told of by the pusher, with what to do about that.
     """
     open_gone = {one.subject for one in open_alerts if one.kind == AlertKind.AGENCY_GONE}
+    astray = {one.subject for one in open_alerts if one.kind == AlertKind.FEED_GAP and not one.labels}
     into_tables = {one.agency for one in snapshot.agencies if one.channel == "table"}
     found = [one for one in open_alerts if one.kind == AlertKind.LINE_HELD and one.subject in into_tables]
     for one in snapshot.agencies:
         if one.held_since is None:
             continue
-        if not one.held_decided:
+        if not one.held_decided and one.agency not in astray:
             found.append(Alert(AlertKind.LINE_HELD, one.agency, now.isoformat(), one.held_why or ""))
         if one.agency in open_gone:
             found.append(Alert(AlertKind.AGENCY_GONE, one.agency, now.isoformat(), one.held_why or ""))

@@ -29,6 +29,7 @@ class AlertKind(StrEnum):
     LINE_HELD = "line-held"
     AGENCY_GONE = "agency-gone"
     RECEIVER_UNUSABLE = "receiver-unusable"
+    FEED_GAP = "feed-gap"
     POLICY_FAILED = "policy-failed"
     GRANT_IMPAIRED = "grant-impaired"
     FEED_UNGUARDED = "feed-unguarded"
@@ -112,6 +113,17 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         commands=(
             "hongyan agency show {subject}",
             "hongyan agency rotate-key {subject} --reason …",
+        ),
+    ),
+    AlertKind.FEED_GAP: Meaning(
+        "单位的游标与队列日志对不上：越过末尾、低于保留期，或主题被删除 (an agency's cursor is not on its feed's log)",
+        "保持的用 hongyan feed go-on 定从何处续推；已续推的补送后用 hongyan feed seen 销号 (decide, or make good)",
+        "critical",
+        "afterwards",
+        commands=(
+            "hongyan agency show {subject}",
+            "hongyan feed go-on {subject} --at … --reason …",
+            "hongyan feed seen {subject} --reason …",
         ),
     ),
     AlertKind.POLICY_FAILED: Meaning(
@@ -241,6 +253,7 @@ OF_AGENCIES = frozenset(
         AlertKind.LINE_HELD,
         AlertKind.AGENCY_GONE,
         AlertKind.RECEIVER_UNUSABLE,
+        AlertKind.FEED_GAP,
         AlertKind.POLICY_FAILED,
         AlertKind.GRANT_IMPAIRED,
         AlertKind.FEED_UNGUARDED,

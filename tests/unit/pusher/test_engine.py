@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from consumers.pusher.deciding import Feeds
 from consumers.pusher.engine import RENEW_S, Pusher
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
+from consumers.pusher.placing import is_astray
 from consumers.pusher.receivers import Receivers
 from schemas.codec import Codec
 from schemas.topics import LEFT, Topics
@@ -22,6 +25,8 @@ from services.delivery.profile import Profile
 from services.delivery.receiver import Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.sender import Sender
+from services.runtime.alerts import Alert, AlertKind
+from services.runtime.errors import InvalidError, NotFoundError
 from services.runtime.kafka.port import Committed, Partition
 from tests.conditions import eventually
 from tests.fakes.kafka import FakeAdmin, FakeKafka
@@ -65,6 +70,10 @@ class Rig:
     clock: VirtualClock
     receivers: Known
 
+    def cursor(self, partition: Partition) -> Committed:
+        """Return what the group has committed of one feed."""
+        return self.kafka.groups[TOPICS.group("pusher")].committed.get(partition, Committed(0))
+
     def cursors(self) -> dict[Partition, object]:
         """Return what the group has committed."""
         return dict(self.kafka.groups[TOPICS.group("pusher")].committed)
@@ -101,6 +110,7 @@ def rig() -> Iterator[Rig]:
     """Run a pusher of two agencies without events."""
     kafka, clock, receivers = CountingKafka(), VirtualClock(), Known()
     kafka.admin().ensure_topics(spec for agency in receivers.names for spec in TOPICS.agency_specs(agency))
+    kafka.admin().ensure_topics(TOPICS.base_specs([]))
     loop, stop = asyncio.new_event_loop(), threading.Event()
     metrics = PusherMetrics(CollectorRegistry())
     outbox = Outbox(loop.call_soon_threadsafe)
@@ -155,3 +165,118 @@ def test_a_new_agency_asks_for_its_own_cursor_alone_and_begins_where_another_cha
     rig.receivers.changes += 1
     eventually(lambda: rig.cursors().get(three) == Committed(9, ""))
     assert Counting.asked == [group]
+
+
+def told(rig: Rig) -> list[tuple[str, str, Mapping[str, str]]]:
+    """Return the alerts about feeds and cursors: whom about, whether open, and the offsets."""
+    found = [Alert.from_bytes(record.value) for record in rig.kafka.logs[Partition(TOPICS.alerts, 0)]]
+    return [(one.subject, one.state, one.labels) for one in found if one.kind == AlertKind.FEED_GAP]
+
+
+def soon(rig: Rig, condition: Callable[[], object]) -> None:
+    """Wait for it while time passes."""
+
+    def later() -> object:
+        rig.clock.seconds += 0.2
+        return condition()
+
+    eventually(later, 10)
+
+
+def put(rig: Rig, partition: Partition, number: int) -> None:
+    """Put events on a feed; what is no event ends unsent, parked."""
+    for _ in range(number):
+        rig.kafka.producer().send(partition.topic, key=b"k", value=b"no event")
+
+
+def ended(rig: Rig, agency: str) -> list[int]:
+    """Return the cursors of an agency's receipts, as they came."""
+    logs = [log for partition, log in rig.kafka.logs.items() if partition.topic == TOPICS.receipts]
+    receipts = [orjson.loads(record.value or b"") for log in logs for record in log]
+    return [receipt["cursor"] for receipt in receipts if receipt["agency"] == agency]
+
+
+def begin(rig: Rig, agency: str, number: int) -> Partition:
+    """Make an agency's feed with so many events; the agency isn't known yet."""
+    rig.kafka.admin().ensure_topics(TOPICS.agency_specs(agency))
+    partition = Partition(TOPICS.feed(agency), 0)
+    put(rig, partition, number)
+    return partition
+
+
+def appear(rig: Rig, *agencies: str) -> None:
+    """Let the pusher know of agencies."""
+    rig.receivers.names.extend(agencies)
+    rig.receivers.changes += 1
+
+
+def test_a_cursor_beyond_its_feed_holds_that_line_alone_until_somebody_decides(rig: Rig) -> None:
+    """It may be the agency's own, or the pusher's; another agency's events go on, and nothing is passed over."""
+    eventually(committed(rig))
+    rig.receivers.moved = True
+    own, pushed = begin(rig, "own", 3), begin(rig, "pushed", 3)
+    rig.kafka.admin().set_group_offsets(TOPICS.agency_group("own"), {own: Committed(10**12)})
+    rig.kafka.groups[TOPICS.group("pusher")].committed[pushed] = Committed(5)
+    appear(rig, "own", "pushed")
+    soon(rig, lambda: all(is_astray(rig.cursor(one)) for one in (own, pushed)))
+    assert (rig.cursor(own).offset, rig.cursor(pushed).offset) == (0, 5)
+    soon(rig, lambda: sorted(told(rig), key=str) == [("own", "open", {}), ("pushed", "open", {})])
+    put(rig, pushed, 4)
+    put(rig, ONE, 2)
+    soon(rig, lambda: rig.cursor(ONE) == Committed(2))
+    feeds = Feeds(rig.kafka, TOPICS, rig.clock)
+    with pytest.raises(InvalidError):
+        feeds.go_on("own", "4")
+    with pytest.raises(NotFoundError):
+        feeds.go_on("one", "first")
+    assert (feeds.go_on("own", "1"), feeds.go_on("pushed", "first")) == (1, 0)
+    soon(rig, lambda: (rig.cursor(own), rig.cursor(pushed)) == (Committed(3), Committed(7)))
+    assert ended(rig, "own") == [1, 2]
+    assert ended(rig, "pushed") == list(range(7))
+    soon(rig, lambda: {one for one, state, _ in told(rig) if state == "closed"} == {"own", "pushed"})
+
+
+def test_a_feed_made_anew_while_it_is_pushed_is_delivered_from_its_beginning(rig: Rig) -> None:
+    """Also when it has more events than the old one had; and whoever sees to it closes the alert."""
+    eventually(committed(rig))
+    put(rig, ONE, 2)
+    soon(rig, lambda: rig.cursor(ONE) == Committed(2))
+    rig.kafka.admin().delete_topics([ONE.topic])
+    rig.kafka.admin().ensure_topics(TOPICS.agency_specs("one"))
+    before = len(ended(rig, "one"))
+    put(rig, ONE, 5)
+    soon(rig, lambda: rig.cursor(ONE) == Committed(5) and {0, 1, 2, 3, 4} == set(ended(rig, "one")[before:]))
+    soon(rig, lambda: [(agency, state) for agency, state, labels in told(rig) if labels] == [("one", "open")])
+    feeds = Feeds(rig.kafka, TOPICS, rig.clock)
+    assert len(feeds.seen("one", "made good")) == 1
+    assert told(rig)[-1][:2] == ("one", "closed")
+    assert feeds.seen("one", "made good") == []
+
+
+def test_what_retention_takes_below_a_cursor_is_told_with_both_offsets(rig: Rig) -> None:
+    """When a line begins, and while it runs; what is kept is delivered."""
+    eventually(committed(rig))
+    three = begin(rig, "three", 6)
+    rig.kafka.groups[TOPICS.group("pusher")].committed[three] = Committed(1)
+    rig.kafka.firsts[three] = 4
+    appear(rig, "three")
+    soon(rig, lambda: rig.cursor(three) == Committed(6))
+    assert ("three", "open", {"from": "1", "to": "4"}) in told(rig)
+    rig.kafka.away = True
+    rig.kafka.firsts[three] = 9
+    rig.kafka.logs[three].extend(replace(rig.kafka.logs[three][0], offset=offset) for offset in range(6, 11))
+    rig.kafka.away = False
+    soon(rig, lambda: rig.cursor(three) == Committed(11))
+    soon(rig, lambda: ("three", "open", {"from": "6", "to": "9"}) in told(rig))
+
+
+def test_a_log_that_was_cut_below_a_running_line_holds_it_and_ends_nothing(rig: Rig) -> None:
+    """What came there since, and what comes, waits for a decision; the other agency's events go on."""
+    eventually(committed(rig))
+    put(rig, ONE, 4)
+    soon(rig, lambda: rig.cursor(ONE) == Committed(4))
+    del rig.kafka.logs[ONE][2:]
+    soon(rig, lambda: is_astray(rig.cursor(ONE)))
+    two = Partition(TOPICS.feed("two"), 0)
+    put(rig, two, 1)
+    soon(rig, lambda: rig.cursor(two) == Committed(1))

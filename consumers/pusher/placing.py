@@ -1,0 +1,91 @@
+"""Where a line begins: by the cursors that are committed, what the log has, and what somebody has decided. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from consumers.pusher.note import note_of
+from services.runtime.kafka.port import Committed
+
+NONE = Committed(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The first offset that a log keeps, and the one after its last record."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events that the log let go of before they were delivered: from this offset up to, not including, that one."""
+
+    start: int
+    end: int
+
+    def told(self) -> str:
+        """Return what people are told."""
+        return (
+            f"游标 {self.start}，日志已从 {self.end} 起：其间的事件未送达就已过保留期，从 {self.end} 续推"
+            f" (the cursor was at {self.start}, the log begins at {self.end}: what lay between is lost to this agency)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a line begins with. ``astray``: why it waits until somebody has decided where; ``decided``: somebody has."""
+
+    cursor: Committed
+    astray: str | None = None
+    gap: Gap | None = None
+    decided: bool = False
+
+
+def is_astray(committed: Committed) -> bool:
+    """Tell whether the line's last owner noted that its cursor is not on the log."""
+    note = note_of(committed.note)
+    return note is not None and note.astray
+
+
+def answered(pushed: Committed, own: Committed) -> bool:
+    """Tell whether somebody has decided where a line that is astray goes on."""
+    note = note_of(pushed.note)
+    return note is not None and note.astray and own.note == answer_to(note.held_since)
+
+
+def place_of(pushed: Committed, own: Committed, bounds: Bounds | None) -> Place:
+    """Return a line's place by the pusher's cursor with its note, the agency's own, and the log where it is known.
+
+    The greater cursor counts. One beyond the log's end is of another log, or was never read to: events that come there
+    would be passed over, also once there are so many. So the line is astray until somebody decides, who answers the
+    note.
+    """
+    if is_astray(pushed):
+        if bounds is not None and answered(pushed, own) and bounds.first <= own.offset <= bounds.end:
+            return Place(Committed(own.offset), decided=True)
+        return Place(pushed, astray_why(pushed, own, bounds))
+    reached = max(pushed.offset, own.offset)
+    if bounds is None or bounds.first <= reached <= bounds.end:
+        return Place(pushed if own.offset <= pushed.offset else Committed(own.offset))
+    if reached > bounds.end:
+        return Place(pushed, astray_why(pushed, own, bounds))
+    return Place(Committed(bounds.first, pushed.note), gap=Gap(reached, bounds.first))
+
+
+def astray_why(pushed: Committed, own: Committed, bounds: Bounds | None) -> str:
+    """Return why a line waits for somebody to decide, and what to do."""
+    has = f"现有 {bounds.first} 至 {bounds.end}" if bounds is not None else "主题不存在"
+    return (
+        f"游标 {max(pushed.offset, own.offset)} 不在队列日志之内（{has}），须由人决定从何处续推：hongyan feed go-on"
+        " (the cursor is not on the feed's log; somebody must decide where to go on)"
+    )
+
+
+def answer_to(held_since: datetime) -> str:
+    """Return the note beside a cursor that somebody has decided on: it answers one hold, and none that comes later."""
+    return orjson.dumps({"answers": held_since.isoformat()}).decode()
