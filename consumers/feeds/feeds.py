@@ -8,15 +8,19 @@ from itertools import count
 
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import Bounds, History
-from consumers.feeds.reader import TailReader
+from consumers.feeds.reader import Opening, TailReader
 from consumers.feeds.tail import Tail
 from schemas.topics import Topics
 from services.runtime.clock import Clock
-from services.runtime.errors import FieldProblem, InvalidError, KafkaUnavailableError
+from services.runtime.errors import FieldProblem, InvalidError, KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Kafka, Record
 from services.runtime.settings import FeedsSettings
 
 OPEN_S = 5.0
+OPENERS = 4
+"""So many feeds are opened at once. One whose topic is away keeps its opener waiting, and nobody who reads."""
+PUT_OFF_S = 2.0
+"""For so long a feed that could not be opened is not tried again."""
 
 
 class Feeds:
@@ -37,15 +41,16 @@ class Feeds:
         self._settings = settings
         self._clock = clock
         self._tails: dict[str, Tail] = {}
-        self._opening: dict[str, asyncio.Event] = {}
-        self._wanted: dict[str, int] = {}
+        self._ends = History(kafka, topics, render, OPENERS)
+        self._opening: dict[str, asyncio.Task[Tail]] = {}
+        self._put_off: dict[str, tuple[float, str]] = {}
+        self._wanted: dict[str, Opening] = {}
         self._numbers = count()
         self.reader = TailReader(
             kafka,
             topics,
             render_at_once or render,
             clock,
-            lambda agency, at: _in_loop(loop, lambda: self._opened(agency, at)),
             lambda arrived: _in_loop(loop, lambda: self._arrived(arrived)),
         )
 
@@ -80,29 +85,47 @@ class Feeds:
             raise InvalidError([FieldProblem("/after", detail)])
 
     async def _tail(self, agency: str) -> Tail:
-        """Return a feed's tail, opened first if nobody has read it lately."""
-        while (tail := self._tails.get(agency)) is None:
-            opening = self._opening.setdefault(agency, asyncio.Event())
-            if agency not in self._wanted:
-                self._wanted[agency] = next(self._numbers)
-                self.reader.want(self._wanted)
-            try:
-                await asyncio.wait_for(opening.wait(), OPEN_S)
-            except TimeoutError as error:
-                raise KafkaUnavailableError("Kafka 暂时无法读取 (the feed can't be read now)") from error
+        """Return a feed's tail, opened first if nobody has read it lately; raises UnavailableError for this feed alone.
+
+        Opening is shared by all who wait for it, and goes on when they give up.
+        """
+        tail = self._tails.get(agency)
+        if tail is not None:
+            return tail
+        until, why = self._put_off.get(agency, (0.0, ""))
+        if self._clock.monotonic() < until:
+            raise KafkaUnavailableError(why)
+        opening = self._opening.get(agency)
+        if opening is None:
+            opening = self._opening[agency] = asyncio.create_task(self._open(agency))
+            opening.add_done_callback(lambda done: self._opened(agency, done))
+        try:
+            return await asyncio.wait_for(asyncio.shield(opening), OPEN_S)
+        except TimeoutError as error:
+            raise KafkaUnavailableError(_not_opened(agency, f"{OPEN_S:g} s")) from error
+
+    async def _open(self, agency: str) -> Tail:
+        try:
+            at = (await self._ends.bounds(agency)).end
+        except UnavailableError as error:
+            raise KafkaUnavailableError(_not_opened(agency, str(error))) from error
+        limits = self._settings
+        tail = self._tails[agency] = Tail(at, limits.tail_events, limits.tail_bytes, self._clock.monotonic())
+        self._wanted[agency] = Opening(agency, next(self._numbers), at)
+        self.reader.want(self._wanted.values())
         return tail
 
-    def _opened(self, agency: str, at: int) -> None:
-        opening = self._opening.pop(agency, None)
-        if opening is not None:
-            limits = self._settings
-            self._tails[agency] = Tail(at, limits.tail_events, limits.tail_bytes, self._clock.monotonic())
-            opening.set()
+    def _opened(self, agency: str, opening: asyncio.Task[Tail]) -> None:
+        """Forget an opening that is over; one that failed is put off, so that its next readers are answered at once."""
+        del self._opening[agency]
+        self._put_off.pop(agency, None)
+        if not opening.cancelled() and (error := opening.exception()) is not None:
+            self._put_off[agency] = self._clock.monotonic() + PUT_OFF_S, str(error)
 
-    def _arrived(self, arrived: Mapping[str, Sequence[Entry]]) -> None:
-        for agency, entries in arrived.items():
-            if agency in self._tails:
-                self._tails[agency].append(entries)
+    def _arrived(self, arrived: Mapping[Opening, Sequence[Entry]]) -> None:
+        for opening, entries in arrived.items():
+            if self._wanted.get(opening.agency) == opening:
+                self._tails[opening.agency].append(entries)
 
     def let_idle_go(self) -> None:
         """Forget feeds that nobody has read for a while."""
@@ -111,12 +134,21 @@ class Feeds:
         for agency in idle:
             del self._tails[agency], self._wanted[agency]
         if idle:
-            self.reader.want(self._wanted)
+            self.reader.want(self._wanted.values())
 
     def held(self) -> tuple[int, int]:
         """Return how many feeds are in memory, and how many bytes of them."""
         return len(self._tails), sum(tail.bytes for tail in self._tails.values())
 
+    def close(self) -> None:
+        """End the readers of older events, and the openers."""
+        self.history.close()
+        self._ends.close()
+
 
 def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(work)
+
+
+def _not_opened(agency: str, why: str) -> str:
+    return f"{agency} 的队列暂时打不开：{why}；请稍后再试，仍不行请联系平台 (this feed can't be opened now; try again)"

@@ -158,7 +158,7 @@ class _Parts:
             chore.cancel()
         self._acknowledging.close()
         self._cursors.close()
-        self.feeds.history.close()
+        self.feeds.close()
 
 
 def _tell_ended(chore: asyncio.Task[None]) -> None:

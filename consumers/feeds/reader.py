@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from consumers.feeds.entry import Entry
 from schemas.topics import Topics
@@ -17,16 +18,23 @@ POLL_RECORDS = 500
 IDLE_S = 0.02
 SCHEMA_RETRY_S = 0.1
 
-Opened = Callable[[str, int], None]
-Arrived = Callable[[Mapping[str, Sequence[Entry]]], None]
+
+class Opening(NamedTuple):
+    """A feed that is followed from an offset on; opened again, it has another number."""
+
+    agency: str
+    number: int
+    start: int
+
+
+Arrived = Callable[[Mapping[Opening, Sequence[Entry]]], None]
 
 
 class TailReader:
-    """Reads the ends of the feeds that are wanted; ``opened`` and ``arrived`` are called from its thread.
+    """Reads the ends of the feeds that are wanted; ``arrived`` is called from its thread.
 
-    A feed whose next event is in a schema that can't be had now waits for it by itself; the others are read on.
-
-    ``opened`` names a feed's agency and the offset from which on everything will come.
+    A feed whose next event is in a schema that can't be had now waits for it by itself; the others are read on. It asks
+    the broker for nothing but records: what is wrong with one feed's topic holds up no other.
     """
 
     def __init__(
@@ -35,24 +43,22 @@ class TailReader:
         topics: Topics,
         render: Callable[[Record], Entry],
         clock: Clock,
-        opened: Opened,
         arrived: Arrived,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._render = render
         self._clock = clock
-        self._opened = opened
         self._arrived = arrived
-        self._wanted: Mapping[str, int] = {}
-        self._opened_as: dict[Partition, int] = {}
+        self._wanted: frozenset[Opening] = frozenset()
+        self._openings: dict[Partition, Opening] = {}
         self._positions: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
         self.working = False
 
-    def want(self, agencies: Mapping[str, int]) -> None:
-        """Read these agencies' feeds from now on, and no others; one with a new number is opened anew."""
-        self._wanted = dict(agencies)
+    def want(self, openings: Collection[Opening]) -> None:
+        """Read these from now on, and no others; one with a new number begins at its start."""
+        self._wanted = frozenset(openings)
 
     def run(self, stop: threading.Event) -> None:
         """Read until ``stop``; whatever is away is waited for."""
@@ -65,7 +71,7 @@ class TailReader:
         consumer = self._kafka.consumer(None, client_id="feeds")
         self._paused.clear()
         try:
-            following: Mapping[str, int] = {}
+            following: frozenset[Opening] = frozenset()
             while not stop.is_set():
                 if following != self._wanted:
                     following = self._wanted
@@ -79,25 +85,21 @@ class TailReader:
         finally:
             consumer.close()
 
-    def _follow(self, consumer: Consumer, agencies: Mapping[str, int]) -> None:
-        """Go on where known feeds stand, and open the new ones at their ends."""
-        feeds = {Partition(self._topics.feed(agency), 0): agency for agency in agencies}
-        consumer.assign(list(feeds))
-        consumer.resume([partition for partition in self._paused if partition in feeds])
+    def _follow(self, consumer: Consumer, wanted: Collection[Opening]) -> None:
+        """Go on where known feeds stand, and begin the new ones at their starts."""
+        openings = {Partition(self._topics.feed(one.agency), 0): one for one in wanted}
+        consumer.assign(list(openings))
+        consumer.resume([partition for partition in self._paused if partition in openings])
         self._paused.clear()
-        known = {p: at for p, at in self._positions.items() if p in feeds and self._opened_as[p] == agencies[feeds[p]]}
-        fresh = [partition for partition in feeds if partition not in known]
-        ends = consumer.end_offsets(fresh) if fresh else {}
-        self._positions = known | ends
-        self._opened_as = {partition: agencies[agency] for partition, agency in feeds.items()}
+        known = {p: at for p, at in self._positions.items() if openings.get(p) == self._openings[p]}
+        self._positions = {p: one.start for p, one in openings.items()} | known
+        self._openings = openings
         for partition, at in self._positions.items():
             consumer.seek(partition, at)
-        for partition, at in ends.items():
-            self._opened(feeds[partition], at)
 
     def _take(self, consumer: Consumer, found: Mapping[Partition, Sequence[Record]]) -> None:
         """Hand over what came; what can't be rendered now is read again."""
-        arrived: dict[str, Sequence[Entry]] = {}
+        arrived: dict[Opening, Sequence[Entry]] = {}
         for partition, records in found.items():
             entries: list[Entry] = []
             try:
@@ -111,7 +113,7 @@ class TailReader:
                 at = records[-1].offset + 1
             self._positions[partition] = at
             if entries:
-                arrived[self._topics.agency_of(partition.topic)] = entries
+                arrived[self._openings[partition]] = entries
         if arrived:
             self._arrived(arrived)
 

@@ -261,8 +261,11 @@ class FakeConsumer:
         return {p: offset for p, offset in firsts.items() if offset is not None}
 
     def end_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Return the length of each."""
+        """Return the length of each; for a topic that there is not, the broker gives no answer."""
         self._cluster.check()
+        missing = [p.topic for p in partitions if p not in self._cluster.logs]
+        if missing:
+            raise KafkaUnavailableError(f"no topics {missing}")
         return {p: len(self._cluster.logs[p]) for p in partitions}
 
     def topic_ids(self, topics: Collection[str]) -> dict[str, str]:

@@ -395,3 +395,24 @@ def test_the_cursor_is_the_greatest_that_any_channel_reached(
     admin.set_group_offsets(topics.group("pusher"), {Partition(topics.feed(AGENCY), 0): Committed(cursors[3])})
     admin.close()
     assert puller.get().ids == numbered(3, 6)
+
+
+def test_a_feed_whose_topic_is_gone_fails_alone_and_opens_once_it_is_there_again(
+    admin: Admin, own: OwnTopics, events: TestEvents, process: Running, puller: Puller
+) -> None:
+    """Deleted by hand: its agency is told which feed can't be opened, while the other's long poll gets its event."""
+    admin.delete_topics([own.feed(OTHER)])
+    eventually(lambda: own.feed(OTHER) not in admin.list_topics())
+    other = Puller(process.url, OTHER, OTHER_KEY)
+    refused = other.get(after=-1)
+    assert refused.status == 503
+    assert OTHER in refused.json["detail"]
+    answers: list[Answered] = []
+    waiting = threading.Thread(target=lambda: answers.append(puller.get(after=-1, wait=20)))
+    waiting.start()
+    certificates(events, "a")
+    waiting.join(10)
+    assert [answer.ids for answer in answers] == [["a"]]
+    own.ensure_agency(OTHER)
+    events.feed(OTHER, events.certificate("b", 1))
+    assert eventually(lambda: (found := other.get(after=-1)).status == 200 and found.ids == ["b"], 30)

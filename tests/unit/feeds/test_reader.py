@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from consumers.feeds.entry import Entry
-from consumers.feeds.reader import TailReader
+from consumers.feeds.reader import Opening, TailReader
 from schemas.topics import Topics
 from services.runtime.clock import SystemClock
 from services.runtime.errors import RegistryUnavailableError
@@ -22,22 +22,21 @@ def test_a_feed_that_waits_for_a_schema_holds_up_no_other_and_goes_on_where_it_w
     kafka, stop, known = FakeKafka(), threading.Event(), threading.Event()
     kafka.admin().ensure_topics(spec for agency in ("one", "two") for spec in TOPICS.agency_specs(agency))
     got: dict[str, list[bytes]] = {"one": [], "two": []}
-    opened: set[str] = set()
 
     def render(record: Record) -> Entry:
         if record.value == b"new" and not known.is_set():
             raise RegistryUnavailableError
         return Entry(record.offset, {}, record.value or b"", record)
 
-    def arrived(found: Mapping[str, Sequence[Entry]]) -> None:
-        for agency, entries in found.items():
-            got[agency].extend(entry.body for entry in entries)
+    def arrived(found: Mapping[Opening, Sequence[Entry]]) -> None:
+        for opening, entries in found.items():
+            got[opening.agency].extend(entry.body for entry in entries)
 
-    reader = TailReader(kafka, TOPICS, render, SystemClock(), lambda agency, _: opened.add(agency), arrived)
-    reader.want({"one": 0, "two": 1})
+    reader = TailReader(kafka, TOPICS, render, SystemClock(), arrived)
+    one, two = Opening("one", 0, 0), Opening("two", 1, 0)
+    reader.want([one, two])
     thread = threading.Thread(target=reader.run, args=(stop,))
     thread.start()
-    eventually(lambda: opened == {"one", "two"}, 10)
     producer = kafka.producer()
     for value in (b"old", b"new", b"old"):
         producer.send(TOPICS.feed("one"), key=b"k", value=value)
@@ -47,7 +46,7 @@ def test_a_feed_that_waits_for_a_schema_holds_up_no_other_and_goes_on_where_it_w
         eventually(lambda so_far=so_far: len(got["two"]) > so_far, 10)  # type: ignore[misc]
     assert got["one"] == [b"old"]
     assert reader.working
-    reader.want({"one": 0})
+    reader.want([one])
     known.set()
     eventually(lambda: got["one"] == [b"old", b"new", b"old"], 10)
     stop.set()
