@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import structlog
 
 from consumers.feeds.entry import Entry
-from consumers.feeds.history import History
+from consumers.feeds.history import Bounds, History
 from consumers.feeds.showing import Showing
 from schemas.receipts import REACHED_BY, Channel, Outcome, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
 from services.delivery.cursors import Cursors
+from services.delivery.gap import Gap
 from services.quarantine.aside import aside
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, UnavailableError
@@ -77,7 +78,8 @@ class Acknowledging:
         async with self._turns.setdefault(agency, asyncio.Lock()):
             cursor_of = self._cursors.handed_over if channel == "pull" else self._cursors.get
             cursor = await asyncio.to_thread(cursor_of, agency)
-            entries = await self._entries(agency, channel, said, cursor)
+            kept = await self._history.bounds(agency)
+            entries = await self._entries(agency, channel, said, cursor, kept)
             stops = {each.cursor: self._showing.stopped(agency, each) for each, _ in entries.values()}
             named = {one.cursor for one in said.receipts}
             # What was stopped was not given out: a range does not cover it. The cursor passes it, with a reason.
@@ -86,6 +88,8 @@ class Acknowledging:
             if channel == "pull":
                 await asyncio.to_thread(self._park, agency, parked)
             at = self._clock.now().isoformat()
+            if channel == "pull" and said.up_to is not None and cursor < kept.earliest <= said.up_to:
+                await asyncio.to_thread(self._tell_gap, agency, Gap(cursor, kept.earliest), at)
             receipts = [
                 _receipt(agency, channel, entry, one.outcome, one.reason, at, signed, streamed=streamed)
                 for entry, one in entries.values()
@@ -93,7 +97,7 @@ class Acknowledging:
             return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, receipts)
 
     async def _entries(
-        self, agency: str, channel: Channel, said: Acknowledgement, cursor: int
+        self, agency: str, channel: Channel, said: Acknowledgement, cursor: int, kept: Bounds
     ) -> dict[int, tuple[Entry, One]]:
         """Return the events that are meant, with what is said of each."""
         found: dict[int, tuple[Entry, One]] = {}
@@ -102,15 +106,15 @@ class Acknowledging:
                 detail = "推送渠道下须给出 from (needed while the feed is pushed)"
                 raise InvalidError([FieldProblem("/from", detail)])
             start = cursor if said.from_ is None else said.from_
-            if channel == "pull" and start > cursor:
-                detail = f"游标在 {cursor}：它与 from 之间的事件尚未确认 (what stands between is not acknowledged)"
+            if channel == "pull" and start > (first := max(cursor, kept.earliest)):
+                detail = f"from 至多为 {first}：它与 from 之间的事件尚未确认 (what stands between is not acknowledged)"
                 raise InvalidError([FieldProblem("/from", detail)])
-            for each in await self._range(agency, start, said.up_to):
+            for each in await self._range(agency, start, said.up_to, kept):
                 found[each.cursor] = (each, One(cursor=each.cursor, outcome=said.outcome, reason=said.reason))
         problems: list[FieldProblem] = []
         for number, one in enumerate(said.receipts):
             held = found.get(one.cursor)
-            entry = held[0] if held else await self._single(agency, one.cursor)
+            entry = held[0] if held else await self._single(agency, one.cursor, kept)
             if entry is None:
                 problems.append(FieldProblem(f"/receipts/{number}/cursor", "队列中没有这个游标 (no event there)"))
             elif one.event_id is not None and one.event_id != entry.attributes.get("id"):
@@ -122,8 +126,7 @@ class Acknowledging:
             raise InvalidError(problems)
         return found
 
-    async def _range(self, agency: str, start: int, up_to: int) -> list[Entry]:
-        kept = await self._history.bounds(agency)
+    async def _range(self, agency: str, start: int, up_to: int, kept: Bounds) -> list[Entry]:
         if up_to >= kept.end:
             detail = f"超出队列末尾 {kept.end - 1} (beyond the end of the feed)"
             raise InvalidError([FieldProblem("/up_to", detail)])
@@ -139,8 +142,7 @@ class Acknowledging:
                 raise InvalidError([FieldProblem("/up_to", detail)])
         return entries
 
-    async def _single(self, agency: str, cursor: int) -> Entry | None:
-        kept = await self._history.bounds(agency)
+    async def _single(self, agency: str, cursor: int, kept: Bounds) -> Entry | None:
         if cursor >= kept.end:
             return None
         found = await self._history.read(agency, cursor, cursor + 1, 1)
@@ -183,6 +185,11 @@ class Acknowledging:
             receipts.append(receipt)
         self._send(agency, [receipt.to_bytes() for receipt in receipts])
         self._remember(receipts)
+
+    def _tell_gap(self, agency: str, gap: Gap, at: str) -> None:
+        """Alert somebody of events that are no longer kept and were never acknowledged."""
+        alert = gap.alert(agency, at)
+        self._sending().send(self._topics.alerts, key=alert.key.encode(), value=alert.to_bytes()).result(ACKNOWLEDGE_S)
 
     def _send(self, agency: str, values: Sequence[bytes]) -> None:
         sent = [self._sending().send(self._topics.receipts, key=agency.encode(), value=value) for value in values]

@@ -20,11 +20,12 @@ from consumers.pusher.line import Line
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
-from consumers.pusher.placing import NONE, Bounds, Gap, Place, answered, is_astray, place_of
+from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, place_of
 from consumers.pusher.reading import Reading
 from consumers.pusher.receivers import Receivers
 from schemas.topics import LEFT, Topics
 from services.delivery.breaker import Breaker
+from services.delivery.gap import Gap
 from services.delivery.window import Window
 from services.runtime.alerts import AlertKind
 from services.runtime.clock import Clock

@@ -8,6 +8,7 @@ from datetime import datetime
 import orjson
 
 from consumers.pusher.note import note_of
+from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
 NONE = Committed(0)
@@ -19,21 +20,6 @@ class Bounds:
 
     first: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Events that the log let go of before they were delivered: from this offset up to, not including, that one."""
-
-    start: int
-    end: int
-
-    def told(self) -> str:
-        """Return what people are told."""
-        return (
-            f"游标 {self.start}，日志已从 {self.end} 起：其间的事件未送达就已过保留期，从 {self.end} 续推"
-            f" (the cursor was at {self.start}, the log begins at {self.end}: what lay between is lost to this agency)"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,10 @@ class GoneError(HongyanError):
 
     def __init__(self, earliest: int) -> None:
         super().__init__(
-            f"早于保留范围，现存最早的游标是 {earliest}；从 after={earliest - 1} 继续，其间的事件另行对账 "
-            f"(before what is kept; the earliest cursor is {earliest})"
+            f"早于保留范围，现存最早的游标是 {earliest}；从 after={earliest - 1} 继续，"
+            f"回执从 from={earliest} 起，其间的事件另行对账 "
+            f"(before what is kept; the earliest cursor is {earliest}: read on after={earliest - 1}, "
+            f"acknowledge from={earliest})"
         )
         self.earliest = earliest
 

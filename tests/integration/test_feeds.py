@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import threading
 import time
@@ -19,6 +20,7 @@ from kafka import TopicPartition
 from schemas.topics import Topics
 from services.delivery.signing import signed_headers
 from services.quarantine.parked import ParkingPlace
+from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 from services.runtime.settings import Settings
@@ -216,6 +218,28 @@ def test_a_replay_begins_at_a_time_or_cursor_and_what_is_no_longer_kept_is_said(
     gone = puller.get(after=-1)
     assert (gone.status, gone.json["earliest"]) == (410, 5)
     assert puller.get(after=gone.json["earliest"] - 1, limit=1).ids == ["e-5"]
+
+
+def test_whoever_follows_the_advice_of_a_410_can_acknowledge_and_the_gap_is_told(
+    kafka: Kafka, admin: Admin, own: OwnTopics, events: TestEvents, puller: Puller
+) -> None:
+    """Retention has passed the cursor: receipts begin where the answer says, no later, and go on as ever."""
+    certificates(events, *numbered(0, 12))
+    assert puller.ack({"up_to": 1}).json["after"] == 1
+    admin.client.delete_records({TopicPartition(own.feed(AGENCY), 0): 5})  # type: ignore[attr-defined]
+    gone = puller.ack({"up_to": 9})
+    assert gone.status == 410
+    advice = {name: int(found) for name, found in re.findall(r"(after|from)=(\d+)", gone.json["detail"])}
+    assert puller.get(after=advice["after"], limit=5).ids == numbered(5, 10)
+    passed_over = puller.ack({"from": advice["from"] + 1, "up_to": 9})
+    assert (passed_over.status, passed_over.json["errors"][0]["pointer"]) == (422, "/from")
+    taken = puller.ack({"from": advice["from"], "up_to": 9})
+    assert (taken.status, taken.json) == (200, {"after": 9, "recorded": 5, "repeated": 0})
+    assert puller.ack({"up_to": 11}).json["after"] == 11
+    told = [Alert.from_bytes(record.value) for record in read_all(kafka, own.alerts, 1)]
+    assert [(one.kind, one.subject, one.labels) for one in told] == [
+        (AlertKind.FEED_GAP, AGENCY, {"from": "2", "to": "5"})
+    ]
 
 
 def test_the_digest_is_what_an_agency_works_out_with_sort_and_sha256sum(events: TestEvents, puller: Puller) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from consumers.pusher.note import Note
-from consumers.pusher.placing import NONE, Bounds, Gap, answer_to, answered, is_astray, place_of
+from consumers.pusher.placing import NONE, Bounds, answer_to, answered, is_astray, place_of
+from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
