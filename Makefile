@@ -1,13 +1,13 @@
-# Two commands do everything on a machine with Python 3.11+ and make: `make demo` and `make test`.
+# Two commands do everything on a machine with Python 3.11+ and make: `make demo` (`demo-stay`) and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench up clean
+.PHONY: help install demo demo-stay test check docs format bench up clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 help: ## 列出全部目标 (list the targets)
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## 安装到 .venv (install into .venv, at the locked versions)
 
@@ -21,6 +21,9 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: install ## 演示全过程 (start everything, push certificates, count December 2025)
 	$(BIN)/hongyan demo
+
+demo-stay: install ## 演示后留着运行，打印怎样登录门户 (the same, and keep it running for a look into the portal)
+	$(BIN)/hongyan demo --stay $(ARGS)
 
 up: install ## 启动一套完整系统 (start an installation and keep it running)
 	$(BIN)/hongyan up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -62,18 +63,43 @@ def _demonstrate(data: Path, findings: Findings, console: Console, *, as_json: b
     with findings.timed("up"):
         installation = Installation(data)
     try:
-        _show(installation, findings, console, as_json=as_json, month=month)
+        scenario = Scenario(installation, findings)
+        _show(scenario, console, as_json=as_json, month=month)
         if stay:
-            console.print(f"仍在运行，数据在 {installation.data}；按 ctrl-C 停止", highlight=False)
             with suppress(KeyboardInterrupt):
+                _invite(installation, scenario, console)
                 installation.wait()
             console.print("正在停止 (stopping)")
     finally:
         installation.stop()
 
 
-def _show(installation: Installation, findings: Findings, console: Console, *, as_json: bool, month: bool) -> None:
-    scenario = Scenario(installation, findings)
+def _invite(installation: Installation, scenario: Scenario, console: Console) -> None:
+    """Print what a look into the portal needs: where it is, who to be there, and what to ask."""
+    account, password = installation.operator()
+    certificate, agency = scenario.not_received()
+    _tell(
+        console,
+        "\n仍在运行。到门户里看一件证书为什么没有送到一个单位 (see in the portal why it has not arrived)：",
+        f"  门户 (portal): {installation.stack['addresses']['portal']}",
+        f"  账号 (account): {account}",
+        f"  一次性密码，登录后自设 (one-time password): {password}",
+        f"  证书 (certificate): {certificate}",
+        f"  没有送到 (has not reached): {agency}",
+        "登录后：总览，「查一个事件」里填证书号，点查到的那一件，选这个单位，点「问为什么」。",
+        f"在别的终端用 hongyan 命令，先：export HONGYAN_DATA_DIR={shlex.quote(str(installation.data.resolve()))}",
+        "按 ctrl-C 停止 (ctrl-C stops everything)",
+    )
+
+
+def _tell(console: Console, *lines: str) -> None:
+    """Print lines as they are, none broken: parts of them are to be copied."""
+    for line in lines:
+        console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def _show(scenario: Scenario, console: Console, *, as_json: bool, month: bool) -> None:
+    findings = scenario.findings
     with findings.timed("prepare"):
         scenario.prepare()
     console.print("[bold]2/4 省卫生健康委发布医疗广告审查证明：核发、更正、撤销[/bold]")

@@ -26,6 +26,7 @@ from services.runtime.supervisor import die_with_parent
 
 NETWORKS = {"HONGYAN_DELIVERY__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
 STRUCTURED = "application/cloudevents+json"
+OPERATOR = "ops"
 WAIT_S = 20.0
 STOP_S = 60.0
 
@@ -82,15 +83,25 @@ class Installation:
         """Have a grant applied for by somebody of its agency and approved by somebody of the owning department."""
         applicant, approver = f"apply-{body['agency']}"[:40], f"approve-{department}"[:40]
         owned = next(d["types"] for d in self._ask("/v1/departments") if d["id"] == department)
-        known = {person["id"] for person in self._ask("/v1/people")}
-        for person in (
+        self._known(
             {"id": applicant, "name": f"{body['agency']} 申请人", "agency": body["agency"]},
             {"id": approver, "name": f"{department} 批准人", "department": department, "approves": owned},
-        ):
-            if person["id"] not in known:
-                self.administer("/v1/people", person)
+        )
         law = {"method": "推送", "valid_until": (datetime.now(UTC) + timedelta(days=365)).isoformat()}
         return self.administer("/v1/subscriptions", {**law, **body, "by": applicant, "approve_by": approver})
+
+    def operator(self) -> tuple[str, str]:
+        """Return the account of somebody who operates the portal, and a password that works once."""
+        self._known({"id": OPERATOR, "name": "演示的系统管理员", "roles": ["system"]})
+        password: str = self.administer(f"/v1/people/{OPERATOR}/password", {})["password"]
+        return OPERATOR, password
+
+    def _known(self, *people: Mapping[str, Any]) -> None:
+        """Add those who are not there yet."""
+        there = {person["id"] for person in self._ask("/v1/people")}
+        for person in people:
+            if person["id"] not in there:
+                self.administer("/v1/people", person)
 
     def _ask(self, path: str) -> list[dict[str, Any]]:
         headers = {"Authorization": f"Bearer {self._admin_key}"}

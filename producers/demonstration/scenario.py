@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from producers.demonstration.certificates import CHENGDU, START, publications
+from producers.demonstration.certificates import CHENGDU, START, Publication, publications
 from producers.demonstration.installation import Installation, ReceiverProcess
 from producers.simulation.commands import write_month
 from producers.simulation.targets import published
@@ -24,6 +24,7 @@ from services.runtime.metrics import CONTROL_OFFSET, LINES
 
 MONTH = "2025-12"
 CERTIFICATES = 24
+CITY = "成都市市场监管局"
 SOURCE = "urn:sc:health-commission"
 LIMIT_S = 120.0
 
@@ -82,6 +83,7 @@ class Scenario:
         self._run = secrets.token_hex(3)
         self._receivers: list[ReceiverProcess] = []
         self._key = ""
+        self._published: Sequence[Publication] = []
 
     def prepare(self) -> None:
         """Add the publishing department, both agencies with their receivers, and what they are entitled to."""
@@ -94,7 +96,7 @@ class Scenario:
         }
         self._key = self._installation.administer("/v1/departments", department)["key"]
         province = self._installation.add_agency(f"market-{self._run}", "省市场监管局", "510000")
-        city = self._installation.add_agency(f"chengdu-{self._run}", "成都市市场监管局", CHENGDU)
+        city = self._installation.add_agency(f"chengdu-{self._run}", CITY, CHENGDU)
         self._receivers = [province, city]
         law = {"basis": "《医疗广告管理办法》第十二条", "scene": "医疗广告监管", "scope": "本级监管对象"}
         self._subscribe({"agency": province.agency, "types": health, **law})
@@ -107,7 +109,7 @@ class Scenario:
 
     def publish(self, on_change: Callable[[Sequence[Delivery]], None]) -> None:
         """Publish certificates, corrections and a revocation, and watch them arrive; raises HongyanError."""
-        events = publications(load_contracts(), f"{SOURCE}:{self._run}", CERTIFICATES, self._run)
+        events = self._published = publications(load_contracts(), f"{SOURCE}:{self._run}", CERTIFICATES, self._run)
         chengdu = len(range(0, CERTIFICATES, 3))
         # The province gets all; the city its certificates, the correction of its first and the revocation of that one.
         self.findings.expected = len(events) + chengdu + 2
@@ -123,6 +125,14 @@ class Scenario:
         _wait_for(arrived, f"{self.findings.expected} 次送达 (deliveries)")
         self.findings.deliveries = self._read()
         on_change(self.findings.deliveries)
+
+    def not_received(self) -> tuple[str, str]:
+        """Return the number of a certificate that nothing followed, and the agency that did not get it."""
+        city = self._receivers[-1].agency
+        got = {delivery.event_id for delivery in self.findings.deliveries if delivery.agency == city}
+        known = got | {event.body.get("follows") for event in self._published}
+        missed = next(event for event in self._published if event.body["id"] not in known)
+        return missed.body["data"]["certificate_no"], CITY
 
     def _await_effect(self, event: Mapping[str, Any]) -> None:
         """Wait until every process knows both agencies: what comes before an entitlement is nobody's."""
