@@ -46,16 +46,18 @@ def demo(
         with interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="hongyan-demo-") as temporary:
             Path(temporary).chmod(0o755)  # PostgreSQL runs unprivileged when we are root
             _demonstrate(data or Path(temporary), findings, console, as_json=as_json, stay=stay, month=month)
-        console.print(
-            "全部进程已停止，临时数据已删除；自己来试：hongyan up，见 docs/start.md (all stopped; now try it yourself)",
-            highlight=False,
-        )
+        _tell(console, f"全部进程已停止，{_left(data)}；自己来试：hongyan up，见 docs/start.md (now try it yourself)")
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        console.print("中途停止，没有留下什么 (stopped half-way; nothing is left)")
+        _tell(console, f"中途停止 (stopped half-way)，{_left(data)}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _left(data: Path | None) -> str:
+    """Return what is left of the data: a folder that was named is the caller's."""
+    return "临时数据已删除 (nothing is left)" if data is None else f"数据仍在 {data} (the data is kept)"
 
 
 def _demonstrate(data: Path, findings: Findings, console: Console, *, as_json: bool, stay: bool, month: bool) -> None:

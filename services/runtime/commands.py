@@ -42,8 +42,10 @@ def run_up(
         with start_stack(settings, processes, port, kafka_port, stop=stop) as stack:
             print_stack(stack, as_json, first_account(stack.settings))
             stop.wait()
-            typer.echo("正在停止 (stopping)…", err=True)
-        typer.echo("已停止，数据仍在 (stopped; the data is kept)", err=True)
+            if not as_json:  # what started it otherwise says itself what becomes of the data
+                typer.echo("正在停止 (stopping)…", err=True)
+        if not as_json:
+            typer.echo("已停止，数据仍在 (stopped; the data is kept)", err=True)
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error

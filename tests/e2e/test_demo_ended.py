@@ -29,6 +29,11 @@ def plain_environment() -> dict[str, str]:
 Start = Callable[..., subprocess.Popen[str]]
 
 
+def said(process: subprocess.Popen[str]) -> str:
+    """Return what it and everything below it told people."""
+    return process.stderr.read() if process.stderr else ""
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start demonstrations that put their temporary folders where the test can see them; none may be left."""
@@ -40,7 +45,7 @@ def start() -> Iterator[Start]:
                 [sys.executable, "-m", "hongyan", "demo", "--json", *arguments],
                 env=plain_environment() | {"TMPDIR": str(folder)},
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 text=True,
             )
             started.append(process)
@@ -78,6 +83,20 @@ def test_a_demonstration_that_stays_ends_on_sigterm_and_leaves_nothing(start: St
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert not [one for one in members if one.is_running()]
+    words = said(process)
+    assert ("临时数据已删除" in words, "数据仍在" in words) == (True, False)
+
+
+def test_a_demonstration_leaves_the_data_in_a_folder_that_was_named_and_says_so(start: Start) -> None:
+    """It says nothing of data being gone that is there, though it is interrupted."""
+    with open_folder() as folder:
+        data = folder / "data"
+        process = start("--no-month", "--data", str(data))
+        eventually(lambda: runs(process, "kafka.Kafka"), 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        words = said(process)
+        assert (f"数据仍在 {data}" in words, "已删除" in words, (data / "kafka").is_dir()) == (True, False, True)
 
 
 @pytest.mark.parametrize(("how", "when"), [(signal.SIGINT, "kafka.Kafka"), (signal.SIGTERM, "receiver")])
