@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from schemas.times import shown_time
 from services.delivery.lag import TROUBLED, AgencyLag, ChannelLag, ClockSkew, GroupLag, ProbeLag, Snapshot, State
+from services.runtime.terminal import Table, plain
 
 STATES: dict[State, str] = {
     "ok": "正常",
@@ -73,7 +73,7 @@ def show(snapshot: Snapshot, width: int, *, every: bool = False, most: int | Non
         parts.append(groups(shown))
     else:
         parts.append(Text("各消费组都没有积压 (no consumer group lags)；--all 列出全部"))
-    parts += [Text(clock(one)) for one in snapshot.clocks]
+    parts += [plain(clock(one)) for one in snapshot.clocks]
     if snapshot.unreadable:
         parts.append(Text(f"{snapshot.unreadable} 条记录的时间无法读取，按日志的时间计 (times that could not be read)"))
     return Group(*parts)
@@ -87,11 +87,11 @@ def print_snapshot(snapshot: Snapshot, *, every: bool = False) -> None:
 
 def head(snapshot: Snapshot) -> Text:
     """Return the moment, the probe, and that Kafka is away where it is."""
-    text = Text(f"{shown_time(snapshot.at)}  端到端探测 (probe)：{probe(snapshot.probe)}")
+    text = plain(f"{shown_time(snapshot.at)}  端到端探测 (probe)：{probe(snapshot.probe)}")
     if snapshot.away_since is not None:
         since = shown_time(snapshot.away_since)
         said = f"\nKafka 自 {since} 不可用，以下是此前测得的 (Kafka is away; these are the last figures)"
-        text.append(f"{said}：{snapshot.away_why}", style="bold red")
+        text.append_text(plain(f"{said}：{snapshot.away_why}", "bold red"))
     return text
 
 

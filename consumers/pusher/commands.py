@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from schemas.times import shown_time
 from schemas.topics import Topics
@@ -16,6 +16,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect
 from services.runtime.settings import settings_for_cli
+from services.runtime.terminal import Table
 
 parked = typer.Typer(help="停放的事件：接收方拒收的 (events that a receiver refused)", no_args_is_help=True)
 
@@ -39,10 +40,11 @@ def parked_list(
     if as_json:
         typer.echo(json.dumps([one.to_json() for one in found], ensure_ascii=False, indent=2))
     else:
-        _print(found)
+        print_parked(found)
 
 
-def _print(found: list[Parked]) -> None:
+def print_parked(found: Sequence[Parked]) -> None:
+    """Print parked events as a table."""
     if not found:
         typer.echo("没有停放的事件 (nothing is parked)")
         return

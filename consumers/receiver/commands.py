@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from services.runtime.terminal import Table, plain
 
 receiver = typer.Typer(help="接收端：样例与上线前检查 (receivers: a sample, and the check)", no_args_is_help=True)
 
@@ -97,7 +98,7 @@ def _print(document: dict[str, object]) -> None:
     table = Table("检查", "结果", "应答", "毫秒", "说明", title=f"接收端检查 {document['url']}")
     checks = document["checks"]
     for one in checks if isinstance(checks, list) else []:
-        verdict = "[green]通过[/green]" if one["passed"] else "[red]未通过[/red]"
+        verdict = plain("通过", "green") if one["passed"] else plain("未通过", "red")
         answers = " ".join(str(status or "—") for status in one["statuses"])
         table.add_row(one["title"], verdict, answers, f"{one['milliseconds']:.0f}", one["detail"])
     console = Console()

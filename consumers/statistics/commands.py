@@ -11,7 +11,6 @@ from typing import Annotated
 import psycopg
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from consumers.statistics.projection import Projection
 from consumers.statistics.rebuilding import BESIDE, Rebuild
@@ -25,6 +24,7 @@ from services.runtime.errors import ConflictError, UnavailableError
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Partition
 from services.runtime.settings import Settings, settings_for_cli
+from services.runtime.terminal import Table
 from services.statistics.adjustments import adjustments
 from services.statistics.announcing import Announcer
 from services.statistics.closing import Closing, Outcome, Signature, verify_digest

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from producers.demonstration.installation import Installation
 from producers.demonstration.scenario import MONTH, Delivery, Findings, Scenario
 from services.runtime.errors import HongyanError
 from services.runtime.lifecycle import interrupted_by_signals
+from services.runtime.terminal import Table, plain
 
 LAST_ROWS = 14
 PHASES = {
@@ -142,7 +142,7 @@ def _figures(findings: Findings) -> Table:
     table.add_column("单位")
     table.add_column("一致")
     for one in findings.figures:
-        agrees = "是" if one["agrees"] else "[red]否[/red]"
+        agrees = plain("是") if one["agrees"] else plain("否", "red")
         table.add_row(one["label_zh"], _exact(one["exact"]), one["shown"], one["published"], one["shown_unit"], agrees)
     return table
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
 from producers.poller import process
 from producers.poller.journal import Journal
@@ -21,6 +21,7 @@ from schemas.topics import Topics
 from services.runtime.errors import HongyanError
 from services.runtime.kafka.client import connect
 from services.runtime.settings import Settings, settings_for_cli
+from services.runtime.terminal import Table
 
 REJECTED = 3
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.table import Column, Table
+from rich.table import Column
+from rich.text import Text
 
 from producers.poller.deciding import Known, key_text
 from producers.poller.journal import Json
@@ -15,6 +16,7 @@ from producers.poller.process import Parts
 from producers.poller.table import Row, Span
 from schemas.codec import to_jsonable
 from schemas.contracts import Schema
+from services.runtime.terminal import Table, plain
 
 
 class Unregistered:
@@ -78,17 +80,19 @@ def as_table(parts: Parts, previewed: Sequence[Previewed]) -> Table:
         shown.add_row(name, origin, *(_cell(one, name) for one in previewed))
     others = [[p for p in one.problems if p["field"].split("/")[-1] not in parts.mapping.fields] for one in previewed]
     if any(others):
-        shown.add_row("其他 (other)", "", *("\n".join(_said(p) for p in some) for some in others))
+        shown.add_row(
+            "其他 (other)", "", *(_problems(f"{p['field']}: {p['problem']}" for p in some) for some in others)
+        )
     return shown
 
 
-def _cell(one: Previewed, name: str) -> str:
+def _cell(one: Previewed, name: str) -> Text | str:
     wrong = [p for p in one.problems if f"{p['field']}/".startswith(f"/data/{name}/")]
     if wrong:
-        return "\n".join(f"[red]✗ {p['problem']}[/red]" for p in wrong)
+        return _problems(p["problem"] for p in wrong)
     found = to_jsonable(one.data).get(name)
     return "" if found is None else str(found)
 
 
-def _said(problem: Json) -> str:
-    return f"[red]✗ {problem['field']}: {problem['problem']}[/red]"
+def _problems(said: Iterable[str]) -> Text:
+    return plain("\n".join(f"✗ {one}" for one in said), "red")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
 from schemas.contracts import ROOT, ContractError, Contracts, load_contracts
 from schemas.validation import contract_problems
@@ -16,6 +16,7 @@ from services.catalogue import document
 from services.catalogue.entry import entry_of, summary_of
 from services.catalogue.scaffold import scaffold
 from services.runtime.errors import InvalidError
+from services.runtime.terminal import Table
 
 REFERENCE = Path("docs/reference")
 

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from schemas.times import shown_time
 from services.portal.client import TIMEOUT_S, CommandError, call, fail
 from services.runtime.settings import settings_for_cli
+from services.runtime.terminal import Table
 
 department = typer.Typer(help="发布部门 (publishing departments)", no_args_is_help=True)
 key = typer.Typer(help="部门密钥 (a department's keys)", no_args_is_help=True)

@@ -9,10 +9,10 @@ from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from schemas.times import shown_time
 from services.portal.commands import AsJson, ask
+from services.runtime.terminal import Table, plain
 
 STATES = {
     "pending": "待送达",
@@ -46,7 +46,7 @@ def trace(
     elif not found:
         typer.echo(f"台账中没有 {event} (nothing of this number is in the ledger)")
     for one in [] if as_json else found:
-        _print(one)
+        print_event(one)
     if not found:
         raise typer.Exit(1)
 
@@ -60,14 +60,15 @@ def _ids(text: str, narrowed: Mapping[str, str]) -> list[str]:
     return []
 
 
-def _print(one: Mapping[str, Any]) -> None:
+def print_event(one: Mapping[str, Any]) -> None:
+    """Print one event, as the administration API tells of it, with what became of it at each agency."""
     done = one["completeness"]
-    typer.echo(f"{one['id']}  {one['type']}\n  {one['source']}  {one['subject']}")
+    typer.echo(plain(f"{one['id']}  {one['type']}\n  {one['source']}  {one['subject']}"))
     typer.echo(f"  发布 published {shown_time(one['published_at'])}  {VERDICTS.get(one['verdict'], one['verdict'])}")
     if one.get("trace_id"):
         typer.echo(f"  链路 trace {one['trace_id']}")
     if one["reason"]:
-        typer.echo(f"  {one['reason']}")
+        typer.echo(f"  {plain(one['reason'])}")
     typer.echo(f"  送达 delivered {done['delivered']}/{done['entitled']}  接收 accepted {done['accepted']}")
     if not one["agencies"]:
         return

@@ -10,7 +10,6 @@ from pathlib import Path
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.table import Table
 
 from services.runtime import logging
 from services.runtime.embedded import kafka
@@ -18,6 +17,7 @@ from services.runtime.errors import HongyanError
 from services.runtime.lifecycle import stop_event
 from services.runtime.settings import LogSettings, Settings
 from services.runtime.stack import Process, Stack, start_stack
+from services.runtime.terminal import Table
 
 STOP_S = 60.0
 FirstAccount = tuple[str, str]

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from services.runtime.errors import HongyanError
 from services.runtime.settings import settings_for_cli
+from services.runtime.terminal import Table
 from services.statistics.figure import Figure
 from services.statistics.lineage import Behind, Explanation, explain
 from services.statistics.opening import open_figures
