@@ -19,11 +19,12 @@ OUTCOMES: tuple[Outcome, ...] = ("delivered", "parked", "accepted", "rejected")
 class Receipt:
     """One receipt. Times are RFC 3339 text.
 
-    ``delivered`` and ``parked`` are ours: the receiver has it, or it was put aside with a reason. ``accepted`` and
-    ``rejected`` (with a reason) are the agency's own (业务回执), and say that it has the event too; ``statement`` names
-    the signed text that one came in. The same receipt may stand on the log twice: agency, cursor, event and outcome
-    say which are the same. ``happened_at`` is the event's own time, ``reached_by`` why it stood in the feed (the feed's
-    header ``hongyan-reason``), ``streamed`` whether an agency that pulls had an open stream when it acknowledged.
+    ``delivered`` and ``parked`` are ours: the receiver has it, or it was put aside with a reason; ``words`` are what
+    the receiver said of that: they may say again what stood in the event. ``accepted`` and ``rejected`` (with a reason)
+    are the agency's own (业务回执), and say that it has the event too; ``statement`` names the signed text that one
+    came in. The same receipt may stand on the log twice: agency, cursor, event and outcome say which are the same.
+    ``happened_at`` is the event's own time, ``reached_by`` why it stood in the feed (the feed's header
+    ``hongyan-reason``), ``streamed`` whether an agency that pulls had an open stream when it acknowledged.
     """
 
     agency: str
@@ -39,6 +40,7 @@ class Receipt:
     published_at: str | None = None
     status: int | None = None
     reason: str | None = None
+    words: str | None = None
     digest: str | None = None
     channel: Channel = "webhook"
     statement: str | None = None
@@ -58,6 +60,11 @@ class Receipt:
         if found.outcome not in OUTCOMES:
             raise ValueError(f"unknown outcome {found.outcome}")
         return found
+
+
+def with_words(reason: str | None, words: str | None) -> str | None:
+    """Return a reason with the receiver's own words, for those who may know what stands in the event."""
+    return f"{reason}: {words}" if words else reason
 
 
 @dataclass(frozen=True, slots=True)

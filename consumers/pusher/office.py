@@ -177,6 +177,7 @@ class PushOffice:
             outcome="parked" if refused else "delivered",
             status=ended.outcome.status,
             reason=refused.reason if refused else None,
+            words=refused.words or None if refused else None,
             digest=message.digest if message else None,
             traceparent=headers.get("ce_traceparent", b"").decode(errors="replace") or None,
             happened_at=headers.get("ce_time", b"").decode(errors="replace") or None,
@@ -191,6 +192,7 @@ class PushOffice:
             ("hongyan-status", str(refused.status or "").encode()),
             ("hongyan-parked-at", ended.at.isoformat().encode()),
             ("hongyan-refusal", refused.reason.encode()),
+            *([("hongyan-words", refused.words.encode(errors="replace"))] if refused.words else []),
             *([(DECIDED, b"1")] if refused.decided else []),
         ]
         topics = [self._topics.parked(ended.agency)]

@@ -146,7 +146,7 @@ class TableSink:
             refusal = refused.get(record.offset)
             if refusal is not None:
                 self._park(producer, refusal, at)
-            value = self._receipt(record, refusal.reason if refusal else None, at).to_bytes()
+            value = self._receipt(record, refusal, at).to_bytes()
             sent.append(producer.send(self._topics.receipts, key=self._agency.encode(), value=value))
         for one in sent:
             one.result(ACKNOWLEDGE_S)
@@ -157,6 +157,7 @@ class TableSink:
             ("hongyan-stage", b"table-sink"),
             ("hongyan-parked-at", at.encode()),
             ("hongyan-refusal", reason.encode(errors="replace")),
+            *([("hongyan-words", refusal.words.encode(errors="replace"))] if refusal.words else []),
             *([(DECIDED, b"1")] if refusal.decided else []),
         ]
         put = aside(record, ours)
@@ -181,7 +182,7 @@ class TableSink:
         sent = producer.send(self._topics.alerts, key=alert.key.encode(), value=alert.to_bytes())
         sent.result(ACKNOWLEDGE_S)
 
-    def _receipt(self, record: Record, reason: str | None, at: str) -> Receipt:
+    def _receipt(self, record: Record, refusal: Refusal | None, at: str) -> Receipt:
         named = {name: value.decode(errors="replace") for name, value in record.headers}
         return Receipt(
             agency=self._agency,
@@ -190,13 +191,14 @@ class TableSink:
             source=named.get("ce_source", ""),
             type=named.get("ce_type", ""),
             subject=named.get("ce_subject"),
-            outcome="delivered" if reason is None else "parked",
+            outcome="delivered" if refusal is None else "parked",
             last_at=at,
             attempts=1,
             first_at=at,
             published_at=named.get("ce_recordedtime"),
             traceparent=named.get("ce_traceparent"),
-            reason=reason,
+            reason=refusal.reason if refusal else None,
+            words=refusal.words or None if refusal else None,
             channel="table",
             happened_at=named.get("ce_time"),
             reached_by=named.get(REACHED_BY),

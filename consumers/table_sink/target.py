@@ -20,6 +20,7 @@ from sqlalchemy.schema import CreateColumn
 from consumers.runner.rows import Never
 from consumers.table_sink.change import Change, Stopped
 from consumers.table_sink.columns import Instant, Long, data_columns, own_columns, table_of, value_of, values_of
+from schemas.receipts import with_words
 from services.runtime.errors import DatabaseUnavailableError, HongyanError, UnavailableError
 from services.runtime.kafka.port import Record
 
@@ -28,6 +29,7 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "maria
 # pymysql tells these data errors as operational ones: wrong value, cut off, out of range, null, constraints.
 _MYSQL_DATA = frozenset({1048, 1264, 1265, 1292, 1364, 1366, 1406, 1452, 3140, 3819, 4025})
 _DATA = (psycopg.DataError, psycopg.IntegrityError, pymysql.err.DataError, pymysql.err.IntegrityError)
+_REFUSED = "接收单位的数据库拒收 (the agency's database refused it)"
 _CURSOR = "hongyan_cursor"
 _PARKED = "hongyan_parked"
 
@@ -42,11 +44,21 @@ class EventRefusedError(HongyanError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that was put aside, and why; ``decided`` when that was a person's decision."""
+    """An event that was put aside, and why; ``decided`` when that was a person's decision.
+
+    ``words`` are the database's own: they may say again what stood in the event.
+    """
 
     record: Record
     reason: str
     decided: bool = False
+    words: str = ""
+
+    @classmethod
+    def kept(cls, record: Record, reason: str, *, decided: bool) -> Refusal:
+        """Return what the agency's table of parked events says."""
+        ours, _, words = reason.partition(f"{_REFUSED}: ")
+        return cls(record, reason, decided) if ours else cls(record, _REFUSED, decided, words)
 
 
 class Target:
@@ -124,7 +136,7 @@ class Target:
         )
         with self._outages(), self._connected() as connection, connection.begin():
             found = connection.execute(query).all()
-        return [Refusal(by_cursor[int(cursor)], reason, event is None) for cursor, reason, event in found]
+        return [Refusal.kept(by_cursor[int(cursor)], why, decided=event is None) for cursor, why, event in found]
 
     def _apply(
         self, changes: Sequence[tuple[Record, Change | Never]], expected: int, following: int, *, one_by_one: bool
@@ -137,10 +149,13 @@ class Target:
             if connection.execute(moved.values(next_offset=following)).rowcount != 1:
                 raise CursorLostError
             for record, change in changes:
-                reason = change.reason if isinstance(change, Never) else self._put(connection, change, one_by_one)
-                if reason is not None:
-                    refusals.append(Refusal(record, reason, isinstance(change, Stopped)))
-                    self._park(connection, refusals[-1])
+                if isinstance(change, Never):
+                    refusals.append(Refusal(record, change.reason, isinstance(change, Stopped)))
+                elif words := self._put(connection, change, one_by_one):
+                    refusals.append(Refusal(record, _REFUSED, words=words))
+                else:
+                    continue
+                self._park(connection, refusals[-1])
         return refusals
 
     def _put(self, connection: Connection, change: Change, one_by_one: bool) -> str | None:
@@ -203,7 +218,7 @@ class Target:
             "feed": self._feed,
             "cursor": record.offset,
             "event": None if refusal.decided else said,
-            "reason": refusal.reason,
+            "reason": with_words(refusal.reason, refusal.words),
             "parked_at": value_of(datetime.now(UTC), aware=self._postgresql),
         }
         connection.execute(self._parked.insert().values(values))

@@ -30,11 +30,16 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Never: the receiver refuses this event (another 4xx), or it is no event; ``decided``: a person has stopped it."""
+    """Never: the receiver refuses this event (another 4xx), or it is no event; ``decided``: a person has stopped it.
+
+    ``words`` are the receiver's own. They may say again what stood in the event: its agency and the publisher see them,
+    nobody else does (see :func:`schemas.receipts.with_words`).
+    """
 
     reason: str
     status: int | None = None
     decided: bool = False
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,8 @@ class Sender:
                 answer.headers.get(HINT_HEADER),
                 credentialed=profile.auth is not None,
             )
-            if isinstance(outcome, Refused) and (said := _said(body)):
-                outcome = replace(outcome, reason=f"{outcome.reason}: {said}")
+            if isinstance(outcome, Refused):
+                outcome = replace(outcome, words=_said(body))
             return outcome, answer.status, body
 
     async def _post_form(self, url: str, form: dict[str, str], profile: Profile) -> tuple[int, bytes]:

@@ -16,7 +16,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from services.ledger.searching import Criteria, Cursor, Page, Scope, Window, narrowed, windows
-from services.ledger.story import agency_part, completeness, moments, without_words
+from services.ledger.story import agency_part, completeness, moments, told_to
 from services.runtime.clock import Clock
 from services.runtime.database import transaction
 from services.runtime.errors import DatabaseUnavailableError, FieldProblem, InvalidError
@@ -187,9 +187,7 @@ def _story(cursor: psycopg.Cursor[DictRow], scope: Scope, event: str, rows: Sequ
     values = {"event": event, "source": first["source"], "subject": first["subject"], "agency": scope.agency}
     bounds = {"oldest": min(logged), "newest": max(logged)}
     entitled = cursor.execute(_read("trace_entitlements"), values | bounds).fetchall()
-    receipts: Sequence[Mapping[str, Any]] = cursor.execute(_read("trace_receipts"), values).fetchall()
-    if scope.is_operator:
-        receipts = without_words(receipts)
+    receipts = told_to(scope, cursor.execute(_read("trace_receipts"), values).fetchall())
     agencies = [agency_part(row, [r for r in receipts if r["agency"] == row["agency"]]) for row in entitled]
     told = {name: first[name] for name in first if name != "event_id"}
     repeats = sum(row["verdict"] == "duplicate" for row in rows)

@@ -25,7 +25,7 @@ COLUMNS: Mapping[str, str] = {
     "entitlement": 'logged_at, topic, partition, "offset", agency, source, event_id, subject, type, why, whole, '
     "routed_at, subscriptions",
     "receipt": "logged_at, agency, cursor, source, event_id, type, subject, outcome, channel, attempts, first_at, "
-    "last_at, status, reason, digest, statement",
+    "last_at, status, reason, digest, statement, words",
     "statement": 'logged_at, agency, id, "timestamp", signature, verified_by, body',
 }
 IDENTIFYING = frozenset({"uscc", "certificate-no", "registration-no"})
@@ -135,7 +135,7 @@ def receipt_rows(record: Record) -> list[Row]:
     event = (_text(found.source), _text(found.event_id), _text(found.type), _text(found.subject))
     what = (found.agency, int(found.cursor), *event, found.outcome, found.channel)
     when = (int(found.attempts), _time(found.first_at), _time(found.last_at))
-    values = (at, *what, *when, found.status, _text(found.reason), found.digest, found.statement)
+    values = (at, *what, *when, found.status, _text(found.reason), found.digest, found.statement, _text(found.words))
     return [Row("receipt", at, values, (event[0] or "", found.agency, found.outcome))]
 
 

@@ -24,7 +24,8 @@ class Scope:
     """Whose events a reader may see: an agency what was routed to it, a publisher its own sources', an operator all.
 
     An operator sees no personal data: no event is found by a number that is personal or sensitive in it, and the words
-    in which an agency accepted or rejected are left out. Who holds the administration key sees them too.
+    in which an agency accepted or rejected are left out. Who holds the administration key sees them too. What a
+    receiver said of an event that it refused neither sees (see :func:`services.ledger.story.told_to`).
     """
 
     agency: str | None = None

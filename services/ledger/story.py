@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from schemas.receipts import with_words
+from services.ledger.searching import Scope
+
 HAS_IT = frozenset({"delivered", "accepted", "rejected"})
 OWN_WORDS = frozenset({"accepted", "rejected"})
 """What an agency says itself; its reason is the agency's own words."""
@@ -38,9 +41,21 @@ def completeness(agencies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"entitled": len(states), "delivered": has_it, **counted, "complete": has_it == len(states)}
 
 
-def without_words(receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return receipts without the agencies' own words, which may name anybody."""
-    return [{**one, "reason": None} if one["outcome"] in OWN_WORDS else dict(one) for one in receipts]
+def told_to(scope: Scope, receipts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return receipts with the agencies' own words as far as a reader may know them: they may name anybody.
+
+    What a receiver said of an event that it refused is for its own side and the publisher's; in what words an agency
+    accepted or rejected one, for who holds the administration key too.
+    """
+    told = []
+    for one in receipts:
+        words, reason = one["words"], one["reason"]
+        if scope.agency is not None or scope.sources is not None:
+            reason = with_words(reason, words)
+        elif scope.is_operator and one["outcome"] in OWN_WORDS:
+            reason = None
+        told.append({name: value for name, value in one.items() if name != "words"} | {"reason": reason})
+    return told
 
 
 def moments(event: Mapping[str, Any], agencies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

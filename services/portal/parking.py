@@ -71,7 +71,8 @@ class Parking:
         agency = wanted.agency or side
         if agency is not None:
             self._check(side, agency)
-        found = self._place.several([agency] if agency else self._place.agencies(), NEWEST)
+        kept = self._place.several([agency] if agency else self._place.agencies(), NEWEST)
+        found = kept if side is None else [one.whole() for one in kept]
         waiting: dict[str, int] = {}
         for one in found:
             waiting[one.agency] = waiting.get(one.agency, 0) + (one.replayed is None)
@@ -85,6 +86,7 @@ class Parking:
         data, unreadable = self._data(record.value)
         contract = self._contracts.types.get(parked.type)
         whole = side == agency
+        parked = parked.whole() if whole else parked
         attributes = {
             name.removeprefix("ce_"): value.decode(errors="replace")
             for name, value in record.headers

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
 from schemas.contracts import load_contracts
+from schemas.receipts import with_words
 from schemas.topics import Topics
 from services.delivery.cursors import cursor_of
 from services.quarantine.aside import original, whole
@@ -29,7 +30,7 @@ _OURS = "hongyan-"
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """One parked event, as people see it."""
+    """One parked event, as people see it; ``words``, the receiver's own, as its agency sees it."""
 
     agency: str
     offset: int
@@ -40,10 +41,15 @@ class Parked:
     reason: str
     parked_at: str
     replayed: str | None
+    words: str = ""
 
     def to_json(self) -> dict[str, object]:
-        """Return it as JSON values."""
-        return asdict(self)
+        """Return it as JSON values, without the receiver's words: they may say again what stood in the event."""
+        return {name: value for name, value in asdict(self).items() if name != "words"}
+
+    def whole(self) -> Parked:
+        """Return it with the receiver's words in the reason, for its agency."""
+        return replace(self, reason=with_words(self.reason, self.words) or "", words="")
 
 
 class ParkingPlace:
@@ -219,4 +225,5 @@ def _parked(agency: str, record: Record, replayed: str | None) -> Parked:
         reason=headers.get("hongyan-refusal", ""),
         parked_at=headers.get("hongyan-parked-at", ""),
         replayed=replayed,
+        words=headers.get("hongyan-words", ""),
     )

@@ -161,7 +161,9 @@ def _rewrite(value: bytes, compiled: _Compiled) -> bytes:
     try:
         schemaless_writer(target, compiled.writer, data if compiled.mask is None else compiled.mask(data))
     except (ValueError, LookupError, OverflowError, TypeError, AttributeError) as error:
-        raise PolicyFailedError(f"写不成派生模式 (its schema does not hold it): {error!r}") from error
+        # The writer's words say the value that it can't write.
+        said = f"写不成派生模式 (its schema does not hold it): {type(error).__name__}"
+        raise PolicyFailedError(said) from error
     return target.getvalue()
 
 

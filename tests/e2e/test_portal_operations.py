@@ -59,7 +59,7 @@ def work(
     [
         ("chengdu", "要求 行政区划 division 等于 510100，这一件是 510000 四川省", "最接近的是订阅", "/subscriptions/"),
         ("mianyang", "接收端没有正常应答，队列保持", "自 2", "/agencies/mianyang"),
-        ("luzhou", "以 HTTP 422 拒收了这一件", REFUSAL, "/parked?agency=luzhou"),
+        ("luzhou", "以 HTTP 422 拒收了这一件", "事件已停放，没有丢", "/parked?agency=luzhou"),
         ("yibin", "订阅已被暂停", "最接近的是订阅", "/subscriptions/"),
         ("leshan", "单位没有任何订阅", "", "/subscriptions"),
         ("nanchong", "推送已被暂停", "", "/agencies/nanchong"),
@@ -166,6 +166,20 @@ def test_each_side_sees_its_own_and_nothing_else(work: Operations) -> None:
     )
 
 
+def test_a_receivers_words_are_read_by_its_own_side_and_the_publisher_alone(work: Operations) -> None:
+    """They may say again what stood in the event: who operates sees the status, on every page that tells of it."""
+    work.site.person("lu", name="luzhou 某", agency="luzhou")
+    ops, lu, wei = (work.site.signed_in(account) for account in ("ops", "lu", "wei"))
+    pages = ["/events/one?id=cert-1", "/events/why?id=cert-1&agency=luzhou"]
+    for reader in (lu, wei):
+        assert [path for path in pages if REFUSAL not in reader.get(path).text] == []
+    assert REFUSAL in lu.get("/parked").text
+    for path in (*pages, "/parked?agency=luzhou", "/parked/luzhou/0", "/alerts?q=luzhou"):
+        shown = ops.get(path)
+        assert (shown.status, "422" in shown.text, REFUSAL in shown.text) == (200, True, False), path
+    assert REFUSAL not in str(work.api.done("/v1/events/cert-1"))
+
+
 def test_looking_at_personal_data_is_asked_for_and_recorded(work: Operations, browser: Tabs) -> None:
     """Nothing about a person is on the page before; afterwards the audit administrator finds who looked at what."""
     with browser.page(work.url) as page:
@@ -254,12 +268,12 @@ def test_what_is_done_to_an_agency_asks_for_a_reason_and_is_recorded(work: Opera
 
 
 def test_an_alert_says_what_happened_and_is_silenced_with_a_reason_and_undone(work: Operations, browser: Tabs) -> None:
-    """What the receiver answered, how it is now, and where to go on; who silenced it, until when, why, on record."""
+    """What happened, how it is now, and where to go on; who silenced it, until when, why, on record."""
     with browser.page(work.url) as page:
         sign_in(page, "ops")
         page.goto("/alerts?q=luzhou")
         alert = page.locator("article.alert", has_text="cert-1")
-        expect(alert).to_contain_text(REFUSAL)
+        expect(alert).to_contain_text("HTTP 422")
         expect(alert).to_contain_text("cert-1")
         expect(alert.get_by_text("现在", exact=True)).to_be_visible()
         expect(alert.get_by_role("link", name="事件 cert-1")).to_be_visible()

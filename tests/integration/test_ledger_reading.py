@@ -85,11 +85,15 @@ class Desk:
         self._store([[event_row(event, named)], route_rows(routed)])
         return str(one["id"])
 
-    def receipt(self, event: str, agency: str, outcome: Outcome, after: timedelta, reason: str | None = None) -> None:
+    def receipt(
+        self, event: str, agency: str, outcome: Outcome, after: timedelta, reason: str | None = None, **more: str
+    ) -> None:
         """Let a receipt for an event be put on the log."""
         one = next(one for one in self.put if one["id"] == event)
         at, named = one["at"] + after, (event, one["source"], one["type"], one["subject"])
-        found = Receipt(agency, one["offset"], *named, outcome, at.isoformat(), 1, at.isoformat(), reason=reason)
+        found = Receipt(
+            agency, one["offset"], *named, outcome, at.isoformat(), 1, at.isoformat(), reason=reason, **more
+        )  # type: ignore[arg-type]
         self._store([receipt_rows(Line("receipts", 0, 0, int(at.timestamp() * 1000), b"", found.to_bytes()))])
 
     def _store(self, rows: Any) -> None:
@@ -187,7 +191,7 @@ def test_what_a_reader_is_told_of_an_event_is_its_own_part(desk: Desk) -> None:
     event = desk.event(NOW - timedelta(hours=2), ["a", "b", "c"])
     desk.receipt(event, "a", "delivered", timedelta(seconds=2))
     desk.receipt(event, "a", "rejected", timedelta(minutes=5), "张某不符")
-    desk.receipt(event, "b", "parked", timedelta(seconds=3), "HTTP 422")
+    desk.receipt(event, "b", "parked", timedelta(seconds=3), "HTTP 422", words="联系人 张某")
     desk.event(NOW - timedelta(hours=1), [])
 
     (listed, *_) = desk.reader.search(Scope.of_publisher(SOURCES), Criteria(event=event)).events
@@ -201,8 +205,9 @@ def test_what_a_reader_is_told_of_an_event_is_its_own_part(desk: Desk) -> None:
         assert {one["agency"] for one in told["moments"]} - {None} <= {one["agency"] for one in told["agencies"]}
         return {part["agency"]: [said["reason"] for said in part["receipts"]] for part in told["agencies"]}
 
-    assert words(Scope.of_publisher(SOURCES)) == {"a": [None, "张某不符"], "b": ["HTTP 422"], "c": []}
-    assert words(Scope.administrator()) == words(Scope.of_publisher(SOURCES))
+    assert words(Scope.of_publisher(SOURCES)) == {"a": [None, "张某不符"], "b": ["HTTP 422: 联系人 张某"], "c": []}
+    assert words(Scope.administrator()) == {"a": [None, "张某不符"], "b": ["HTTP 422"], "c": []}
+    assert words(Scope.of_agency("b")) == {"b": ["HTTP 422: 联系人 张某"]}
     assert words(OPERATOR) == {"a": [None, None], "b": ["HTTP 422"], "c": []}
     assert words(Scope.of_agency("c")) == {"c": []}
     assert desk.reader.timeline(Scope.of_agency("x"), event) == []

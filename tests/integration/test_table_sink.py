@@ -194,7 +194,10 @@ def test_an_event_that_the_database_refuses_is_parked_and_the_others_go_on(
     database: Department,
     processes: Processes,
 ) -> None:
-    """A constraint of the agency's own refuses one row: that event is parked with the reason, in table and log."""
+    """A constraint of the agency's own refuses one row: that event is parked, the database's words beside it.
+
+    They may say again what stood in the row: its agency reads them, no alert does.
+    """
     start(processes, sinking)
     events.feed(AGENCY, events.certificate("first", 0))
     eventually(lambda: rows(database, "hongyan_key"), 20)
@@ -209,6 +212,10 @@ def test_an_event_that_the_database_refuses_is_parked_and_the_others_go_on(
         else database.execute("SELECT `cursor`, reason FROM hy_hongyan_parked")
     )
     assert "few_beds" in reasons[2]
+    aside = [dict(record.headers) for record in read_all(kafka, topics.parked(AGENCY), 1)]
+    big = next(headers for headers in aside if headers["ce_id"] == b"big")
+    assert (b"few_beds" in big["hongyan-words"], b"few_beds" in big["hongyan-refusal"]) == (True, False)
+    assert not [one for one in alerts(kafka, topics) if "few_beds" in one.detail]
     outcomes = {d["event_id"]: d["outcome"] for d in map(document, read_all(kafka, topics.receipts, 6))}
     assert outcomes == {"first": "delivered", "a": "delivered", "b": "delivered", "big": "parked", "broken": "parked"}
     told = {(a.kind, a.labels["event_id"]) for a in alerts(kafka, topics) if a.state == "open"}

@@ -314,12 +314,13 @@ def _told(events: Events, side: Side, event: str, source: str, subject: str) -> 
     """Return the story that a reason is given for. An agency may ask why it did not get an event that it can't see:
     it is told no more of it than the reason, and of nobody else.
     """
-    held = events.stories(side.scope if side.agency is None else Scope.operator(), event, source, subject)
-    story = held.value[-1]
-    if side.agency is None:
-        return Held(story, held.at, held.away)
-    own = [part for part in story["agencies"] if part["agency"] == side.agency]
+    try:
+        held = events.stories(side.scope, event, source, subject)
+        return Held(held.value[-1], held.at, held.away)
+    except NotFoundError:
+        if side.agency is None:
+            raise
+    held = events.stories(Scope.operator(), event, source, subject)
     # The business key says whose certificate it is: that is for who got it.
-    named = story["subject"] if own else None
-    told = {**story, "subject": named, "agencies": own, "moments": [], "completeness": None}
+    told = {**held.value[-1], "subject": None, "agencies": [], "moments": [], "completeness": None}
     return Held(told, held.at, held.away)

@@ -118,7 +118,9 @@ def _parked(part: Mapping[str, Any], agency: str) -> Reason:
         Step(Text("看停放的事件，更正后重放"), f"/parked?{urlencode({'agency': agency})}"),
         Step(Text("看接收单位"), f"/agencies/{agency}"),
     )
-    return Reason("parked", "bad", said, words=str(last.get("reason") or ""), since=_at(last.get("at")), steps=steps)
+    # Who may not know the receiver's words is told the status alone, which stands in the sentence.
+    words = "" if last.get("reason") == f"HTTP {status}" else str(last.get("reason") or "")
+    return Reason("parked", "bad", said, words=words, since=_at(last.get("at")), steps=steps)
 
 
 def _line(part: Mapping[str, Any], agency: str, standing: Standing) -> Reason:

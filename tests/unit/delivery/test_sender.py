@@ -104,11 +104,11 @@ def test_answers_and_hints_mean_what_the_page_says(status: int, headers: Mapping
 
 
 def test_what_a_receiver_says_of_a_refusal_is_kept() -> None:
-    """The beginning of it, on one line: whoever looks at the parked event asks it why."""
+    """The beginning of it, on one line, apart from our own reason: it may say again what stood in the event."""
     said = "证照编号重复\n\x1b[31m" + "。" * 500
-    reason = "HTTP 422: " + ("证照编号重复 [31m" + "。" * 500)[:200]
-    assert attempt(answering(422, {}, said.encode())) == Refused(reason, 422)
-    assert attempt(answering(422, {}, b"\xff\n")) == Refused("HTTP 422: \ufffd", 422)
+    words = ("证照编号重复 [31m" + "。" * 500)[:200]
+    assert attempt(answering(422, {}, said.encode())) == Refused("HTTP 422", 422, words=words)
+    assert attempt(answering(422, {}, b"\xff\n")) == Refused("HTTP 422", 422, words="\ufffd")
     assert attempt(answering(422, {}, b" \n")) == Refused("HTTP 422", 422)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.ledger.story import agency_part, moments, without_words
+from services.ledger.searching import OPERATOR, Scope
+from services.ledger.story import agency_part, moments, told_to
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -17,7 +18,7 @@ def minute(n: int) -> datetime:
 
 def receipt(outcome: str, first: int | None, at: int, **more: Any) -> dict[str, Any]:
     """Return a receipt."""
-    told = {"channel": "webhook", "attempts": 1, "status": None, "reason": None, **more}
+    told = {"channel": "webhook", "attempts": 1, "status": None, "reason": None, "words": None, **more}
     return {"outcome": outcome, "first_at": None if first is None else minute(first), "at": minute(at), **told}
 
 
@@ -49,7 +50,14 @@ def test_every_time_of_an_event_is_a_moment_in_order() -> None:
     assert (part["delivered_at"], part["acknowledged_at"]) == (minute(12), minute(20))
 
 
-def test_an_agencys_own_words_can_be_left_out_and_ours_stay() -> None:
-    """Why we parked it is ours to tell; why an agency rejected it may name somebody."""
-    told = without_words([receipt("rejected", None, 1, reason="张某不符"), receipt("parked", 1, 2, reason="HTTP 422")])
-    assert [one["reason"] for one in told] == [None, "HTTP 422"]
+def test_a_receivers_words_are_told_to_its_own_side_and_to_the_publishers() -> None:
+    """Why we parked it is ours to tell anybody; what a receiver said of it, or rejected it for, may name somebody."""
+    said = [
+        receipt("rejected", None, 1, reason="张某不符"),
+        receipt("parked", 1, 2, reason="HTTP 422", words="张某不符"),
+        receipt("parked", 1, 3, reason="已暂停"),
+    ]
+    assert [one["reason"] for one in told_to(OPERATOR, said)] == [None, "HTTP 422", "已暂停"]
+    assert [one["reason"] for one in told_to(Scope.administrator(), said)] == ["张某不符", "HTTP 422", "已暂停"]
+    for whose in (Scope.of_agency("a"), Scope.of_publisher(["urn:h"])):
+        assert [one["reason"] for one in told_to(whose, said)] == ["张某不符", "HTTP 422: 张某不符", "已暂停"]

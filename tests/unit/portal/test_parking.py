@@ -18,6 +18,7 @@ from tests.fakes.schemas import MemorySchemas
 from tests.fakes.virtual_time import VirtualClock
 
 TOPICS = Topics()
+WORDS = "联系人 张某 不符"
 CONTRACT = load_contracts().types[ISSUED]
 
 
@@ -44,6 +45,7 @@ def park(kafka: FakeKafka, agency: str, event_id: str, status: str) -> None:
         "ce_subject": f"k-{event_id}",
         "hongyan-status": status,
         "hongyan-refusal": f"HTTP {status}",
+        "hongyan-words": WORDS,
         "hongyan-parked-at": f"2026-01-0{len(event_id)}T00:00:00+08:00",
     }
     listed = [(name, text.encode()) for name, text in headers.items()]
@@ -53,7 +55,12 @@ def park(kafka: FakeKafka, agency: str, event_id: str, status: str) -> None:
 
 def parking(kafka: FakeKafka) -> Parking:
     """Return what pages ask."""
-    return Parking(ParkingPlace(kafka, TOPICS, VirtualClock()), Codec(MemorySchemas()), load_contracts())
+    return Parking(parking_place(kafka), Codec(MemorySchemas()), load_contracts())
+
+
+def parking_place(kafka: FakeKafka) -> ParkingPlace:
+    """Return what the command line asks."""
+    return ParkingPlace(kafka, TOPICS, VirtualClock())
 
 
 def test_an_agency_sees_its_own_and_who_operates_sees_all(kafka: FakeKafka) -> None:
@@ -69,6 +76,18 @@ def test_an_agency_sees_its_own_and_who_operates_sees_all(kafka: FakeKafka) -> N
         asked.look("market", "tax", 0)
     with pytest.raises(ForbiddenError):
         asked.replay("market", "tax", [0], "r", "zhang")
+
+
+def test_a_receivers_words_are_read_on_its_own_side_alone(kafka: FakeKafka) -> None:
+    """They may say again what stood in the event; who operates sees the status, and finds nothing by the words."""
+    asked = parking(kafka)
+    for side, reason, found in (("market", f"HTTP 422: {WORDS}", 3), (None, "HTTP 422", 0)):
+        shown = asked.listing(side, Wanted(status="422")).shown
+        assert {one.reason for one in shown} == {reason}
+        assert asked.look(side, "market", 1).parked.reason == reason
+        assert asked.listing(side, Wanted(text="张某")).fitting == found
+    listed = parking_place(kafka).list("market")
+    assert WORDS not in str([one.to_json() for one in listed])
 
 
 def test_an_event_is_put_back_once_with_who_and_why(kafka: FakeKafka) -> None:

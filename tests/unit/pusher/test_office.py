@@ -21,6 +21,7 @@ from consumers.pusher.outbox import Outbox
 from consumers.pusher.receivers import Receivers
 from schemas.codec import Codec
 from schemas.contracts import Schema
+from schemas.receipts import Receipt
 from schemas.topics import PROBE_AGENCY, Topics
 from services.delivery.message import Message, Post
 from services.delivery.outcome import Delivered, Outcome, Refused
@@ -60,6 +61,22 @@ def test_what_was_stopped_is_parked_with_its_reason_and_alarms_nobody(refused: R
     (receipt,) = (orjson.loads(one.value or b"") for one in written[TOPICS.receipts])
     assert (receipt["outcome"], receipt["reason"], receipt["attempts"]) == ("parked", refused.reason, 0)
     assert [len(written[topic]) for topic in (TOPICS.alerts, TOPICS.deadletter("pusher"))] == [told, told]
+
+
+def test_a_receivers_words_go_on_record_and_to_nobody_who_is_alarmed(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may say again whose certificate it was: beside the event and its receipt, in no alert, mail or log."""
+    outbox, office = office_and_outbox()
+    record = FakeRecord(TOPICS.feed("a"), 0, 7, 0, b"k", b"v", [("ce_id", b"e")])
+    refused = Refused("HTTP 422", 422, words="联系人 张某 不符")
+    office.record(Ended("a", Delivery(record), refused, datetime(2026, 1, 1, tzinfo=UTC)), lambda: None)
+    written = written_by(outbox)
+    (parked,), (receipt,), (alert,) = (written[topic] for topic in (TOPICS.parked("a"), TOPICS.receipts, TOPICS.alerts))
+    named = {name: value.decode() for name, value in parked.headers}
+    assert (named["hongyan-refusal"], named["hongyan-words"]) == (refused.reason, refused.words)
+    told = Receipt.from_json(orjson.loads(receipt.value or b""))
+    assert (told.reason, told.words) == (refused.reason, refused.words)
+    logged = capsys.readouterr()
+    assert "张某" not in (alert.value or b"").decode() + logged.out + logged.err
 
 
 def test_the_probe_leaves_no_receipt_and_no_alert() -> None:
