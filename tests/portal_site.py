@@ -121,6 +121,19 @@ class Visitor:
             self.csrf = found[1]
         return Answer(answer.status, answer.headers, text)
 
+    def live(self, path: str) -> str:
+        """Open a live part of a page and return what it shows first."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        try:
+            connection.request("GET", path, headers={"Cookie": cookies, "X-Forwarded-For": self.address})
+            answer, shown = connection.getresponse(), ""
+            while (line := answer.readline().decode()) and (line.strip() or not shown):
+                shown += line if line.startswith("data:") else ""
+        finally:
+            connection.close()
+        return shown
+
     def sign_in(self, account: str, password: str = PASSWORD, to: str = "/") -> Answer:
         """Fill in the sign-in form."""
         self.get("/login")

@@ -46,6 +46,11 @@ class Slot:
     parked: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Receiver:
+    agency: str
+
+
 class FlowReader:
     """Counts over the indexes of agency and time; what takes too long is given up."""
 
@@ -59,6 +64,11 @@ class FlowReader:
     def slots(self, agency: str, since: datetime, slot_s: int) -> Sequence[Slot]:
         """Return what an agency got since, by stretches of so many seconds; raises DatabaseUnavailableError."""
         return self._rows(Slot, "recent_slots", {"agency": agency, "since": since, "slot": f"{slot_s} seconds"})
+
+    def receivers(self, source: str, agencies: Collection[str]) -> frozenset[str]:
+        """Return who of these agencies has ever been given an event of a publisher; raises DatabaseUnavailableError."""
+        found = self._rows(_Receiver, "receivers", {"agencies": list(agencies), "source": source})
+        return frozenset(one.agency for one in found)
 
     def _rows(self, kind: type[Row], query: str, values: Mapping[str, object]) -> Sequence[Row]:
         with transaction(self._pool) as connection, connection.cursor(row_factory=class_row(kind)) as cursor:

@@ -17,7 +17,7 @@ from schemas.times import SHANGHAI
 from services.runtime.embedded.servers import Servers
 from services.runtime.kafka.port import Admin
 from tests.conditions import eventually
-from tests.portal_operations import AGENCIES, CONTACT, REFUSAL, Operations, number, open_operations
+from tests.portal_operations import AGENCIES, CONTACT, REFUSAL, TYPES, Operations, number, open_operations
 from tests.portal_outages import ELSEWHERE, KEPT, PAGES, PARTLY, SAID, WHOLE, Shown
 from tests.portal_site import Answer, Tabs, Visitor, assert_accessible, assert_fits, browser, looks, shoot, sign_in
 from tests.standstill import standing_still
@@ -164,6 +164,21 @@ def test_each_side_sees_its_own_and_nothing_else(work: Operations) -> None:
         False,
         False,
     )
+
+
+def test_a_department_sees_the_agencies_that_got_its_events_and_no_other(work: Operations) -> None:
+    """One that has published nothing sees nobody; none sees an address, or what waits of other departments."""
+    tax = {"id": "tax", "name": "省税务局", "source": "urn:sc:tax", "types": TYPES}
+    work.api.done("/v1/departments", tax)
+    work.site.person("shui", name="税务 郑", department="tax")
+    wei, shui = (work.site.signed_in(account) for account in ("wei", "shui"))
+    got = {AGENCIES[one] for one in ("market", "mianyang", "luzhou", "nanchong")}
+    for path in ("/", "/agencies", "/live/overview", "/live/agencies"):
+        shown = [one.live(path) if path.startswith("/live/") else one.get(path).text for one in (wei, shui)]
+        seen = [{name for name in AGENCIES.values() if name in text} for text in shown]
+        least = got if "agencies" in path else {NAMES["mianyang"]}
+        assert (least <= seen[0] <= got, seen[1]) == (True, set()), path
+        assert not [text for text in shown if "127.0.0.1" in text or "最久未送达" in text or "p95" in text], path
 
 
 def test_a_receivers_words_are_read_by_its_own_side_and_the_publisher_alone(work: Operations) -> None:

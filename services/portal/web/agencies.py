@@ -42,7 +42,7 @@ class AgencyPages:
         """Return what the list shows: who needs help first."""
         present = self.present
         rows = present.parties.agencies()
-        found = [one for one in present.standings() if _asked(one, q, state)]
+        found = [one for one in present.standings(side) if _asked(one, q, state)]
         return {
             "side": side,
             "standings": found[:PAGE],
@@ -138,7 +138,9 @@ def routes(pages: Pages, parties: Parties, shown: AgencyPages, streams: Streams)
         def render() -> str:
             return pages.part(viewer, "agencies/_rows.html", **shown.listed(side, q, state))
 
-        return streams.stream(pages, viewer, ("agencies", side.all, q, state), render)
+        return streams.stream(
+            pages, viewer, ("agencies", viewer.department if not side.all else None, q, state), render
+        )
 
     @router.get("/agencies/{agency}")
     def one(viewer: Viewing, agency: str) -> Response:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +21,7 @@ from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import STATES, Standing, ranked, standing, totals
 from services.portal.web.viewer import Viewer, Viewing, Watching
 from services.runtime.clock import Clock
+from services.runtime.errors import UnavailableError
 
 MINUTES = 5
 FRESH = timedelta(seconds=4)
@@ -35,19 +35,27 @@ GROUP_NAMES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Present:
     """What the pages know now of everybody, each part with its own age."""
 
-    watch: Watch
-    parties: Parties
-    flows: FlowReader
-    clock: Clock
+    def __init__(self, watch: Watch, parties: Parties, flows: FlowReader, clock: Clock) -> None:
+        self.watch = watch
+        self.parties = parties
+        self.flows = flows
+        self.clock = clock
+        self._kept = Kept(clock)
 
-    def standings(self) -> list[Standing]:
-        """Return how every agency stands, who needs help first."""
-        seen = self.watch.seen
-        return ranked(standing(row, seen.agency(row["id"])) for row in self.parties.agencies().value.values())
+    def standings(self, side: Side) -> list[Standing]:
+        """Return how the agencies of a side stand, who needs help first; raises UnavailableError.
+
+        An agency's side is itself; a department's are those that have been given an event of its.
+        """
+        rows, seen = self.parties.agencies().value, self.watch.seen
+        own: Collection[str] = rows if side.agency is None else [side.agency]
+        if side.department is not None:
+            source = side.department.source
+            own = self._kept.get(("receivers", source), lambda: self.flows.receivers(source, list(rows)), FRESH).value
+        return ranked(standing(row, seen.agency(name)) for name, row in rows.items() if name in own)
 
     def standing(self, agency: str) -> Standing | None:
         """Return how one agency stands, None when it is not known."""
@@ -72,11 +80,11 @@ class Overview:
         """Return what the live part shows."""
         present, now = self._present, self._present.clock.now()
         seen, parties = present.watch.seen, present.parties
-        standings = [one for one in present.standings() if side.agency in {None, one.id}]
+        standings = self._standings(side)
         held = kept_or_none(lambda: self._kept.get("flows", self._read_flows, FRESH))
         flows = _of(side, held.value if held else ())
         sources = _sources(side, parties, flows)
-        agencies = [Party(one.id, str(one.row["name"]), one.look) for one in standings]
+        agencies = [Party(one.id, str(one.row["name"]), one.look) for one in standings or ()]
         if side.department is not None:
             got = {flow.agency for flow in flows}
             agencies = [one for one in agencies if one.id in got]
@@ -92,8 +100,8 @@ class Overview:
             "flows_held": held,
             "source_name": parties.source_name,
             "agency_name": parties.agency_name,
-            "totals": totals(standings),
-            "troubled": [one for one in standings if one.look in {"bad", "warn"}][:TROUBLE_ROWS],
+            "totals": totals(standings) if standings is not None else None,
+            "troubled": [one for one in standings or () if one.look in {"bad", "warn"}][:TROUBLE_ROWS],
             "standings": standings,
             "seen": seen,
             "stale": seen.stale(now),
@@ -105,6 +113,13 @@ class Overview:
             "prefix": self._prefix,
             "said": in_language,
         }
+
+    def _standings(self, side: Side) -> list[Standing] | None:
+        """Return how a side's agencies stand, None where it was never read whose they are."""
+        try:
+            return self._present.standings(side)
+        except UnavailableError:
+            return None
 
     def day(self, side: Side) -> Held[Mapping[str, int]] | None:
         """Return what the last day came to: published, routed, delivered, parked; None where it was never read."""
