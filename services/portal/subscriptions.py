@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -114,7 +114,8 @@ class Grants:
         self._on_decided()
         return decided
 
-    def seen_by(self, caller: Actor, row: dict[str, Any]) -> bool:
+    @staticmethod
+    def seen_by(caller: Actor, row: Mapping[str, Any]) -> bool:
         """Tell whether a grant is shown to somebody: their agency's, or one of types that they decide on."""
         person = caller.person
         return person is None or person.agency == row["agency"] or bool(set(row["types"]) & set(person.approves))

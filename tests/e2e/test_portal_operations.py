@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Literal
 
 import pytest
@@ -24,6 +25,7 @@ from tests.standstill import standing_still
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 __all__ = ["browser"]
+ANSWER = re.compile(r'<section class="box answer.*?</section>', re.DOTALL)
 DETAILS = {
     "chengdu": ("发布时的订阅怎么说", "不匹配", "区划在范围之内"),
     "mianyang": ("按订阅给的", "批准人 health-li", "现在的订阅怎么说"),
@@ -179,6 +181,25 @@ def test_a_department_sees_the_agencies_that_got_its_events_and_no_other(work: O
         least = got if "agencies" in path else {NAMES["mianyang"]}
         assert (least <= seen[0] <= got, seen[1]) == (True, set()), path
         assert not [text for text in shown if "127.0.0.1" in text or "最久未送达" in text or "p95" in text], path
+
+
+def test_every_next_step_leads_the_one_who_asks_somewhere(work: Operations) -> None:
+    """Publisher and agency alike: no step is refused, and where none is theirs the page says whose it is."""
+    work.site.person("li", name="卫健 李", department="health", approves=TYPES)
+    work.site.person("che", name="成都 何", agency="chengdu")
+    work.site.person("mian", name="绵阳 某", agency="mianyang")
+    asked = [(who, agency) for who in ("wei", "li") for agency in AGENCIES] + [("che", "chengdu"), ("mian", "mianyang")]
+    for who, agency in asked:
+        visitor = work.site.signed_in(who)
+        answer = ANSWER.search(visitor.get(f"/events/why?id=cert-1&agency={agency}").text)
+        assert answer is not None
+        steps = re.findall(r'href="([^"]+)"', answer[0])
+        refused = [one for one in steps if visitor.get(unescape(one)).status != 200]
+        assert (steps != [], refused) == (True, []), (who, agency)
+        assert ("127.0.0.1" in answer[0]) is (who == "mian"), (who, agency)
+    wei = work.site.signed_in("wei")
+    assert "下一步由接收单位或系统管理员来做" in wei.get("/events/why?id=cert-1&agency=mianyang").text
+    assert "接收单位现在" not in wei.get("/events/why?id=cert-1&agency=leshan").text
 
 
 def test_a_receivers_words_are_read_by_its_own_side_and_the_publisher_alone(work: Operations) -> None:

@@ -17,20 +17,23 @@ from services.ledger.reading import LedgerReader
 from services.ledger.searching import Criteria, Page, Scope
 from services.portal.event_log import EventLog
 from services.portal.explaining import Explaining
+from services.portal.subscriptions import Grants
 from services.portal.web.audit import Audit
 from services.portal.web.contents import Contents
 from services.portal.web.overview import Present
 from services.portal.web.plain_words import division_name, in_language, type_name
-from services.portal.web.reasons import Reason, why
-from services.portal.web.remembering import Held, Kept
+from services.portal.web.reasons import Reader, Reason, for_reader, why
+from services.portal.web.remembering import Held, Kept, kept_or_none
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.viewer import Viewer, Viewing
 from services.portal.web.wording import Text
 from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, NotFoundError, UnavailableError
+from services.subscriptions.grants import GrantRepository
 
 PAGE = 30
 NOT_KEPT = "路由记录已过 Kafka 的保存期 (what the router noted is no longer kept)"
+GRANTS = "grants"
 GOT = frozenset({"delivered", "accepted", "rejected"})
 AGENCY_STATES: Mapping[str, tuple[str, Text]] = {
     "pending": ("warn", Text("待送达")),
@@ -103,6 +106,7 @@ class Events:
         explaining: Explaining,
         contents: Contents,
         contracts: Contracts,
+        grants: GrantRepository,
     ) -> None:
         self.ledger = ledger
         self.present = present
@@ -111,6 +115,7 @@ class Events:
         self._explaining = explaining
         self._kept = Kept(present.clock)
         self._contracts = contracts
+        self._grants = grants
 
     def search(self, scope: Scope, asked: Asked, before: str) -> Held[tuple[Page, str | None]]:
         """Return a page of events, and as what the text was found."""
@@ -149,20 +154,32 @@ class Events:
     def reason(self, viewer: Viewer, side: Side, story: Mapping[str, Any], agency: str) -> Told:
         """Return why an agency has an event or not, and what could not be asked."""
         told = {**story, "type_title": type_name(story["type"], viewer.language)}
-        standing = self.present.standing(agency)
+        standing, reader = self.present.standing(agency), self._reader(viewer, side, story)
         entitled = any(one["agency"] == agency for one in story["agencies"])
         if story["verdict"] != "routed":
-            return Told(why(told, agency, standing, None))
+            return Told(for_reader(why(told, agency, standing, None), reader))
         owns = viewer.person.owns([story["type"]])
+        found: Mapping[str, Any] | None = None
         try:
             entry = self._log.entry(story)
             found = self._explaining.explain_entries(agency, [entry], lambda _: owns) if entry is not None else None
             unasked = "" if found is not None or entitled else NOT_KEPT
         except UnavailableError as error:
-            found, unasked = None, str(error)
-        reason = why(told, agency, standing, None if entitled else found)
+            unasked = str(error)
+        found = _about(found, side) if found is not None else None
+        reason = for_reader(why(told, agency, standing, None if entitled else found), reader)
         may = side.department is None or owns
-        return Told(reason, unasked, _about(found, side) if found is not None and may else None)
+        return Told(reason, unasked, found if may else None)
+
+    def _reader(self, viewer: Viewer, side: Side, story: Mapping[str, Any]) -> Reader:
+        """Return who asks, for what they are told and where they can go."""
+        if side.all:
+            return Reader()
+        held = kept_or_none(lambda: self._kept.get(GRANTS, self._grants.list))
+        grants = [row["id"] for row in (held.value if held else ()) if Grants.seen_by(viewer.actor, row)]
+        if side.agency is not None:
+            return Reader("agency", grants)
+        return Reader("publisher", grants, address("/events/one", story))
 
 
 def _tries(text: str, base: Criteria) -> Iterator[tuple[str | None, Criteria]]:
@@ -281,6 +298,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
         held = _told(events, side, id, source, subject)
         story = held.value
         told = events.reason(viewer, side, story, agency)
+        part = next((part for part in story["agencies"] if part["agency"] == agency), None)
         return pages.page(
             viewer,
             "events/why.html",
@@ -291,8 +309,8 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             reason=told.reason,
             unasked=told.unasked,
             found=told.grants,
-            standing=events.present.standing(agency),
-            part=next((part for part in story["agencies"] if part["agency"] == agency), None),
+            standing=events.present.standing(agency) if side.department is None or part is not None else None,
+            part=part,
             **shared,
         )
 
@@ -307,7 +325,7 @@ def _about(found: Mapping[str, Any], side: Side) -> Mapping[str, Any]:
     def ours(grants: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         return [one for one in grants if any(right["right"] == "type" and right["holds"] for right in one["rights"])]
 
-    return {**found, "then": ours(found["then"]), "now": ours(found["now"])}
+    return {**found, "of_type": True, "then": ours(found["then"]), "now": ours(found["now"])}
 
 
 def _told(events: Events, side: Side, event: str, source: str, subject: str) -> Held[Mapping[str, Any]]:

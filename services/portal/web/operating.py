@@ -59,7 +59,7 @@ def routes(
     book = AlertBook(raised, parties, watch, clock)
     streams, log = Streams(closing, clock), EventLog(kafka, topics)
     explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)
-    found = Events(ledger, present, log, explaining, Contents(log, contracts, registry, grants), contracts)
+    found = Events(ledger, present, log, explaining, Contents(log, contracts, registry, grants), contracts, grants)
     replay = FeedReplay(kafka, topics, Standing(kafka, topics, contracts))
     return [
         overview.routes(pages, parties, Overview(present, ledger, site.settings.kafka.topic_prefix), streams),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -45,6 +45,53 @@ class Reason:
     steps: Sequence[Step] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks: which grants they may open, and where they read on about the event, None where they can't.
+
+    A publisher asks about its event, an agency about itself; who operates may go anywhere.
+    """
+
+    kind: Literal["operator", "publisher", "agency"] = "operator"
+    grants: Collection[str] = ()
+    back: str | None = None
+
+
+_CLOSED: Mapping[str, tuple[str, ...]] = {
+    "publisher": ("/agencies/", "/parked", "/alerts"),
+    "agency": ("/dead-letters",),
+}
+_OTHERS: Mapping[str, Text] = {
+    "publisher": Text("下一步由接收单位或系统管理员来做，您不用重发。"),
+    "agency": Text("下一步由发布部门或系统管理员来做。"),
+}
+
+
+def for_reader(reason: Reason, reader: Reader) -> Reason:
+    """Return a reason with the steps that its reader can go; where none is theirs it says whose it is.
+
+    A publisher is not told where a receiver stands, nor an agency what is wrong with an event that it did not get.
+    """
+    if reader.kind == "operator":
+        return reason
+    steps = [one for one in reason.steps if _leads(one.href, reason, reader)]
+    more = reason.more if steps or not reason.steps else (*reason.more, Said(_OTHERS[reader.kind]))
+    if reader.back is not None:
+        steps.append(Step(Text("看这一件到了哪些单位"), reader.back))
+    withheld = (reader.kind, reason.kind) in {("publisher", "line"), ("agency", "route")}
+    return replace(reason, steps=steps, more=more, words="" if withheld else reason.words)
+
+
+def _leads(href: str, reason: Reason, reader: Reader) -> bool:
+    path, _, query = href.partition("?")
+    if path.startswith("/subscriptions/"):
+        return path.removeprefix("/subscriptions/") in reader.grants
+    if path == "/subscriptions" and reader.kind == "publisher":
+        return bool(query and reader.grants)
+    # How the installation works is for who operates it.
+    return path != "/" and not path.startswith(_CLOSED[reader.kind]) and (reason.kind, path) != ("route", "/alerts")
+
+
 def _at(value: object) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else value if isinstance(value, datetime) else None
 
@@ -55,7 +102,8 @@ def why(
     """Return why an agency has an event or has not.
 
     ``story`` is the ledger's, ``standing`` how the agency stands now, ``explanation`` what its grants say of the event
-    (see :class:`services.portal.explaining.Explaining`), None where it was not asked for.
+    (see :class:`services.portal.explaining.Explaining`; ``of_type``: of those on its type alone), None where it was not
+    asked for.
     """
     not_routed = _not_routed(story)
     if not_routed is not None:
@@ -157,7 +205,7 @@ def _not_entitled(
         return Reason("grant", "off", Said(Text("路由时，没有一个订阅让这个单位收到这一件。")))
     for held in explanation["withheld"]:
         said = Said(Text("按订阅 {grants} 本可收到，但被留下了。"), {"grants": held["subscription"]})
-        step = Step(Text("看这个订阅"), f"/subscriptions/{held['subscription']}")
+        step = Step(Text("看这个订阅"), f"/subscriptions/{held['subscription'].partition(',')[0]}")
         return Reason("withheld", "warn", said, words=held["reason"], steps=(step,))
     if not explanation["kept"]:
         said = Said(Text("路由时没有订阅匹配。事件已过 Kafka 的保存期，不能再逐条试它的过滤条件。"))
@@ -171,6 +219,9 @@ def _not_entitled(
         )
         step = Step(Text("看这个订阅；要以前的事件须补送"), f"/subscriptions/{later['subscription']}")
         return Reason("grant", "warn", said, steps=(step,))
+    if not then and not now and explanation.get("of_type"):
+        said = Said(Text("单位没有订阅这个类型：没有申请过，或没有批准。"))
+        return Reason("grant", "warn", said, steps=(Step(Text("申请订阅"), "/subscriptions"),))
     if not then and not now:
         said = Said(Text("单位没有任何订阅：没有申请过，或没有批准。"))
         return Reason("grant", "warn", said, steps=(Step(Text("申请订阅"), "/subscriptions"),))

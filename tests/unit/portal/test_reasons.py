@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from services.delivery.lag import AgencyLag, Deadline, Latencies
-from services.portal.web.reasons import Reason, why
+from services.portal.web.reasons import Reader, Reason, for_reader, why
 from services.portal.web.standing import Standing, standing
 from services.portal.web.wording import say
 
@@ -182,6 +182,53 @@ def test_what_was_withheld_says_why() -> None:
     """By the router's own words."""
     held = [{"subscription": "g1", "reason": "字段策略写不成", "config": 1}]
     assert why(story(), "market", FINE, explanation(withheld=held)).words == "字段策略写不成"
+
+
+HELD = replace(LAG, state="held", held_since=AT.isoformat(), held_why="Cannot connect to host 10.1.2.3:80")
+EVERY_WHY: dict[str, Reason] = {
+    "line held": why(story(part("pending")), "market", standing(ROW, HELD), None),
+    "paused": why(story(part("pending")), "market", standing({**ROW, "state": "suspended"}, LAG), None),
+    "stopped": why(story(part("pending")), "market", standing(ROW, replace(LAG, state="stopped")), None),
+    "queued": why(story(part("pending")), "market", FINE, None),
+    "parked": why(story(part("parked", receipt("parked", "HTTP 422", 422))), "market", FINE, None),
+    "not routed": why(story(verdict=None), "market", FINE, None),
+    "dead letter": why(story(verdict="deadletter", reason="张某"), "market", FINE, None),
+    "filter": why(story(), "market", FINE, explanation([grant("g1", state="expired")])),
+    "no grant": why(story(), "market", FINE, explanation()),
+    "withheld": why(
+        story(), "market", FINE, explanation(withheld=[{"subscription": "g1, g2", "reason": "r", "config": 1}])
+    ),
+}
+CLOSED = {"publisher": ("/agencies/", "/parked", "/alerts"), "agency": ("/dead-letters",)}
+
+
+@pytest.mark.parametrize("name", EVERY_WHY)
+@pytest.mark.parametrize("kind", ["publisher", "agency"])
+def test_every_step_leads_its_reader_somewhere(name: str, kind: Literal["publisher", "agency"]) -> None:
+    """To no page that is refused to them, or has nothing for them; who has to do it is said where they have not."""
+    back = "/events/one?id=e1" if kind == "publisher" else None
+    for grants in ((), ("g1",)):
+        told = for_reader(EVERY_WHY[name], Reader(kind, grants, back))
+        hrefs = [step.href for step in told.steps]
+        assert not [one for one in hrefs if one == "/" or one.startswith(CLOSED[kind])]
+        assert not [one for one in hrefs if one.startswith("/subscriptions/") and one.rpartition("/")[2] not in grants]
+        assert (back in hrefs) is (kind == "publisher")
+        others = [one for one in told.more if "系统管理员" in one.text]
+        assert bool(others) is not bool([one for one in hrefs if one != back])
+
+
+def test_a_reader_is_told_no_words_that_are_not_for_them() -> None:
+    """A publisher not where a receiver stands; an agency not what was wrong with an event that it did not get."""
+    held, dead = EVERY_WHY["line held"], EVERY_WHY["dead letter"]
+    words = [for_reader(one, Reader(kind, (), None)).words for one in (held, dead) for kind in ("publisher", "agency")]
+    assert words == ["", held.words, dead.words, ""]
+    assert for_reader(held, Reader()) is held
+
+
+def test_nobody_is_to_do_anything_about_what_has_arrived() -> None:
+    """There is nothing to be done, by others either."""
+    got = why(story(part("delivered", receipt("delivered"))), "market", FINE, None)
+    assert [for_reader(got, Reader(kind)).more for kind in ("publisher", "agency")] == [(), ()]
 
 
 def test_an_agency_that_is_gone_is_no_riddle() -> None:
