@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -13,10 +13,10 @@ from services.identity.people import Person
 from services.portal.actors import Callers, Calling
 from services.portal.explaining import Explaining
 from services.portal.progress import Progress
-from services.portal.subscriptions import Grants
+from services.portal.subscriptions import NOTHING_FOR, Grants, could_be_given
 from services.portal.tracking import Tracking
 from services.portal.trying import Period, Trying
-from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError
+from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, NotFoundError
 from services.subscriptions.lifecycle import Actor
 
 
@@ -41,12 +41,21 @@ class Answers:
         self._tracking = tracking
 
     def explain(self, who: Actor, event: str, agency: str, source: str | None) -> dict[str, Any]:
-        """Explain an event at an agency."""
+        """Explain an event at an agency: to itself those that it got, or could have been given."""
         person = who.person
-        owns = lambda kind: person is not None and person.owns([kind])  # noqa: E731
-        found = self._explaining.explain(event, agency, source, owns)
-        if person is None or person.agency == agency or person.owns([found["event"]["type"]]):
+        owns: Callable[[str], bool] = lambda kind: person is not None and person.owns([kind])  # noqa: E731
+        own = person is not None and person.agency == agency
+        try:
+            found = self._explaining.explain(event, agency, source, owns)
+        except NotFoundError as error:
+            raise (NotFoundError(NOTHING_FOR.format(event=event)) if own else error) from None
+        if person is None or owns(found["event"]["type"]):
             return found
+        if own:
+            rows = self.grants.repository.list()
+            if not found["got"] and not could_be_given(rows, agency, found["event"]["type"]):
+                raise NotFoundError(NOTHING_FOR.format(event=event))
+            return found if found["verdict"] == "routed" else found | {"reason": None}
         raise ForbiddenError(f"{who.name} 无权查看 {agency} 的 {event} (not theirs to see)")
 
     def dry_run(

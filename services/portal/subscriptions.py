@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -67,6 +67,17 @@ class DecisionBody(BaseModel):
     reason: Text
     by: str | None = None
     version: int | None = None
+
+
+NOTHING_FOR = (
+    "台账中没有 {event}，或者本单位没有申请过它的类型 (not in the ledger, or of a type that you never applied for)"
+)
+"""What an agency is told of an event that is not there, and of one that it could not have been given: the same."""
+
+
+def could_be_given(rows: Iterable[Mapping[str, Any]], agency: str, kind: str | None) -> bool:
+    """Tell whether an agency has a grant of a type, or has applied for one: it may try that on public fields."""
+    return any(kind in row["types"] and agency in (row["agency"], *row["forward_to"]) for row in rows)
 
 
 class Grants:

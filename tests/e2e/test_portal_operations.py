@@ -18,6 +18,7 @@ from schemas.times import SHANGHAI
 from services.runtime.embedded.servers import Servers
 from services.runtime.kafka.port import Admin
 from tests.conditions import eventually
+from tests.portal import LAW
 from tests.portal_operations import AGENCIES, CONTACT, REFUSAL, TYPES, Operations, number, open_operations
 from tests.portal_outages import ELSEWHERE, KEPT, PAGES, PARTLY, SAID, WHOLE, Shown
 from tests.portal_site import Answer, Tabs, Visitor, assert_accessible, assert_fits, browser, looks, shoot, sign_in
@@ -200,6 +201,27 @@ def test_every_next_step_leads_the_one_who_asks_somewhere(work: Operations) -> N
     wei = work.site.signed_in("wei")
     assert "下一步由接收单位或系统管理员来做" in wei.get("/events/why?id=cert-1&agency=mianyang").text
     assert "接收单位现在" not in wei.get("/events/why?id=cert-1&agency=leshan").text
+
+
+def test_an_agency_learns_nothing_of_events_that_it_could_not_be_given(work: Operations) -> None:
+    """Where it never applied for the type an event that is there looks like one that is not: ids may be guessed."""
+    for person, agency in (("le", "leshan"), ("che", "chengdu")):
+        work.site.person(person, name=f"{agency} 某", agency=agency)
+    le, che = work.site.signed_in("le"), work.site.signed_in("che")
+    there, nowhere = (le.get(f"/events/why?id={one}&agency=leshan") for one in ("cert-1", "cert-none"))
+    assert (there.status, nowhere.status) == (404, 404)
+    assert plain_page(there, "cert-1") == plain_page(nowhere, "cert-none")
+    assert "没有申请过它的类型" in there.text
+    assert work.api.ask("/v1/explain?event=cert-1&agency=leshan", key=work.api.keys["leshan-zhang"])[0] == 404
+    work.api.done("/v1/subscriptions", {"agency": "leshan", "types": TYPES, **LAW, "by": "leshan-zhang"})
+    assert "没有提交" in le.get("/events/why?id=cert-1&agency=leshan").text
+    told = che.get("/events/why?id=cert-1&agency=chengdu")
+    assert (told.status, "要求 行政区划 division" in told.text, number(1) in told.text) == (200, True, False)
+
+
+def plain_page(answer: Answer, event: str) -> str:
+    """Return a page without what differs from one answer to the next: the id that was asked for, time and token."""
+    return re.sub(r'name="csrf" value="[^"]+"|<time.*?</time>', "", answer.text.replace(event, ""))
 
 
 def test_a_receivers_words_are_read_by_its_own_side_and_the_publisher_alone(work: Operations) -> None:

@@ -17,7 +17,7 @@ from services.ledger.reading import LedgerReader
 from services.ledger.searching import Criteria, Page, Scope
 from services.portal.event_log import EventLog
 from services.portal.explaining import Explaining
-from services.portal.subscriptions import Grants
+from services.portal.subscriptions import NOTHING_FOR, Grants, could_be_given
 from services.portal.web.audit import Audit
 from services.portal.web.contents import Contents
 from services.portal.web.overview import Present
@@ -171,12 +171,16 @@ class Events:
         may = side.department is None or owns
         return Told(reason, unasked, found if may else None)
 
+    def grants(self) -> Sequence[Mapping[str, Any]]:
+        """Return all grants as they were read last, none where they never were."""
+        held = kept_or_none(lambda: self._kept.get(GRANTS, self._grants.list))
+        return held.value if held else ()
+
     def _reader(self, viewer: Viewer, side: Side, story: Mapping[str, Any]) -> Reader:
         """Return who asks, for what they are told and where they can go."""
         if side.all:
             return Reader()
-        held = kept_or_none(lambda: self._kept.get(GRANTS, self._grants.list))
-        grants = [row["id"] for row in (held.value if held else ()) if Grants.seen_by(viewer.actor, row)]
+        grants = [row["id"] for row in self.grants() if Grants.seen_by(viewer.actor, row)]
         if side.agency is not None:
             return Reader("agency", grants)
         return Reader("publisher", grants, address("/events/one", story))
@@ -330,7 +334,7 @@ def _about(found: Mapping[str, Any], side: Side) -> Mapping[str, Any]:
 
 def _told(events: Events, side: Side, event: str, source: str, subject: str) -> Held[Mapping[str, Any]]:
     """Return the story that a reason is given for. An agency may ask why it did not get an event that it can't see:
-    it is told no more of it than the reason, and of nobody else.
+    one of a type that it was granted. It is told no more of it than the reason, and of nobody else.
     """
     try:
         held = events.stories(side.scope, event, source, subject)
@@ -338,7 +342,14 @@ def _told(events: Events, side: Side, event: str, source: str, subject: str) -> 
     except NotFoundError:
         if side.agency is None:
             raise
-    held = events.stories(Scope.operator(), event, source, subject)
+    try:
+        held = events.stories(Scope.operator(), event, source, subject)
+    except NotFoundError:
+        raise NotFoundError(NOTHING_FOR.format(event=event)) from None
+    rows = events.grants()
+    found = [one for one in held.value if could_be_given(rows, side.agency, one["type"])]
+    if not found:
+        raise NotFoundError(NOTHING_FOR.format(event=event))
     # The business key says whose certificate it is: that is for who got it.
-    told = {**held.value[-1], "subject": None, "agencies": [], "moments": [], "completeness": None}
+    told = {**found[-1], "subject": None, "agencies": [], "moments": [], "completeness": None}
     return Held(told, held.at, held.away)
