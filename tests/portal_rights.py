@@ -99,3 +99,50 @@ RIGHTS: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/month/{month}/decide"): STATISTICIAN,
     ("GET", "/month/{month}/decided/{identity}"): STATISTICIAN,
 }
+
+SIDES = ("agency, its own", "agency, another's", "department, its own", "department, another's")
+LET = "let"
+"""Neither refused nor unknown: what is wrong with the form, or with how things stand, is told to who may ask."""
+OBJECTS: dict[tuple[str, str], tuple[str, tuple[int | str | None, ...]]] = {
+    ("GET", "/events/one"): ("/events/one?id={event}", (LET, 404, LET, 404)),
+    ("GET", "/events/why"): ("/events/why?id={event}&agency={agency}", (LET, 403, LET, 404)),
+    ("GET", "/agencies/{agency}"): ("/agencies/{agency}", (LET, 403, 403, 403)),
+    ("GET", "/live/agency/{agency}"): ("/live/agency/{agency}", (LET, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/pause"): ("/agencies/{agency}/pause", (403, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/resume"): ("/agencies/{agency}/resume", (403, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/verify"): ("/agencies/{agency}/verify", (403, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/test"): ("/agencies/{agency}/test", (LET, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/replay"): ("/agencies/{agency}/replay", (403, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/rotate-key"): ("/agencies/{agency}/rotate-key", (403, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/feed-key"): ("/agencies/{agency}/feed-key", (403, 403, 403, 403)),
+    ("POST", "/agencies/{agency}/revoke-key"): ("/agencies/{agency}/revoke-key", (403, 403, 403, 403)),
+    ("GET", "/subscriptions/{subscription}"): ("/subscriptions/{grant}", (LET, 403, LET, 403)),
+    ("GET", "/subscriptions/{subscription}/edit"): ("/subscriptions/{draft}/edit", (LET, 403, 403, 403)),
+    ("POST", "/subscriptions/{subscription}/edit"): ("/subscriptions/{draft}/edit", (LET, 403, 403, 403)),
+    ("POST", "/subscriptions/{subscription}/{action}"): ("/subscriptions/{grant}/suspend", (403, 403, LET, 403)),
+    ("POST", "/subscriptions/{subscription}/dry-run"): ("/subscriptions/{grant}/dry-run", (LET, 403, LET, 403)),
+    ("GET", "/subscriptions/{subscription}/dry-run/{identity}"): (
+        "/subscriptions/{grant}/dry-run/{job}",
+        (LET, 404, LET, 404),
+    ),
+    ("GET", "/jobs/{identity}"): ("/jobs/{job}", (LET, 404, LET, 404)),
+    ("GET", "/live/jobs/{identity}"): ("/live/jobs/{job}", (LET, 404, LET, 404)),
+    ("GET", "/parked/{agency}/{offset:int}"): ("/parked/{agency}/0", (LET, 403, 403, 403)),
+    ("POST", "/parked/{agency}/replay"): ("/parked/{agency}/replay#offset/0", (LET, 403, 403, 403)),
+    ("GET", "/parked/{agency}/replayed/{identity}"): ("/parked/{agency}/replayed/{job}", (None, 404, None, 404)),
+    ("GET", "/dead-letters/{stage}/{offset:int}"): ("/dead-letters/router/{letter}", (403, 403, LET, 403)),
+    ("POST", "/dead-letters/{stage}/{offset:int}"): ("/dead-letters/router/{letter}", (403, 403, LET, 403)),
+    ("GET", "/dead-letters/resubmitted/{identity}"): ("/dead-letters/resubmitted/{job}", (None, 404, None, 404)),
+}
+"""What each side is answered about an object of its own, and about one of another's; None where it has none."""
+SIDED = frozenset({"agency", "department"})
+NOBODYS = frozenset(
+    {
+        "/static/{name}",
+        "/catalogue/{type}",
+        "/catalogue/{type}/versions/{number}",
+        "/month/{month}/adjustments/{identity}",
+        "/month/{month}/report/{form}/{identity}",
+    }
+)
+"""What is everybody's alike, or the work of who has begun it and may see figures."""

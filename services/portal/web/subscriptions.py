@@ -132,6 +132,7 @@ def _form(router: APIRouter, pages: Pages, office: Office) -> None:
     @router.post("/subscriptions/{subscription}/edit")
     def change(subscription: str, viewer: Viewing, form: Posted) -> Response:
         agency = _own_agency(viewer)
+        office.grants.get(viewer.actor, subscription)
         if form.get("do") == "preview":
             return _page(pages, office, viewer, form, id=subscription)
         try:
