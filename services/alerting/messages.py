@@ -14,9 +14,8 @@ import orjson
 
 from schemas.times import SHANGHAI
 from services.alerting.groups import Group, Reason, next_number
-from services.runtime.alerts import MEANINGS, SEVERITIES, AlertKind, Severity
+from services.runtime.alerts import MEANINGS, SEVERITIES, SEVERITY_NAMES, AlertKind, Severity
 
-_SEVERITY = {"warning": "警告", "critical": "紧急"}
 _REASON = {"raised": "", "repeated": "仍未解决 · ", "grew": "加重 · ", "resolved": "已解除 · "}
 SHOWN, BUNDLE_SHOWN = 10, 50
 
@@ -44,7 +43,9 @@ class Notice:
     @property
     def title(self) -> str:
         """Return the line that says it all."""
-        return f"【鸿雁·{_SEVERITY[self.severity]}】{_REASON[self.reason]}{self.subject}：{MEANINGS[self.kind].title}"
+        return (
+            f"【鸿雁·{SEVERITY_NAMES[self.severity]}】{_REASON[self.reason]}{self.subject}：{MEANINGS[self.kind].title}"
+        )
 
     @property
     def what_to_do(self) -> str:

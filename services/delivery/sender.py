@@ -24,6 +24,7 @@ from services.delivery.profile import Profile, Tls
 from services.delivery.receiver import Receiver
 from services.delivery.signing import signed_headers
 from services.delivery.tls import context_of
+from services.delivery.troubles import trouble_of
 
 ANSWER_BYTES = 64 * 1024
 SAID_CHARS = 200
@@ -180,12 +181,11 @@ def _said(body: bytes) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong, with the system's own words where the library has hidden them."""
+    """Return what went wrong; where we may not connect is ours to tell."""
     cause = error.__cause__
     if isinstance(error, OutsideNetworkError) or isinstance(cause, OutsideNetworkError):
         return str(cause or error)
-    hidden = f" ({cause})" if cause is not None and str(cause) not in str(error) else ""
-    return f"{type(error).__name__}: {error}{hidden}"
+    return trouble_of(error)
 
 
 @lru_cache(maxsize=4096)

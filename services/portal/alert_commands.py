@@ -16,7 +16,7 @@ from services.alerting.trying import tried, ways_of
 from services.delivery.network import parse_networks
 from services.portal.client import CommandError, fail
 from services.portal.commands import AsJson, ask, show
-from services.runtime.alerts import AlertKind
+from services.runtime.alerts import SEVERITY_NAMES, AlertKind
 from services.runtime.errors import HongyanError
 from services.runtime.settings import Settings, settings_for_cli
 from services.subscriptions.lifecycle import ADMINISTRATOR
@@ -56,7 +56,7 @@ def list_alerts(
 
 
 def _print(row: Mapping[str, Any]) -> None:
-    severity = {"warning": "警告", "critical": "紧急"}[row["severity"]]
+    severity = SEVERITY_NAMES[row["severity"]]
     colour = typer.colors.RED if row["severity"] == "critical" else typer.colors.YELLOW
     closed = "，已关闭 (closed)" if row["state"] == "closed" else ""
     typer.secho(f"{shown_time(row['at'])}  {severity}  {row['subject']}：{row['title']}{closed}", fg=colour, bold=True)

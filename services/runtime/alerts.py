@@ -17,6 +17,8 @@ import orjson
 Severity = Literal["warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("warning", "critical")
 """In rising order."""
+SEVERITY_NAMES: Mapping[Severity, str] = {"warning": "警告", "critical": "紧急"}
+"""What people read, in a mail, at a terminal and on a page alike."""
 Telling = Literal["at once", "afterwards", "never"]
 """When an agency is told of an alert about itself on its own feed: one about the feed's own delivery can't go by it."""
 

@@ -50,7 +50,7 @@ WAYS: Mapping[str, Text] = {
 MOST = 300
 MOST_HAPPENED = 5
 """So many of a group are listed, the newest."""
-SEVERITIES: Mapping[str, tuple[str, Text]] = {"critical": ("bad", Text("严重")), "warning": ("warn", Text("警告"))}
+SEVERITIES: Mapping[str, tuple[str, Text]] = {"critical": ("bad", Text("紧急")), "warning": ("warn", Text("警告"))}
 
 
 @dataclass(frozen=True, slots=True)

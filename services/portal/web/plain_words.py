@@ -15,15 +15,9 @@ _BILINGUAL = re.compile(
     r"^(?P<zh>.*?[\u3400-\u9fff].*?)\s*[(（](?P<en>[^()（）\u3400-\u9fff]*)[)）](?P<rest>.*)$", re.DOTALL
 )
 
-_UNREACHABLE = re.compile(r"Cannot connect to host (\S+)")
-"""What the HTTP client says of a receiver that is not there."""
-
 
 def in_language(language: Language, text: str) -> str:
     """Return the half of a message 「中文 (English)」 that somebody reads; what is not made so stays whole."""
-    unreachable = _UNREACHABLE.search(text)
-    if unreachable is not None:
-        return (f"连接不上 {unreachable[1]}", f"can't connect to {unreachable[1]}")[language == "en"]
     found = _BILINGUAL.match(text)
     if found is None:
         return text

@@ -12,11 +12,13 @@ import pytest
 from services.delivery.lag import ProbeLag, Snapshot
 from services.ledger.flowing import Flow, Slot
 from services.portal.watching import STALE_S, NoSnapshotError, Watch
+from services.portal.web.alerts import SEVERITIES
 from services.portal.web.chart import chart
 from services.portal.web.flow import WIDE, WIDEST, Paper, Party, draw
 from services.portal.web.live import Shared, Streams, message
 from services.portal.web.plain_words import in_language
 from services.portal.web.standing import ranked, standing, totals
+from services.runtime.alerts import SEVERITY_NAMES
 from tests.unit.portal.test_reasons import AT, LAG, ROW
 
 
@@ -155,9 +157,9 @@ def test_a_part_of_many_lines_is_one_message() -> None:
         ("监视进程没有应答 (the monitor does not answer)", "监视进程没有应答", "the monitor does not answer"),
         ("HTTP 503", "HTTP 503", "HTTP 503"),
         (
-            "ClientConnectorError: Cannot connect to host 10.0.0.8:443 ssl:default [Connect call failed]",
-            "连接不上 10.0.0.8:443",
-            "can't connect to 10.0.0.8:443",
+            "连接不上 10.0.0.8:443，没有程序在听 (can't connect to 10.0.0.8:443: Connection refused)",
+            "连接不上 10.0.0.8:443，没有程序在听",
+            "can't connect to 10.0.0.8:443: Connection refused",
         ),
         ("未送达 (not delivered)：HTTP 503", "未送达：HTTP 503", "not delivered：HTTP 503"),
         ("没有（括号里的中文）", "没有（括号里的中文）", "没有（括号里的中文）"),
@@ -166,3 +168,8 @@ def test_a_part_of_many_lines_is_one_message() -> None:
 def test_a_message_in_both_languages_is_read_in_one(text: str, zh: str, en: str) -> None:
     """What has no English half stays whole."""
     assert (in_language("zh", text), in_language("en", text)) == (zh, en)
+
+
+def test_how_grave_an_alert_is_is_called_the_same_on_pages_and_elsewhere() -> None:
+    """Who reads 紧急 in a mail finds it on the page."""
+    assert {severity: str(name) for severity, (_, name) in SEVERITIES.items()} == SEVERITY_NAMES
