@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -18,6 +20,8 @@ from services.runtime.alerts import AlertKind
 THREADS = 4
 BUNDLED = 5
 """So many messages of one kind at once by one way become one."""
+CLOSE_S = 3.0
+"""How long the end of the process waits for a mail server: what it did not hear of comes again, under the same id."""
 
 log = structlog.get_logger()
 
@@ -44,10 +48,15 @@ class Ended:
 class Dispatch:
     """Sends what it is given; what is under way is not sent again meanwhile."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="way")
+    def __init__(self, close_s: float = CLOSE_S) -> None:
+        self._close_s = close_s
+        self._waiting: queue.SimpleQueue[Sequence[Message] | None] = queue.SimpleQueue()
         self._under_way: set[tuple[str, str]] = set()
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        # Of no executor, for whose threads the end of the process would wait.
+        self._threads = [threading.Thread(target=self._work, name=f"way-{n}", daemon=True) for n in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
 
     def is_under_way(self, group: str, way: str) -> bool:
         """Tell whether a message of this group is on its way to there."""
@@ -57,7 +66,7 @@ class Dispatch:
         """Send these, bundled where they are many."""
         for held in _bundles(messages):
             self._under_way.update((one.group, one.way.name) for one in held)
-            self._pool.submit(self._attempt, held)
+            self._waiting.put(held)
 
     def ended(self) -> list[Ended]:
         """Return what has ended since."""
@@ -69,8 +78,19 @@ class Dispatch:
         return found
 
     def close(self) -> None:
-        """Wait for what is under way; each attempt is of bounded time."""
-        self._pool.shutdown(wait=True)
+        """Begin nothing more, and wait a while for what has begun: who goes on sends the rest, under the same ids."""
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        for _ in self._threads:
+            self._waiting.put(None)
+        deadline = time.monotonic() + self._close_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self) -> None:
+        while (held := self._waiting.get()) is not None:
+            self._attempt(held)
 
     def _attempt(self, held: Sequence[Message]) -> None:
         way = held[0].way
