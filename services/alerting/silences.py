@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.runtime.alerts import AlertKind
+from schemas.topics import DEADLETTER_STAGES
+from services.runtime.alerts import OF_AGENCIES, AlertKind
 
 LONGEST = timedelta(days=31)
 """A silence without a near end is a way to forget."""
+OF_PARTIES = OF_AGENCIES | {AlertKind.KEY_ENDING, AlertKind.LAG_BURNING, None}
+"""Kinds, or none, whose subject is an agency, a department, or one of these names; the others name what they please."""
+NAMES = frozenset({"hongyan", "kafka", "postgresql", "monitor", *DEADLETTER_STAGES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +59,8 @@ class Silence:
 def silencing(silences: Iterable[Silence], kind: AlertKind, subject: str, now: datetime) -> Silence | None:
     """Return a silence that holds for this, None when people are told."""
     return next((one for one in silences if one.holds(kind, subject, now)), None)
+
+
+def is_about_somebody(kind: AlertKind | None, subject: str, parties: Collection[str]) -> bool:
+    """Tell whether there is somebody of this name, so that a silence about it is no slip of the pen."""
+    return kind not in OF_PARTIES or subject in NAMES or subject in parties

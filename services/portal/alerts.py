@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from schemas.topics import Topics
 from services.alerting.groups import Told
 from services.alerting.kept import SILENCE, STATE, Kept
-from services.alerting.silences import LONGEST, Silence, silencing
+from services.alerting.silences import LONGEST, Silence, is_about_somebody, silencing
 from services.runtime.alerts import Alert, AlertKind, current
 from services.runtime.clock import Clock
-from services.runtime.errors import FieldProblem, InvalidError, NotFoundError
+from services.runtime.errors import FieldProblem, InvalidError, NotFoundError, UnavailableError
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.kafka.scanning import scan
 from services.subscriptions.lifecycle import ADMINISTRATOR
@@ -28,6 +28,10 @@ from services.subscriptions.lifecycle import ADMINISTRATOR
 WAIT_S = 10.0
 NEWEST = 20_000
 IDLE_POLLS = 30
+NOBODY = (
+    "没有叫 {} 的单位或部门，也没有过它的告警；查 hongyan agency list、hongyan alerts --all "
+    "(there is no such agency or department, and no alert was about it)"
+)
 
 log = structlog.get_logger()
 
@@ -91,6 +95,22 @@ class Alerts:
         now = self._clock.now()
         held = sorted(self.kept().silences.values(), key=lambda one: one.at, reverse=True)
         return [one for one in held if everything or one.is_live(now)]
+
+    def check_subject(self, body: SilenceBody, parties: Callable[[], Collection[str]]) -> None:
+        """Raise InvalidError for a silence about nobody. Of whom an alert tells, there is or was somebody.
+
+        While the database is away nobody can tell, and nobody is kept from having his quiet.
+        """
+        if body.subject is None:
+            return
+        try:
+            known = parties()
+        except UnavailableError:
+            return
+        if is_about_somebody(body.kind, body.subject, known):
+            return
+        if not self.list(everything=True, agency=body.subject, limit=1):
+            raise InvalidError([FieldProblem("/subject", NOBODY.format(body.subject))])
 
     def silence(self, body: SilenceBody) -> Silence:
         """Keep a silence; raises InvalidError or UnavailableError."""
@@ -172,7 +192,7 @@ class Alerts:
         return alerts
 
 
-def alert_routes(router: APIRouter, alerts: Alerts) -> None:
+def alert_routes(router: APIRouter, alerts: Alerts, parties: Callable[[], Collection[str]]) -> None:
     """Put the routes on a router."""
 
     @router.get("/alerts")
@@ -189,6 +209,7 @@ def alert_routes(router: APIRouter, alerts: Alerts) -> None:
 
     @router.post("/alerts/silences", status_code=201)
     def silence(body: SilenceBody) -> dict[str, Any]:
+        alerts.check_subject(body, parties)
         return alerts.silence(body).to_json()
 
     @router.post("/alerts/silences/{name}/end")

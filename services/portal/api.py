@@ -161,7 +161,12 @@ def add_routes(
     _department_routes(router, administration)
     router.include_router(access_routes(access))
     agency_routes(router, agencies)
-    alert_routes(router, alerts)
+
+    def parties() -> set[str]:
+        held = {str(row["id"]) for row in agencies.agencies.list()}
+        return held | {row.id for row in administration.departments.list()}
+
+    alert_routes(router, alerts, parties)
     deadletter_routes(router, desk)
     app.include_router(router)
 
