@@ -22,7 +22,7 @@ from schemas.contracts import Contracts, load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.alerting.book import clear_after
-from services.alerting.certificates import shown_certificate
+from services.alerting.certificates import look_at_all, shown_certificate
 from services.alerting.ends import Seen
 from services.alerting.feed import ACKNOWLEDGE_S, Feed
 from services.alerting.policy import policy_of
@@ -34,7 +34,7 @@ from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import dsn_of, open_pool
 from services.runtime.direct import open_direct
-from services.runtime.errors import DatabaseUnavailableError, HongyanError, UnavailableError
+from services.runtime.errors import DatabaseUnavailableError, UnavailableError
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka, Producer
@@ -42,6 +42,7 @@ from services.runtime.lifecycle import stop_event
 from services.runtime.probes import Health, ProbeServer
 from services.runtime.settings import Settings
 from services.statistics.gaps import Gap, gaps_now
+from services.subscriptions.control import Agency
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 
@@ -157,8 +158,12 @@ def looks_of(
     def reader() -> LedgerReader:
         return LedgerReader(open_pool(settings.database.model_copy(update={"pool_size": 1})), clock)
 
+    def shown(agency: Agency) -> Seen:
+        tls = receiver_of(agency, settings.delivery, sealer).profile.tls
+        return shown_certificate(agency.id, agency.sink, tls, networks)
+
     def certificates() -> list[Seen]:
-        return seen_certificates(follower, sealer, settings, networks)
+        return look_at_all(list(follower.view.agencies.values()), shown)
 
     def gaps() -> list[Gap]:
         return gaps_now(dsn_of(settings.database), Topics(settings.kafka.topic_prefix).group("statistics"))
@@ -189,19 +194,3 @@ def database_size(settings: Settings) -> int:
     except psycopg.OperationalError as error:
         raise DatabaseUnavailableError(f"PostgreSQL: {error}") from error
     return int(row[0]) if row else 0
-
-
-def seen_certificates(
-    follower: ControlFollower, sealer: Sealer, settings: Settings, networks: list[Network]
-) -> list[Seen]:
-    """Return the certificates of the receivers that could be reached; whoever is away is another alert's."""
-    found = []
-    for agency in list(follower.view.agencies.values()):
-        if not agency.sink.lower().startswith("https:"):
-            continue
-        try:
-            tls = receiver_of(agency, settings.delivery, sealer).profile.tls
-            found.append(shown_certificate(agency.id, agency.sink, tls, networks))
-        except (HongyanError, OSError, ValueError):
-            continue
-    return found

@@ -13,7 +13,7 @@ from consumers.alerter.looking import Look
 from services.alerting import rules
 from services.alerting.book import REMOVED, Judged
 from services.alerting.burn import Ledger
-from services.alerting.ends import End, Seen, ending, ends_of
+from services.alerting.ends import Seen, ending, ends_of, shows_certificate
 from services.alerting.rules import Away, FollowUp, Objective, Volume
 from services.delivery.lag import Snapshot
 from services.delivery.receiver import receiver_of
@@ -29,6 +29,7 @@ from services.subscriptions.sealing import Sealer
 STALE_S = 15.0
 """A snapshot of the monitor that is older says nothing of now."""
 CAUGHT_UP_S = 0.0
+DATABASE = "postgresql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,10 @@ class World:
         """Return what is wrong; of what Kafka tells only when ``whole`` of it is known."""
         judged, settings = Judged(), self._settings
         judged.add({AlertKind.SERVER_AWAY}, rules.away(self._away(now), now))
-        volumes = rules.filling(self._volumes(), settings.disk_free_percent, settings.disk_urgent_percent, now)
-        judged.add({AlertKind.DISK_FILLING}, volumes)
+        seen, unseen = self._volumes()
+        filling = rules.filling(seen, settings.disk_free_percent, settings.disk_urgent_percent, now)
+        judged.add({AlertKind.DISK_FILLING}, rules.unseen(open_alerts.values(), AlertKind.DISK_FILLING, unseen))
+        judged.add({AlertKind.DISK_FILLING}, filling)
         if whole:
             self._judge_snapshot(judged, open_alerts, ledgers, now)
             self._judge_logs(judged, now)
@@ -125,12 +128,13 @@ class World:
         judged.add({AlertKind.RECEIVER_UNUSABLE}, rules.unusable(agencies, troubles, now))
         failing = rules.policies_failing(open_alerts.values(), self._follower.view)
         judged.add({AlertKind.POLICY_FAILED}, failing)
+        settings, view = self._settings, self._follower.view
         seen = self._looks.certificates.found or []
-        ends: list[End] = ends_of(self._follower.view, seen, self._sealer.open, now)
-        settings = self._settings
+        unseen = {one.id for one in list(view.agencies.values()) if shows_certificate(one)} - {o.agency for o in seen}
+        kept = rules.unseen(open_alerts.values(), AlertKind.CERTIFICATE_ENDING, unseen)
+        judged.add({AlertKind.CERTIFICATE_ENDING}, kept)
+        ends = ends_of(view, seen, self._sealer.open, now)
         kinds = {AlertKind.KEY_ENDING, AlertKind.GRANT_ENDING, AlertKind.CERTIFICATE_ENDING}
-        if self._looks.certificates.found is None:
-            kinds.discard(AlertKind.CERTIFICATE_ENDING)
         judged.add(kinds, ending(ends, now, settings.ending_days, settings.ending_urgent_days))
 
     def _end_with_agencies(self, judged: Judged, open_alerts: Mapping[str, Alert]) -> None:
@@ -153,15 +157,20 @@ class World:
             self._configured = version, troubles, agencies
         return self._configured[1], self._configured[2]
 
-    def _volumes(self) -> list[Volume]:
-        found = []
+    def _volumes(self) -> tuple[list[Volume], set[str]]:
+        """Return what can be filled up, and the names of what can't be looked at now."""
+        found, unseen = [], set()
         if self._data.exists():
             usage = shutil.disk_usage(self._data)
             found.append(Volume(str(self._data), usage.total - usage.free, usage.total))
+        else:
+            unseen.add(str(self._data))
         size, limit = self._looks.database.found, self._settings.database_bytes
         if size is not None and limit is not None:
-            found.append(Volume("postgresql", size, limit))
-        return found
+            found.append(Volume(DATABASE, size, limit))
+        elif limit is not None:
+            unseen.add(DATABASE)
+        return found, unseen
 
     def _away(self, now: datetime) -> list[Away]:
         found = []
@@ -170,7 +179,7 @@ class World:
             why = "连不上，或不应答 (no connection, or no answer)"
             found.append(Away("kafka", now - timedelta(seconds=silent_s), why))
         for server, trouble in (
-            ("postgresql", self._looks.database.trouble),
+            (DATABASE, self._looks.database.trouble),
             ("monitor", self._looks.snapshot.trouble),
         ):
             if trouble is not None and (now - trouble.since).total_seconds() >= self._settings.away_s:

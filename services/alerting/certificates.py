@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from services.alerting.ends import Seen
+from services.alerting.ends import Seen, shows_certificate
 from services.delivery.network import Network, check_destination
 from services.delivery.profile import Tls
 from services.delivery.tls import context_of
+from services.runtime.errors import HongyanError
+from services.subscriptions.control import Agency
 
 CONNECT_S = 5.0
+TOGETHER = 32
+"""So many receivers are looked at at once: those that don't answer take their time together."""
 
 
 def shown_certificate(agency: str, sink: str, tls: Tls | None, networks: Sequence[Network]) -> Seen:
@@ -42,3 +49,22 @@ def shown_certificate(agency: str, sink: str, tls: Tls | None, networks: Sequenc
 
 def _resolve(host: str, port: int) -> Sequence[str]:
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def look_at_all(agencies: Iterable[Agency], show: Callable[[Agency], Seen]) -> list[Seen]:
+    """Return the certificates of the receivers that could be reached; whoever is away is another alert's."""
+    wanted = deque(filter(shows_certificate, agencies))
+    found: list[Seen] = []
+
+    def look() -> None:
+        while wanted:
+            with suppress(HongyanError, OSError, ValueError, IndexError):
+                found.append(show(wanted.popleft()))
+
+    # Of no executor, for whose threads the end of the process would wait.
+    threads = [threading.Thread(target=look, daemon=True) for _ in range(min(TOGETHER, len(wanted)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found

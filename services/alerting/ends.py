@@ -19,6 +19,8 @@ from services.runtime.errors import HongyanError
 from services.subscriptions.control import Agency, ControlView
 
 DAY_S = 86_400.0
+CONFIGURED = "delivery."
+"""How the names begin of what ends in an agency's own settings."""
 Unseal = Callable[[str], str]
 
 
@@ -54,6 +56,11 @@ class Seen:
     def from_json(cls, entry: Mapping[str, Any]) -> Seen:
         """Read it; raises KeyError, TypeError or ValueError."""
         return cls(str(entry["agency"]), datetime.fromisoformat(entry["ends_at"]), str(entry["owner"]))
+
+
+def shows_certificate(agency: Agency) -> bool:
+    """Tell whether an agency's receiver shows a certificate."""
+    return agency.sink.lower().startswith("https:")
 
 
 def ending(ends: Iterable[End], now: datetime, warn_days: float, urgent_days: float) -> list[Alert]:
@@ -94,7 +101,7 @@ def ends_of(view: ControlView, seen: Iterable[Seen], unseal: Unseal, now: dateti
     found += [
         End(AlertKind.CERTIFICATE_ENDING, one.agency, "接收端证书 (receiver's certificate)", one.owner, one.ends_at)
         for one in seen
-        if one.agency in agencies and agencies[one.agency].sink.lower().startswith("https:")
+        if one.agency in agencies and shows_certificate(agencies[one.agency])
     ]
     return found
 
@@ -124,7 +131,7 @@ def _delivery(agency: Agency, unseal: Unseal) -> Iterator[End]:
     for name, what in (("certificate", "客户端证书 (client certificate)"), ("ca", "接收端的签发证书 (its authority)")):
         ends_at = certificate_end(tls.get(name) or "")
         if ends_at is not None:
-            yield End(AlertKind.CERTIFICATE_ENDING, agency.id, what, f"delivery.tls.{name}", ends_at)
+            yield End(AlertKind.CERTIFICATE_ENDING, agency.id, what, f"{CONFIGURED}tls.{name}", ends_at)
     auth = agency.delivery.get("auth") or {}
     if auth.get("kind") == "bearer":
         try:
@@ -133,7 +140,7 @@ def _delivery(agency: Agency, unseal: Unseal) -> Iterator[End]:
             return  # sealed with another master key: that is an alert of its own
         ends_at = token_end(opened["auth"]["token"])
         if ends_at is not None:
-            yield End(AlertKind.KEY_ENDING, agency.id, "令牌 (token)", "delivery.auth.token", ends_at)
+            yield End(AlertKind.KEY_ENDING, agency.id, "令牌 (token)", f"{CONFIGURED}auth.token", ends_at)
 
 
 def certificate_end(pem: str) -> datetime | None:

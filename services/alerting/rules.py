@@ -10,6 +10,7 @@ from datetime import date, datetime
 from schemas.times import SHANGHAI
 from schemas.working_days import CalendarEndsError, add_working_days
 from services.alerting.burn import HOUR_S, Burning, Deliveries, Ledger, burning
+from services.alerting.ends import CONFIGURED
 from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot
 from services.runtime.alerts import OF_AGENCIES, Alert, AlertKind, Severity
 from services.statistics.figure import Month
@@ -209,6 +210,18 @@ def dead(letters: Mapping[str, int], now: datetime) -> list[Alert]:
         )
         for stage, number in sorted(letters.items())
         if number
+    ]
+
+
+def unseen(open_alerts: Iterable[Alert], kind: AlertKind, subjects: Collection[str]) -> list[Alert]:
+    """Return what is open about subjects that could not be looked at now: it is not over by that.
+
+    What an agency's own settings hold is always looked at, as other alerts about it may not be.
+    """
+    return [
+        one
+        for one in open_alerts
+        if one.kind == kind and one.subject in subjects and not one.labels.get("of", "").startswith(CONFIGURED)
     ]
 
 

@@ -1,0 +1,122 @@
+"""What is judged of what can be seen, and that what can't be seen for a while is not taken to be over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from consumers.alerter.logs import Logs
+from consumers.alerter.looking import Look
+from consumers.alerter.world import Looks, World
+from schemas.topics import Topics
+from services.alerting.book import Book
+from services.alerting.certificates import look_at_all
+from services.alerting.ends import Seen
+from services.delivery.lag import Snapshot
+from services.runtime.alerts import AlertKind
+from services.runtime.errors import DatabaseUnavailableError
+from services.runtime.settings import AlertingSettings, DeliverySettings, SecuritySettings
+from services.subscriptions.control import Agency
+from services.subscriptions.follower import ControlFollower
+from services.subscriptions.sealing import Sealer
+from tests.fakes.hand_clock import NOW, HandClock
+from tests.fakes.kafka import FakeKafka
+
+TOPICS = Topics()
+MARKET = {"id": "market", "name": "m", "division": "510000", "sink": "https://receiver.example/x", "keys": []}
+GIB = 1024**3
+KINDS = (AlertKind.DISK_FILLING, AlertKind.CERTIFICATE_ENDING)
+
+
+def _no_snapshot() -> Snapshot:
+    raise OSError("no monitor")
+
+
+class Scene:
+    """A database and a receiver that can be away, and what is told of them."""
+
+    def __init__(self, folder: Path, follower: ControlFollower) -> None:
+        self.size: int | None = 99 * GIB
+        self.ends_at = NOW + timedelta(days=3)
+        self.receiver_away = False
+        self.clock = HandClock()
+        self.book = Book()
+        agencies = list(follower.view.agencies.values())
+        self.looks = Looks(
+            Look("monitor", 1, _no_snapshot, self.clock),
+            Look("database", 1, self._database, self.clock),
+            Look("follow-ups", 1, list, self.clock),
+            Look("certificates", 1, lambda: look_at_all(agencies, self._show), self.clock),
+            Look("gaps", 1, list, self.clock),
+        )
+        logs = Logs(FakeKafka(), TOPICS, list, self.clock)
+        settings = AlertingSettings(database_bytes=100 * GIB, disk_free_percent=2.0, disk_urgent_percent=1.5)
+        sealer = Sealer(SecuritySettings(master_key=SecretStr(Fernet.generate_key().decode())))
+        self.world = World(logs, follower, self.looks, sealer, settings, DeliverySettings(), folder, self.clock)
+
+    def _database(self) -> int:
+        if self.size is None:
+            raise DatabaseUnavailableError("no space left on device")
+        return self.size
+
+    def _show(self, agency: Agency) -> Seen:
+        if self.receiver_away:
+            raise OSError("refused")
+        return Seen(agency.id, self.ends_at, "CN=receiver")
+
+    def told(self, seconds: float) -> set[tuple[AlertKind, str]]:
+        """Look at everything after so long, and return what is told of the two."""
+        self.clock.seconds += seconds
+        for look in self.looks.all():
+            look.once()
+        found = self.book.judge(self.world.judge(self.book.open, {}, self.clock.now(), whole=True), self.clock.now())
+        told: set[tuple[AlertKind, str]] = {(one.kind, one.state) for one in found if one.kind in KINDS}
+        return told
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """An agency whose certificate ends soon, and a database that is nearly full."""
+    kafka, stop = FakeKafka(), threading.Event()
+    kafka.admin().ensure_topics(TOPICS.base_specs([]))
+    kafka.producer().send(TOPICS.control_subscriptions, key=b"agency/market", value=orjson.dumps(MARKET), partition=0)
+    follower = ControlFollower(kafka, [TOPICS.control_subscriptions], "t")
+    follower.start(stop)
+    assert follower.caught_up(10)
+    yield Scene(tmp_path, follower)
+    stop.set()
+
+
+def test_what_cannot_be_looked_at_now_is_not_over(scene: Scene) -> None:
+    """A full database goes down, and a receiver whose certificate ends: nobody is told that it is mended."""
+    assert scene.told(0) == {(kind, "open") for kind in KINDS}
+    scene.size, scene.receiver_away = None, True
+    for _ in range(5):
+        assert scene.told(60) == set()
+    scene.size, scene.receiver_away, scene.ends_at = 10 * GIB, False, NOW + timedelta(days=300)
+    assert scene.told(60) == set()
+    assert scene.told(60) == {(kind, "closed") for kind in KINDS}
+
+
+def test_receivers_are_looked_at_together_so_that_those_away_take_their_time_at_once() -> None:
+    """Eight that wait for one another all come to an end."""
+    together = threading.Barrier(8)
+
+    def show(agency: Agency) -> Seen:
+        together.wait(10)
+        if agency.id == "a0":
+            raise TimeoutError("black hole")
+        return Seen(agency.id, NOW, "CN=x")
+
+    agencies = [Agency(f"a{number}", "m", "510000", "https://receiver.example/x") for number in range(8)]
+    plain = Agency("plain", "m", "510000", "http://receiver.example/x")
+    found = look_at_all([*agencies, plain], show)
+    assert sorted(one.agency for one in found) == [f"a{number}" for number in range(1, 8)]
+    assert look_at_all([], show) == []
