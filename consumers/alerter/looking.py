@@ -13,6 +13,10 @@ import structlog
 from services.runtime.clock import Clock
 from services.runtime.errors import HongyanError
 
+LATE_S = 10.0
+"""A look that takes longer has found a server that hangs: it takes connections and answers nobody."""
+HANGS = "没有应答 (no answer)"
+
 log = structlog.get_logger()
 Found = TypeVar("Found")
 
@@ -31,10 +35,19 @@ class Look(Generic[Found]):
     def __init__(self, name: str, every_s: float, look: Callable[[], Found], clock: Clock) -> None:
         self.name = name
         self.found: Found | None = None
-        self.trouble: Trouble | None = None
+        self._trouble: Trouble | None = None
+        self._asked: tuple[float, datetime] | None = None
         self._every_s = every_s
         self._look = look
         self._clock = clock
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Return since when it fails and why, None while it does not."""
+        asked = self._asked
+        if self._trouble is None and asked is not None and self._clock.monotonic() - asked[0] > LATE_S:
+            return Trouble(asked[1], HANGS)
+        return self._trouble
 
     def start(self, stop: threading.Event) -> None:
         """Look until ``stop``, in the background."""
@@ -48,11 +61,14 @@ class Look(Generic[Found]):
 
     def once(self) -> None:
         """Look once; what fails is noted with since when."""
+        self._asked = self._clock.monotonic(), self._clock.now()
         try:
-            self.found, self.trouble = self._look(), None
+            self.found, self._trouble = self._look(), None
         except (HongyanError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             self.found = None
             said = str(error) or type(error).__name__
-            if self.trouble is None:
+            if self._trouble is None:
                 log.warning("look_failed", look=self.name, error=said)
-            self.trouble = Trouble(self.trouble.since if self.trouble else self._clock.now(), said[:500])
+            self._trouble = Trouble(self._trouble.since if self._trouble else self._clock.now(), said[:500])
+        finally:
+            self._asked = None

@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
+from services.runtime.database import ALIVE
 from services.runtime.errors import DatabaseUnavailableError, UnavailableError
 
 _SQL = Path(__file__).parent / "sql"
@@ -62,7 +64,7 @@ class PositionStore:
         """Give the connection inside one transaction; raises DatabaseUnavailableError."""
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._dsn, connect_timeout=3)
+                self._connection = psycopg.connect(make_conninfo(self._dsn, **ALIVE))
             with self._connection.transaction():
                 yield self._connection
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:

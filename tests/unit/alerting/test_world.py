@@ -120,3 +120,29 @@ def test_receivers_are_looked_at_together_so_that_those_away_take_their_time_at_
     found = look_at_all([*agencies, plain], show)
     assert sorted(one.agency for one in found) == [f"a{number}" for number in range(1, 8)]
     assert look_at_all([], show) == []
+
+
+def test_a_server_that_hangs_is_in_trouble_before_it_answers() -> None:
+    """It took the question and says nothing: since then it is away, and what it said last still holds."""
+    clock, asked, answer = HandClock(), threading.Event(), threading.Event()
+    answers: list[int] = [1]
+
+    def ask() -> int:
+        if not answers:
+            asked.set()
+            answer.wait(30)
+        return answers.pop() if answers else 2
+
+    look = Look("database", 1, ask, clock)
+    look.once()
+    clock.seconds = 60
+    hanging = threading.Thread(target=look.once)
+    hanging.start()
+    assert asked.wait(10)
+    assert look.trouble is None
+    clock.seconds = 71
+    assert look.trouble is not None
+    assert (look.trouble.since, look.found) == (NOW + timedelta(seconds=60), 1)
+    answer.set()
+    hanging.join(10)
+    assert (look.trouble, look.found) == (None, 2)
