@@ -27,6 +27,8 @@ _GROUP_SAYS = {
     "slow": "跟不上 (too slow for what comes)",
 }
 _GRAVE = ("stopped", "stalled")
+GRAVE_S = 60.0
+"""A group that stands for a shorter time is a warning: one that is started anew, or on a busy machine, does so too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +168,15 @@ def grouped(groups: Iterable[GroupLag], now: datetime) -> list[Alert]:
             troubled[one.group].append(one)
     found = []
     for group, behind in sorted(troubled.items()):
-        grave = [one for one in behind if one.state in _GRAVE]
+        grave = [one for one in behind if one.state in _GRAVE and _stands_s(one, now) >= GRAVE_S]
         said = "；".join(f"{one.topic}: {_GROUP_SAYS[one.state]}，积压 {one.lag}" for one in behind[:5])
         severity: Severity = "critical" if grave else "warning"
         found.append(Alert(AlertKind.GROUP_TROUBLED, group, now.isoformat(), f"{group}：{said}", severity=severity))
     return found
+
+
+def _stands_s(one: GroupLag, now: datetime) -> float:
+    return (now - datetime.fromisoformat(one.state_since)).total_seconds()
 
 
 def probed(probe: ProbeLag, now: datetime) -> list[Alert]:

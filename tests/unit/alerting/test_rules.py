@@ -15,7 +15,7 @@ from services.alerting.burn import Deliveries, Ledger
 from services.alerting.ends import Seen, ending, ends_of
 from services.alerting.feed import CLEARED, RAISED
 from services.alerting.rules import EVERYBODY, Away, FollowUp, Objective, Volume, Waiting
-from services.alerting.silences import Silence, silencing
+from services.alerting.silences import Silence, is_about_somebody, silencing
 from services.delivery.lag import AgencyLag, Deadline, GroupLag, Latencies, ProbeLag, Snapshot, State
 from services.runtime.alerts import Alert, AlertKind
 from services.subscriptions.control import ControlView
@@ -38,9 +38,9 @@ def snapshot(*agencies: AgencyLag, groups: tuple[GroupLag, ...] = (), probe: Pro
     return Snapshot(AT, 900, agencies, groups, probe or ProbeLag("ok", AT), objective_s=10.0)
 
 
-def group(state: State, name: str = "router") -> GroupLag:
-    """Return a group in a state."""
-    return GroupLag(name, "events.health.v1", 5, state, AT, 3.0, 1)
+def group(state: State, name: str = "router", for_s: float = 60.0) -> GroupLag:
+    """Return a group that has been in a state for so long."""
+    return GroupLag(name, "events.health.v1", 5, state, (NOW - timedelta(seconds=for_s)).isoformat(), 3.0, 1)
 
 
 def test_an_agency_that_gets_its_events_late_burns_and_so_do_all_together() -> None:
@@ -89,7 +89,15 @@ def test_held_lines_stay_told_and_those_gone_until_they_flow() -> None:
 
 
 def test_groups_in_trouble_are_told_once_each_with_the_gravest() -> None:
-    """Stopped and stalled are critical, slow and rewound warnings, catching up nothing."""
+    """Stopped and stalled are critical, slow and rewound warnings, catching up nothing.
+
+    Nobody is called at once for a group that was started anew, or that a busy machine kept waiting.
+    """
+    brief = [group("stalled", for_s=35), group("stopped", "ledger", for_s=59)]
+    assert [(one.subject, one.weight) for one in rules.grouped(brief, NOW)] == [
+        ("ledger", "warning"),
+        ("router", "warning"),
+    ]
     found = rules.grouped([group("slow"), group("stalled"), group("rewound", "ledger"), group("catching-up", "x")], NOW)
     assert [(one.subject, one.weight) for one in found] == [("ledger", "warning"), ("router", "critical")]
 
@@ -219,6 +227,15 @@ def test_a_silence_holds_for_what_it_names_until_its_end() -> None:
     assert silencing([silence.ended("ops", NOW)], AlertKind.LINE_HELD, "market", NOW) is None
     assert Silence.from_json(json.loads(json.dumps(silence.to_json()))) == silence
     assert {RAISED, CLEARED} == {"cn.gov.sc.ops.alert.raised", "cn.gov.sc.ops.alert.cleared"}
+
+
+def test_a_silence_about_nobody_is_told_from_one_about_somebody() -> None:
+    """Disks, groups and ways have names of their own, which nobody lists."""
+    assert is_about_somebody(AlertKind.LINE_HELD, "market", {"market"})
+    assert is_about_somebody(None, "postgresql", set())
+    assert is_about_somebody(AlertKind.DISK_FILLING, "/srv/data", set())
+    assert not is_about_somebody(AlertKind.LINE_HELD, "markte", {"market"})
+    assert not is_about_somebody(None, "markte", {"market"})
 
 
 def test_what_is_about_an_agency_that_is_gone_ends_with_it_and_only_that() -> None:
