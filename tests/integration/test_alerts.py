@@ -47,6 +47,7 @@ from tests.hand_ledger import HandLedger
 from tests.mailbox import Mailbox
 from tests.processes import Processes, Running
 from tests.scripted_receiver import Answer, Request, ScriptedReceiver
+from tests.standstill import standing_still
 
 pytestmark = pytest.mark.servers
 HELD = "队列保持"
@@ -514,31 +515,28 @@ def test_a_slow_receiver_burns_the_error_budget_until_it_is_quick_again(
 
 
 def test_postgresql_and_kafka_away_are_told_while_they_are(tmp_path: Path, desk: Desk, processes: Processes) -> None:
-    """Neither is needed to tell people; both are told to be back, in one life of the alerter."""
+    """Neither is needed to tell people; both are told to be back, in one life of the alerter. PostgreSQL hangs."""
     with open_folder() as data, Supervisor() as supervisor:
-        broker, topics = Broker(data), Topics()
-        postgres = EmbeddedPostgres(data / "postgres", free_port(), durable=False)
+        broker, topics, port = Broker(data), Topics(), free_port()
+        postgres = EmbeddedPostgres(data / "postgres", port, durable=False)
         try:
             broker.start()
             with closing(broker.connect().admin()) as admin:
                 admin.ensure_topics(topics.base_specs(load_contracts().domains()))
             own = desk.settings.model_copy(deep=True)
             own.kafka = own.kafka.model_copy(update={"bootstrap_servers": broker.kafka.address, "topic_prefix": ""})
-            program = postgres.program(data / "postgres.log")
-            first = Supervisor()
-            first.start(program)
+            supervisor.start(postgres.program(data / "postgres.log"))
             own.database = own.database.model_copy(update={"dsn": SecretStr(postgres.dsn("postgres"))})
             desk.settings = own
             desk.watch()
             desk.start()
             eventually(lambda: "postgresql" not in str(desk.mailbox.subjects("postgresql")), 5)
-            first.stop()
-            desk.mail("postgresql", "没有应答")
-            broker.kill()
-            desk.mail("kafka", "没有应答", within_s=60)
-            broker.start()
-            desk.mail("已解除", "kafka", within_s=60)
-            supervisor.start(postgres.program(data / "postgres2.log"))
+            with standing_still(port):
+                desk.mail("postgresql", "没有应答")
+                broker.kill()
+                desk.mail("kafka", "没有应答", within_s=60)
+                broker.start()
+                desk.mail("已解除", "kafka", within_s=60)
             desk.mail("已解除", "postgresql", within_s=60)
         finally:
             processes.end()
