@@ -499,6 +499,24 @@ def test_an_exact_reader_says_that_a_position_is_not_on_the_log(cluster: Cluster
         reader.close()
 
 
+def test_an_exact_reader_reads_on_beside_a_partition_that_is_new(cluster: Cluster) -> None:
+    """Until the new one has been sought no position can be asked for; what was known of the others is kept."""
+    cluster.write("a", "b")
+    reader = cluster.kafka.consumer(None, exact=True)
+    first, second = Partition(cluster.source, 0), Partition(cluster.source, 1)
+    try:
+        reader.assign([first])
+        reader.seek(first, 1)
+        reader.assign([first, second])
+        assert reader.positions() == {first: 1}
+        with pytest.raises(UnavailableError):
+            reader.position(first)
+        reader.seek(second, 0)
+        assert (reader.position(first), reader.position(second)) == (1, 0)
+    finally:
+        reader.close()
+
+
 def test_a_topic_that_is_made_anew_has_another_id(cluster: Cluster) -> None:
     """A reader learns of it by itself, soon."""
     reader, admin, topic = cluster.kafka.consumer(None), cluster.kafka.admin(), f"{cluster.name}.again"

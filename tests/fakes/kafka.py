@@ -22,6 +22,8 @@ from services.runtime.errors import (
 from services.runtime.kafka.admin import differences
 from services.runtime.kafka.port import Committed, Consumer, HeaderList, Partition, Placed, Rebalanced
 
+UNKNOWN = -1
+
 
 @dataclass(frozen=True, slots=True)
 class FakeRecord:
@@ -150,7 +152,11 @@ class FakeConsumer:
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """Read exactly these."""
-        self._positions = {p: self._start(p) for p in partitions}
+        if self._exact:
+            # As the library: what was read is read on; of what is new no position is known until a seek.
+            self._positions = {p: self._positions.get(p, UNKNOWN) for p in partitions}
+        else:
+            self._positions = {p: self._start(p) for p in partitions}
 
     def _start(self, partition: Partition) -> int:
         held = self._group.committed.get(partition) if self._group else None
@@ -184,6 +190,7 @@ class FakeConsumer:
         """Return what has come."""
         self._cluster.check()
         self._balance()
+        self._check_known()
         found: dict[Partition, Sequence[FakeRecord]] = {}
         left = max_records
         for partition, position in self._positions.items():
@@ -225,11 +232,18 @@ class FakeConsumer:
 
     def position(self, partition: Partition) -> int:
         """Return the next offset."""
+        self._check_known()
         return self._positions[partition]
+
+    def _check_known(self) -> None:
+        """Raise where any position is unknown: the library looks at them all, whichever is asked for."""
+        unknown = [partition for partition, position in self._positions.items() if position == UNKNOWN]
+        if unknown:
+            raise KafkaUnavailableError(f"no position of {unknown}")
 
     def positions(self) -> dict[Partition, int]:
         """Return every position."""
-        return {partition: self.position(partition) for partition in self._positions}
+        return {partition: position for partition, position in self._positions.items() if position != UNKNOWN}
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
         """Return what is committed."""
