@@ -69,6 +69,7 @@ ELSEWHERE: dict[str, str] = {
     "/live/agencies": BEGUN,
     "/live/agency/{agency}": BEGUN,
     "/live/jobs/{identity}": BEGUN,
+    "/live/alert-count": BEGUN,
     "/jobs/{identity}": BEGUN,
     "/subscriptions/{subscription}/dry-run/{identity}": BEGUN,
     "/parked/{agency}/replayed/{identity}": BEGUN,

@@ -60,6 +60,7 @@ RIGHTS: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/agencies/{agency}/feed-key"): SECURITY,
     ("POST", "/agencies/{agency}/revoke-key"): SECURITY,
     ("GET", "/alerts"): CONCERNED,
+    ("GET", "/live/alert-count"): SIGNED_IN,
     ("POST", "/alerts/silences"): SYSTEM,
     ("POST", "/alerts/silences/{name}/end"): SYSTEM,
     # Subscriptions, parked and dead letters, catalogue, month

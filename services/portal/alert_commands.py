@@ -40,19 +40,29 @@ def list_alerts(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="含已关闭的 (closed ones too)")] = False,
     agency: Annotated[str | None, typer.Option(help="只看一个单位 (one agency only)")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="至多几条 (at most so many)")] = 100,
+    skip: Annotated[int, typer.Option(min=0, help="跳过前几条 (leave out the first)")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """列出告警与处置办法；不带子命令时 (list the alerts and what to do, without a subcommand)."""
     if context.invoked_subcommand is not None:
         return
-    query = {"all": str(everything).lower()} | ({"agency": agency} if agency else {})
-    rows = ask("GET", f"/v1/alerts?{urlencode(query)}")
+    query = {"all": str(everything).lower(), "limit": limit + 1, "skip": skip} | ({"agency": agency} if agency else {})
+    found = ask("GET", f"/v1/alerts?{urlencode(query)}")
+    rows = found[:limit]
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
     elif not rows:
         typer.echo("没有告警 (no alerts)")
     for row in rows if not as_json else ():
         _print(row)
+    if len(found) > limit:
+        typer.echo(more_after(skip + limit), err=as_json)  # not among what a program reads
+
+
+def more_after(seen: int) -> str:
+    """Return what is said where more follow than are listed."""
+    return f"只列到第 {seen} 条，后面还有，加 --skip {seen} 续看 (more follow: --skip {seen})"
 
 
 def _print(row: Mapping[str, Any]) -> None:

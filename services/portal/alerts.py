@@ -1,4 +1,4 @@
-"""Alerts over the administration API: what is open now, newest first, and silences with their reasons."""
+"""Alerts over the administration API: what is open now, then what has ended, and silences with their reasons."""
 
 from __future__ import annotations
 
@@ -50,14 +50,16 @@ class SilenceBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class AlertsNow:
-    """The alerts in their newest state, newest first; all silences, newest first; and whom each way has told of what.
+    """The alerts in their newest state: all that are open, then those that ended last; each newest first.
 
-    ``told`` is by an alert's group and then by the way, of what is open now.
+    ``more_ended`` tells whether more have ended than are here. All silences stand in ``silences``, newest first.
+    ``told`` says whom each way has told of what, by an alert's group and then by the way, of what is open now.
     """
 
     alerts: Sequence[Alert]
     silences: Sequence[Silence]
     told: Mapping[str, Mapping[str, Told]]
+    more_ended: bool = False
 
 
 class Alerts:
@@ -70,22 +72,27 @@ class Alerts:
         self._clock = clock
 
     def list(self, *, everything: bool, agency: str | None, limit: int) -> list[Alert]:
-        """Return alerts in their newest state, newest first; closed ones only when ``everything`` is asked for."""
-        return [*self._list(self.kept(), everything=everything, agency=agency, limit=limit)]
+        """Return alerts in their newest state; the open ones stand first, each newest first.
 
-    def now(self, limit: int) -> AlertsNow:
-        """Return everything that a page shows of them, ended ones included, in one reading."""
+        Closed ones come only when ``everything`` is asked for.
+        """
+        return [*self._list(self.kept(), everything=everything, agency=agency)][:limit]
+
+    def now(self, ended: int) -> AlertsNow:
+        """Return everything that a page shows of them in one reading: all that are open, and so many ended ones."""
         kept = self.kept()
-        alerts = [*self._list(kept, everything=True, agency=None, limit=limit)]
+        alerts = self._list(kept, everything=True, agency=None)
+        shown = ended + sum(one.state == "open" for one in alerts)
         silences = sorted(kept.silences.values(), key=lambda one: one.at, reverse=True)
-        return AlertsNow(alerts, silences, {name: group.told for name, group in kept.assembled().items()})
+        told = {name: group.told for name, group in kept.assembled().items()}
+        return AlertsNow(alerts[:shown], silences, told, len(alerts) > shown)
 
-    def rows(self, *, everything: bool, agency: str | None, limit: int) -> Sequence[dict[str, Any]]:
-        """Return the same as JSON values, each with the silence that holds for it now, or None."""
+    def rows(self, *, everything: bool, agency: str | None, limit: int, skip: int = 0) -> Sequence[dict[str, Any]]:
+        """Return the same after the first ``skip`` as JSON values, each with the silence that holds for it, or None."""
         kept, now = self.kept(), self._clock.now()
         silences = list(kept.silences.values())
         rows = []
-        for alert in self._list(kept, everything=everything, agency=agency, limit=limit):
+        for alert in self._list(kept, everything=everything, agency=agency)[skip : skip + limit]:
             silence = silencing(silences, alert.kind, alert.subject, now)
             rows.append(alert.to_json() | {"silence": silence.to_json() if silence else None})
         return rows
@@ -143,7 +150,7 @@ class Alerts:
             kept.take((record.key or b"").decode(errors="replace"), record.value)
         return kept
 
-    def _list(self, kept: Kept, *, everything: bool, agency: str | None, limit: int) -> Sequence[Alert]:
+    def _list(self, kept: Kept, *, everything: bool, agency: str | None) -> Sequence[Alert]:
         newest = current(self._read())
         known = {one.key for one in newest}
         older = sorted((a for a in kept.alerts.values() if a.key not in known), key=lambda one: one.at, reverse=True)
@@ -152,7 +159,8 @@ class Alerts:
             for alert in [*newest, *older]
             if (everything or alert.state == "open") and agency in {None, alert.subject}
         ]
-        return found[:limit]
+        # Sorting keeps the newest first among each.
+        return sorted(found, key=lambda one: one.state != "open")
 
     def _keep(self, silence: Silence) -> None:
         self._ensure()
@@ -200,8 +208,9 @@ def alert_routes(router: APIRouter, alerts: Alerts, parties: Callable[[], Collec
         all: bool = False,  # noqa: A002  (the query's name)
         agency: str | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        skip: Annotated[int, Query(ge=0)] = 0,
     ) -> Sequence[dict[str, Any]]:
-        return alerts.rows(everything=all, agency=agency, limit=limit)
+        return alerts.rows(everything=all, agency=agency, limit=limit, skip=skip)
 
     @router.get("/alerts/silences")
     def silences(all: bool = False) -> list[dict[str, Any]]:  # noqa: A002  (the query's name)

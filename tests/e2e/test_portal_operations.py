@@ -252,6 +252,21 @@ def test_looking_at_personal_data_is_asked_for_and_recorded(work: Operations, br
     assert ("event/cert-1" in found, ">wei<" in found) == (True, True)
 
 
+def test_how_many_alerts_are_open_is_told_on_every_page_and_goes_on_by_itself(work: Operations, browser: Tabs) -> None:
+    """In the navigation and on the overview as the page of alerts counts them; no page is loaded again for it."""
+    with browser.page(work.url) as page:
+        sign_in(page, "ops")
+        page.goto("/catalogue")
+        polled = page.locator(".nav [data-polled] .badge")
+        expect(polled).to_have_class(re.compile("badge-bad"), timeout=20_000)
+        page.goto("/")
+        card = page.locator("#open-alerts")
+        expect(card).to_have_text(re.compile(r"^[1-9]"), timeout=20_000)
+        expect(polled).to_contain_text("个未关闭", timeout=20_000)
+        card.click()
+        expect(page.get_by_role("heading", name=re.compile("未关闭的（[1-9]"))).to_be_visible()
+
+
 def test_an_agency_sees_of_itself_what_the_operator_sees(work: Operations, browser: Tabs) -> None:
     """Lag, backlog, since when its line is held and why, what to do, whom to tell; and of nobody else."""
     for person, agency in (("mian", "mianyang"), ("lu", "luzhou")):

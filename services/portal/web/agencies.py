@@ -103,7 +103,7 @@ class AgencyPages:
 def _asked(one: Standing, q: str, state: str) -> bool:
     if q and q.lower() not in f"{one.id} {one.row['name']}".lower():
         return False
-    return not state or (one.look in {"bad", "warn"} if state == "troubled" else one.state == state)
+    return not state or (one.troubled if state == "troubled" else one.state == state)
 
 
 def check_side(side: Side, agency: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
 
 from schemas.times import shown_time
 from services.alerting.groups import Told as Way
@@ -20,11 +22,11 @@ from services.portal.web.audit import Audit
 from services.portal.web.forms import Posted, reason_of
 from services.portal.web.plain_words import in_language
 from services.portal.web.reasons import Step
-from services.portal.web.remembering import Held, Kept
+from services.portal.web.remembering import Held, Kept, kept_or_none
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import Standing, standing
-from services.portal.web.viewer import Viewing, allow
+from services.portal.web.viewer import Viewer, Viewing, Watching, allow
 from services.portal.web.wording import Text
 from services.runtime.alerts import MEANINGS, Alert, AlertKind
 from services.runtime.alerts import SEVERITIES as SEVERITY_ORDER
@@ -32,6 +34,7 @@ from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError
 
 FRESH = timedelta(seconds=3)
+COUNTED_ANEW = timedelta(seconds=5)
 ALERTS = "alerts"
 HOURS: Mapping[int, Text] = {
     1: Text("1 小时"),
@@ -48,6 +51,8 @@ WAYS: Mapping[str, Text] = {
 }
 """What the ways to people are called, by how their names begin."""
 MOST = 300
+"""So many ended ones are listed, the newest; of those that are open, all."""
+KNOWN_ENDED = 1200
 MOST_HAPPENED = 5
 """So many of a group are listed, the newest."""
 SEVERITIES: Mapping[str, tuple[str, Text]] = {"critical": ("bad", Text("紧急")), "warning": ("warn", Text("警告"))}
@@ -91,6 +96,14 @@ class Told:
         return SEVERITIES.get(self.alert["severity"], SEVERITIES["warning"])
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many are open that concern somebody, of one kind and subject together; and how many of them are critical."""
+
+    number: int
+    critical: int
+
+
 class AlertBook:
     """The newest alerts, kept for while Kafka is away."""
 
@@ -100,10 +113,39 @@ class AlertBook:
         self._parties = parties
         self._watch = watch
         self._kept = Kept(clock)
+        self._open: Sequence[Alert] | None = None
+        self._count_from = clock.now()
+        self._counting = threading.Lock()
 
     def held(self) -> Held[AlertsNow]:
-        """Return all of them in their newest state, newest first; raises UnavailableError."""
-        return self._kept.get(ALERTS, lambda: self.alerts.now(MOST * 4), FRESH)
+        """Return all that are open and the newest ended ones; raises UnavailableError."""
+        return self._kept.get(ALERTS, self._read, FRESH)
+
+    def _read(self) -> AlertsNow:
+        found = self.alerts.now(KNOWN_ENDED)
+        self._open = [one for one in found.alerts if one.state == "open"]
+        return found
+
+    def counted(self, own: str | None) -> Counted | None:
+        """Return how many are open that concern an agency or department, or anybody (None), as they were read last.
+
+        Every page shows it and none waits for it: it is read anew beside. None where it was never read.
+        """
+        if self.clock.now() >= self._count_from and self._counting.acquire(blocking=False):
+            threading.Thread(target=self._count, name="count-alerts", daemon=True).start()
+        if self._open is None:
+            return None
+        groups: dict[str, bool] = {}
+        for one in _about(own, self._open):
+            groups[one.group] = groups.get(one.group, False) or one.weight == "critical"
+        return Counted(len(groups), sum(groups.values()))
+
+    def _count(self) -> None:
+        try:
+            kept_or_none(self.held)
+        finally:
+            self._count_from = self.clock.now() + COUNTED_ANEW
+            self._counting.release()
 
     def changed(self) -> None:
         """Have them read anew."""
@@ -149,7 +191,10 @@ def _words(one: Told) -> str:
 
 
 def _concerning(side: Side, alerts: Sequence[Alert]) -> Sequence[Alert]:
-    own = side.agency or (side.department.id if side.department is not None else None)
+    return _about(side.own, alerts)
+
+
+def _about(own: str | None, alerts: Sequence[Alert]) -> Sequence[Alert]:
     return [one for one in alerts if own in {None, one.subject}]
 
 
@@ -179,6 +224,11 @@ def _steps(alert: Alert, is_agency: bool) -> Sequence[Step]:
     return steps
 
 
+def own_of(viewer: Viewer) -> str | None:
+    """Return whose alerts somebody sees: an agency's, a department's, or, who runs the system, everybody's (None)."""
+    return None if viewer.administers else viewer.agency or viewer.department or ""
+
+
 def routes(pages: Pages, audit: Audit, parties: Parties, book: AlertBook) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
@@ -198,10 +248,11 @@ def routes(pages: Pages, audit: Audit, parties: Parties, book: AlertBook) -> API
             q=q.strip(),
             closed=closed,
             held=held,
-            opened=opened[:MOST],
+            opened=opened,
             over=over[:MOST] if closed else [],
             over_number=len(over),
-            cut=max(len(opened), len(over) if closed else 0) > MOST,
+            more_over=held.value.more_ended,
+            cut=closed and (len(over) > MOST or held.value.more_ended or len(silences) > MOST),
             most=MOST,
             most_happened=MOST_HAPPENED,
             silences=silences[:MOST],
@@ -211,6 +262,10 @@ def routes(pages: Pages, audit: Audit, parties: Parties, book: AlertBook) -> API
             ways=WAYS,
             said=in_language,
         )
+
+    @router.get("/live/alert-count")
+    def counted(viewer: Watching) -> Response:
+        return HTMLResponse(pages.part(viewer, "alerts/_count.html", alerts_open=book.counted(own_of(viewer))))
 
     @router.post("/alerts/silences")
     def silence(viewer: Viewing, form: Posted) -> Response:

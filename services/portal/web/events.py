@@ -212,6 +212,20 @@ def address(path: str, story: Mapping[str, Any], **more: str) -> str:
     return f"{path}?{urlencode({name: value for name, value in {**named, **more}.items() if value})}"
 
 
+def timed(moments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what happened with the seconds that each step took (None for the first), oldest first.
+
+    An agency's step follows the one before of its own, the first of them the routing: agencies go side by side.
+    """
+    found: list[dict[str, Any]] = []
+    last: dict[str | None, datetime] = {}
+    for one in moments:
+        before = last.get(one["agency"], last.get(None))
+        found.append({**one, "step_s": None if before is None else (one["at"] - before).total_seconds()})
+        last[one["agency"]] = one["at"]
+    return found
+
+
 def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
@@ -227,6 +241,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
         "source_name": parties.source_name,
         "agency_name": parties.agency_name,
         "got": GOT,
+        "timed": timed,
     }
 
     @router.get("/events")

@@ -57,12 +57,13 @@ def routes(
     present = Present(watch, parties, FlowReader(pool), clock)
     raised = Alerts(kafka, topics, clock)
     book = AlertBook(raised, parties, watch, clock)
+    pages.alerts_open = lambda viewer: book.counted(alerts.own_of(viewer))
     streams, log = Streams(closing, clock), EventLog(kafka, topics)
     explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)
     found = Events(ledger, present, log, explaining, Contents(log, contracts, registry, grants), contracts, grants)
     replay = FeedReplay(kafka, topics, Standing(kafka, topics, contracts))
     return [
-        overview.routes(pages, parties, Overview(present, ledger, site.settings.kafka.topic_prefix), streams),
+        overview.routes(pages, parties, Overview(present, ledger, book, site.settings.kafka.topic_prefix), streams),
         events.routes(pages, audit, parties, found),
         agencies.routes(pages, parties, AgencyPages(present, desk, access, book), streams),
         agency_deeds.routes(pages, audit, parties, desk, replay),

@@ -12,6 +12,7 @@ from services.delivery.lag import TROUBLED, GroupLag
 from services.ledger.flowing import Flow, FlowReader
 from services.ledger.reading import LedgerReader
 from services.portal.watching import Watch
+from services.portal.web.alerts import AlertBook
 from services.portal.web.flow import NARROW, WIDE, Party, draw
 from services.portal.web.live import Streams
 from services.portal.web.plain_words import in_language
@@ -26,6 +27,8 @@ from services.runtime.errors import UnavailableError
 MINUTES = 5
 FRESH = timedelta(seconds=4)
 TROUBLE_ROWS = 8
+FLOW_ROWS = 50
+ALL = "all"
 GROUP_NAMES: Mapping[str, str] = {
     "router": "路由 router",
     "pusher": "推送 pusher",
@@ -66,8 +69,9 @@ class Present:
 class Overview:
     """Puts the overview together for whoever looks."""
 
-    def __init__(self, present: Present, ledger: LedgerReader, prefix: str) -> None:
+    def __init__(self, present: Present, ledger: LedgerReader, alerts: AlertBook, prefix: str) -> None:
         self._present = present
+        self._alerts = alerts
         self._ledger = ledger
         self._prefix = prefix
         self._kept = Kept(present.clock)
@@ -76,8 +80,8 @@ class Overview:
         since = self._present.clock.now() - timedelta(minutes=MINUTES)
         return self._present.flows.flows(list(self._present.parties.agencies().value), since)
 
-    def values(self, side: Side) -> dict[str, Any]:
-        """Return what the live part shows."""
+    def values(self, side: Side, *, all_flows: bool = False) -> dict[str, Any]:
+        """Return what the live part shows; of the table of flows the busiest, unless all are asked for."""
         present, now = self._present, self._present.clock.now()
         seen, parties = present.watch.seen, present.parties
         standings = self._standings(side)
@@ -96,12 +100,15 @@ class Overview:
                 ("wide", draw(flows, sources, agencies, WIDE)),
                 ("narrow", draw(flows, sources, agencies, NARROW)),
             ],
-            "flows": sorted(flows, key=lambda flow: -flow.routed)[:50],
+            "flows": sorted(flows, key=lambda flow: -flow.routed)[: None if all_flows else FLOW_ROWS],
+            "flows_number": len(flows),
+            "all_flows": all_flows,
             "flows_held": held,
             "source_name": parties.source_name,
             "agency_name": parties.agency_name,
             "totals": totals(standings) if standings is not None else None,
-            "troubled": [one for one in standings or () if one.look in {"bad", "warn"}][:TROUBLE_ROWS],
+            "troubled": [one for one in standings or () if one.troubled][:TROUBLE_ROWS],
+            "alerts": self._alerts.counted(side.own),
             "standings": standings,
             "seen": seen,
             "stale": seen.stale(now),
@@ -169,19 +176,20 @@ def routes(pages: Pages, parties: Parties, overview: Overview, streams: Streams)
         return parties.side_of(viewer) if sided else None
 
     @router.get("/")
-    def show(viewer: Viewing) -> Response:
+    def show(viewer: Viewing, flows: str = "") -> Response:
         side = side_of(viewer)
         if side is None:
             return pages.page(viewer, "overview/without_side.html")
-        return pages.page(viewer, "overview/show.html", day_held=overview.day(side), **overview.values(side))
+        values = overview.values(side, all_flows=flows == ALL)
+        return pages.page(viewer, "overview/show.html", day_held=overview.day(side), **values)
 
     @router.get("/live/overview")
-    def live(viewer: Watching) -> Response:
-        side = parties.side_of(viewer)
+    def live(viewer: Watching, flows: str = "") -> Response:
+        side, every = parties.side_of(viewer), flows == ALL
 
         def render() -> str:
-            return pages.part(viewer, "overview/_live.html", **overview.values(side))
+            return pages.part(viewer, "overview/_live.html", **overview.values(side, all_flows=every))
 
-        return streams.stream(pages, viewer, ("overview", side.agency, viewer.department), render)
+        return streams.stream(pages, viewer, ("overview", side.agency, viewer.department, every), render)
 
     return router

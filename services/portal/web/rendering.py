@@ -56,6 +56,8 @@ class Pages:
         self.clock = clock
         self.existing: Collection[str] = ()
         """Paths that the application has; the navigation shows no others."""
+        self.alerts_open: Callable[[Viewer], object] = lambda _: None
+        """How many alerts are open that concern somebody; the navigation shows it."""
         self._sessions = sessions
         self._outages = outages
         self._cookies = cookies
@@ -65,6 +67,7 @@ class Pages:
         """Return a whole page."""
         shared = {
             "navigation": entries(viewer, self.existing) if isinstance(viewer, Viewer) else [],
+            "alerts_open": self.alerts_open(viewer) if isinstance(viewer, Viewer) else None,
             "away": self._outages.away(),
             "note": self._note(viewer),
         }
@@ -126,6 +129,7 @@ def _environment(statics: Statics, clock: Clock) -> jinja2.Environment:
     made.globals |= {"_": _said, "static": statics.address}
     filters: Mapping[str, Callable[..., object]] = {
         "moment": moment,
+        "instant": instant,
         "clock": lambda at: f"{at.astimezone(SHANGHAI):%H:%M}",
         "age": _age,
         "since": _since_of(clock),
@@ -152,6 +156,13 @@ def moment(value: datetime | str | None) -> Markup:
     at = datetime.fromisoformat(value) if isinstance(value, str) else value
     shown = at.astimezone(SHANGHAI)
     return Markup('<time datetime="{}">{}</time>').format(shown.isoformat(), f"{shown:%Y-%m-%d %H:%M:%S}")
+
+
+def instant(at: datetime) -> Markup:
+    """Return a time for people to the millisecond."""
+    shown = at.astimezone(SHANGHAI)
+    text = f"{shown:%Y-%m-%d %H:%M:%S}.{shown.microsecond // 1000:03}"
+    return Markup('<time datetime="{}">{}</time>').format(shown.isoformat(), text)
 
 
 _UNITS = ((86400, Text("{n} 天")), (3600, Text("{n} 小时")), (60, Text("{n} 分钟")))

@@ -34,6 +34,11 @@ class Side:
         return self.agency is None and self.department is None
 
     @property
+    def own(self) -> str | None:
+        """Return the id of the agency or department, None for all."""
+        return self.agency or (self.department.id if self.department is not None else None)
+
+    @property
     def scope(self) -> Scope:
         """Return it as the ledger knows it."""
         if self.agency is not None:

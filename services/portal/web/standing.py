@@ -88,6 +88,11 @@ class Standing:
         return STATES[self.state][0]
 
     @property
+    def troubled(self) -> bool:
+        """Tell whether somebody should help it: what the lists of those who need help hold, and is counted as such."""
+        return self.look in {"bad", "warn"}
+
+    @property
     def label(self) -> Text:
         """Return its state's name."""
         return STATES[self.state][1]
@@ -111,6 +116,10 @@ class Standing:
     def held_since(self) -> datetime | None:
         """Return since when its line is held."""
         return datetime.fromisoformat(self.lag.held_since) if self.lag and self.lag.held_since else None
+
+    def judged_s(self, now: datetime) -> float:
+        """Return over what time its share within the legal deadline is counted, in seconds."""
+        return (now - datetime.fromisoformat(self.lag.deadline.since)).total_seconds() if self.lag else 0.0
 
     @property
     def state_since(self) -> datetime | None:
@@ -138,11 +147,16 @@ def ranked(found: Iterable[Standing]) -> list[Standing]:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All agencies together: how many are in trouble, what waits, and the worst."""
+    """All agencies together: how many need help, of them how many badly, what waits, and the worst.
+
+    ``backlog`` is a lower bound where ``backlog_exact`` is false.
+    """
 
     agencies: int
     troubled: int
+    bad: int
     backlog: int
+    backlog_exact: bool
     oldest_s: float | None
     delivered: int
     p95_ms: float | None
@@ -154,8 +168,10 @@ def totals(found: Iterable[Standing]) -> Totals:
     lags = [one.lag for one in all_of_them if one.lag is not None]
     return Totals(
         len(all_of_them),
+        sum(one.troubled for one in all_of_them),
         sum(one.look == "bad" for one in all_of_them),
         sum(lag.backlog for lag in lags),
+        all(lag.backlog_exact for lag in lags),
         max((lag.oldest_age_s for lag in lags if lag.oldest_age_s is not None), default=None),
         sum(lag.latencies.delivered for lag in lags),
         max((lag.latencies.p95_ms for lag in lags if lag.latencies.p95_ms is not None), default=None),

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from services.delivery.lag import ProbeLag, Snapshot
+from services.delivery.lag import Deadline, ProbeLag, Snapshot
 from services.ledger.flowing import Flow, Slot
-from services.portal.watching import STALE_S, NoSnapshotError, Watch
+from services.portal.watching import STALE_S, NoSnapshotError, Seen, Watch
 from services.portal.web.alerts import SEVERITIES
 from services.portal.web.chart import chart
+from services.portal.web.events import timed
 from services.portal.web.flow import WIDE, WIDEST, Paper, Party, draw
 from services.portal.web.live import Shared, Streams, message
 from services.portal.web.plain_words import in_language
+from services.portal.web.rendering import FOLDER, Statics, _environment, instant
 from services.portal.web.standing import ranked, standing, totals
 from services.runtime.alerts import SEVERITY_NAMES
-from tests.unit.portal.test_reasons import AT, LAG, ROW
+from tests.unit.portal.test_reasons import AT, FINE, LAG, ROW
+
+WAITING = '{% import "macros.html" as ui with context %}{{ ui.waiting(of) }}'
 
 
 class SetClock:
@@ -35,6 +40,16 @@ class SetClock:
     def monotonic(self) -> float:
         """Return it in seconds."""
         return self.at.timestamp()
+
+
+ENVIRONMENT = _environment(Statics(FOLDER / "static"), SetClock())
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """Whose side somebody sees."""
+
+    agency: str | None
 
 
 def test_a_line_is_as_wide_as_its_share_and_looks_as_its_agency_stands() -> None:
@@ -84,6 +99,53 @@ def test_who_needs_help_comes_first_and_what_was_decided_goes_before_what_was_me
     assert [one.id for one in found] == ["older", "held", "paused", "unseen", "market"]
     assert [one.state for one in found] == ["held", "held", "suspended", "unseen", "ok"]
     assert (totals(found).troubled, totals(found).oldest_s) == (2, 600.0)
+
+
+def test_a_slow_agency_is_counted_among_those_that_need_help_as_it_is_listed() -> None:
+    """Nothing says 都正常 over a list of it."""
+    slow = standing({**ROW, "id": "slow"}, replace(LAG, state="slow"))
+    found = totals([standing(ROW, LAG), slow])
+    assert (slow.troubled, found.troubled, found.bad) == (True, 1, 0)
+
+
+def test_backlogs_that_were_not_counted_to_their_end_are_summed_to_a_lower_bound() -> None:
+    """The sum is as exact as the least exact of them, and every page says so by ≥."""
+    capped = standing(ROW, replace(LAG, backlog=5000, backlog_exact=False))
+    for found, shown in (([capped, FINE], "≥ 5,003"), ([FINE], "3")):
+        assert ENVIRONMENT.from_string(WAITING).render(language="zh", of=totals(found)) == shown
+    assert ENVIRONMENT.from_string(WAITING).render(language="zh", of=capped.lag) == "≥ 5,000"
+
+
+def test_each_step_of_an_event_says_how_long_it_took() -> None:
+    """Agencies go side by side: an agency's first step follows the routing, and not what another got before."""
+    at = {name: AT + timedelta(milliseconds=ms) for name, ms in (("a", 0), ("b", 7), ("c", 30), ("d", 900))}
+    steps = [("routed", None, "a"), ("delivered", "x", "b"), ("attempted", "y", "c"), ("delivered", "y", "d")]
+    found = timed([{"what": what, "agency": agency, "at": at[when]} for what, agency, when in steps])
+    assert [one["step_s"] for one in found] == [None, 0.007, 0.03, 0.87]
+    assert "08:00:00.007" in instant(at["b"]).replace("16:00", "08:00")
+
+
+@pytest.mark.parametrize(
+    ("deadline", "shown"),
+    [
+        (Deadline((AT - timedelta(days=1)).isoformat(), 37, 37, 1.0), "100.0 % 近 24 小时 37/37 件"),
+        (Deadline((AT - timedelta(hours=3)).isoformat(), 3, 4, 0.75, 1), "75.0 % 近 3 小时 3/4 件 1 件已逾期"),
+        (Deadline(AT.isoformat()), ""),
+    ],
+    ids=["a day", "less", "none"],
+)
+def test_the_share_within_the_legal_limit_says_of_what_time_and_of_how_many(deadline: Deadline, shown: str) -> None:
+    """A share of none is not shown."""
+    values: dict[str, object] = {"seen": Seen(), "stale": False, "chart_held": None, "said": in_language}
+    values |= {
+        "viewer": Viewing(None),
+        "now": AT,
+        "slot_s": 60,
+        "standing": standing(ROW, replace(LAG, deadline=deadline)),
+    }
+    text = ENVIRONMENT.get_template("agencies/_live.html").render(language="zh", **values)
+    card = re.search(r"法定时限内送达</dt><dd>(.*?)</dd>", text, re.DOTALL)
+    assert " ".join(re.sub(r"<[^>]+>", " ", card[1]).split() if card else ()) == shown
 
 
 def watched(*found: Snapshot | None) -> tuple[Watch, SetClock]:

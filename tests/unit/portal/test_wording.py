@@ -70,5 +70,7 @@ def test_an_age_is_told_in_its_largest_units() -> None:
 def test_every_template_compiles() -> None:
     """Those that are seldom shown too."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(WEB / "templates"), autoescape=True)
-    environment.filters |= dict.fromkeys(("moment", "clock", "half", "type_name", "age", "since", "count", "ms"), str)
+    environment.filters |= dict.fromkeys(
+        ("moment", "instant", "clock", "half", "type_name", "age", "since", "count", "ms"), str
+    )
     assert [environment.get_template(name).name for name in environment.list_templates()]

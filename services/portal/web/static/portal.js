@@ -79,3 +79,18 @@ function live(region) {
 }
 
 document.querySelectorAll("[data-live]").forEach(live);
+
+/** Ask anew now and then for a small thing that every page shows; a hidden page rests. */
+function polled(place) {
+  window.setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch(place.dataset.polled);
+      if (answer.ok && !answer.redirected) place.innerHTML = await answer.text();
+    } catch {
+      // The server is away: what was read last stays.
+    }
+  }, 10000);
+}
+
+document.querySelectorAll("[data-polled]").forEach(polled);
