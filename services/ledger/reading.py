@@ -80,6 +80,7 @@ class LedgerReader:
         limit = max(1, min(limit, MOST_EVENTS))
         values = narrowed(scope, criteria)
         query = "search_named" if criteria.named else "search_agency" if values["agency"] else "search_events"
+        query = "search_number" if criteria.number else query
         found: list[DictRow] = []
         looked_to: datetime | None = None
         deadline = time.monotonic() + self._search_ms / 1000

@@ -72,7 +72,11 @@ OPERATOR = Scope()
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What to search by; None leaves a criterion out. ``identifier`` is a certificate number or organisation code."""
+    """What to search by; None leaves a criterion out. ``identifier`` is a certificate number or organisation code.
+
+    ``number`` is the beginning of one that is open to all, or of what stands in it after 第; 第, 号, 字 and brackets
+    are left out.
+    """
 
     event: str | None = None
     subject: str | None = None
@@ -82,6 +86,7 @@ class Criteria:
     agency: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    number: str | None = None
 
     @property
     def named(self) -> bool:
@@ -188,7 +193,7 @@ def windows(now: datetime, criteria: Criteria, before: Cursor | None) -> Iterato
 
 def narrowed(scope: Scope, criteria: Criteria) -> dict[str, Any]:
     """Return the values of a search by whose events and what; raises ForbiddenError for another's, InvalidError."""
-    asked = {name: getattr(criteria, name) for name in ("event", "subject", "identifier", "type")}
+    asked = {name: getattr(criteria, name) for name in ("event", "subject", "identifier", "number", "type")}
     texts = asked | {"source": criteria.source, "agency": criteria.agency}
     if wrong := [name for name, text in texts.items() if "\0" in (text or "")]:
         raise InvalidError([FieldProblem(f"/{name}", "含有空字符 (holds the character NUL)") for name in wrong])

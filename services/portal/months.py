@@ -42,12 +42,21 @@ Choice = Literal["close", "provisional", "restate"]
 
 @dataclass(frozen=True, slots=True)
 class MonthRow:
-    """A month in the list: how it stands, and how many events it has."""
+    """A month in the list: how it stands, how many events it has, and how many receipts of them at agencies."""
 
     month: Month
     state: str
     events: int
+    deliveries: int
     decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What a group of figures is called, in Chinese and in English."""
+
+    zh: str
+    en: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,9 @@ class MonthView:
     month: Month
     state: str
     events: int
+    deliveries: int
     decisions: Sequence[Decision]
-    groups: Sequence[tuple[str, Sequence[Compared]]]
+    groups: Sequence[tuple[Title, Sequence[Compared]]]
     balances: Sequence[tuple[str, Balance]]
     moved_cases: Sequence[str]
     gaps: Sequence[str]
@@ -123,7 +133,13 @@ class Months:
         """Return every month that anything is known of, the newest first."""
         with self._reading() as reader:
             return [
-                MonthRow(month, reader.frozen.state(month.number), reader.events(month), _last(reader, month))
+                MonthRow(
+                    month,
+                    reader.frozen.state(month.number),
+                    reader.events(month),
+                    reader.deliveries(month),
+                    _last(reader, month),
+                )
                 for month in reader.months()
             ]
 
@@ -131,6 +147,7 @@ class Months:
         """Return a month; raises InvalidError for what is none."""
         month = Month.parse(text)
         with self._reading() as reader:
+            titles = {group.title_zh: Title(group.title_zh, group.title_en) for group in reader.metrics.groups}
             groups = [(group.title_zh, group.ids) for group in reader.metrics.groups]
             listed = sorted(groups, key=lambda group: place(group[0]))
             label = names(self._symbols, lambda dimension, value: reader.label(dimension, value, text))
@@ -141,8 +158,9 @@ class Months:
                 month,
                 reader.frozen.state(month.number),
                 reader.events(month),
+                reader.deliveries(month),
                 reader.frozen.decisions.get(month.number, []),
-                [(title, [compared[one] for one in ids if one in compared]) for title, ids in listed],
+                [(titles[title], [compared[one] for one in ids if one in compared]) for title, ids in listed],
                 [(label("department_code", one.department), one) for one in balances],
                 reader.moved_cases(month) if failing else (),
                 [str(gap) for gap in reader.gaps if gap.month == month.number],

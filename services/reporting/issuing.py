@@ -50,7 +50,11 @@ def compose(
     masthead = read_masthead(folder)
     groups = [(g.title_zh, g.ids) for g in reader.metrics.groups if g.name not in masthead.leave_out]
     ids = [metric_id for _, listed in groups for metric_id in listed]
-    if not reader.events(at) and not any(reader.published(metric_id, at) is not None for metric_id in ids):
+    if (
+        not reader.events(at)
+        and not reader.deliveries(at)
+        and not any(reader.published(metric_id, at) is not None for metric_id in ids)
+    ):
         raise NotFoundError(f"{month} 没有数据 (no data in that month)")
     label = names(symbol_names(load_contracts()), lambda dimension, value: reader.label(dimension, value, month))
     known = standing(reader, at, ids)

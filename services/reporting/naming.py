@@ -16,11 +16,12 @@ def symbol_names(contracts: Contracts) -> Mapping[str, Mapping[str, str]]:
     for contract in contracts.types.values():
         for field in contract.fields():
             if "symbols" in field:
-                found.setdefault(field["name"], {}).update(_symbols(field["doc"]))
+                found.setdefault(field["name"], {}).update(symbols_of(field["doc"]))
     return found
 
 
-def _symbols(doc: str) -> Mapping[str, str]:
+def symbols_of(doc: str) -> Mapping[str, str]:
+    """Return the names of a field's symbols that its doc tells."""
     _, _, listed = _ENGLISH.sub("", doc).partition("：")
     pairs = (part.strip().partition(" ") for part in listed.split("|"))
     return {symbol: name.strip() for symbol, _, name in pairs if name.strip()}

@@ -34,6 +34,7 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     title_zh: Text
+    title_en: Text | None = None
     owner: Text
     source: Text
     metrics: list[dict[str, Any]]
@@ -45,6 +46,7 @@ class Group:
 
     name: str
     title_zh: str
+    title_en: str
     ids: tuple[str, ...]
 
 
@@ -93,7 +95,14 @@ def load_metrics(shapes: Mapping[str, Shape], folders: Iterable[Path] = (SHIPPED
         if file is not None:
             metrics = list(_metrics(path.name, file, problems))
             found += [(path.name, metric) for metric in metrics]
-            groups.append(Group(path.stem, file.title_zh, tuple(dict.fromkeys(m.id for m in metrics))))
+            groups.append(
+                Group(
+                    path.stem,
+                    file.title_zh,
+                    file.title_en or file.title_zh,
+                    tuple(dict.fromkeys(m.id for m in metrics)),
+                )
+            )
     versions = _by_id(found, problems)
     for name, metric in found:
         problems += [f"{name}: {metric.id}: {detail}" for detail in check(metric, shapes, versions)]

@@ -32,7 +32,7 @@ from services.statistics.frozen import Frozen
 from services.statistics.gaps import Gap, gaps, log_starts
 from services.statistics.loading import Metrics
 from services.statistics.settling import settled
-from services.statistics.shapes import Shape
+from services.statistics.shapes import DELIVERY, Shape
 from services.statistics.store import SCHEMA, read_sql
 
 MONTHS_BACK: Mapping[str, int] = {"previous_month": 1, "same_month_last_year": 12}
@@ -152,8 +152,12 @@ class FigureReader:
         return [Month.of_number(number) for number in sorted(known, reverse=True)]
 
     def events(self, month: Month) -> int:
-        """Return how many valid events lie in a month."""
-        return self._months.get(month.number, 0)
+        """Return how many valid events lie in a month; what became of them at agencies is not among them."""
+        return self._months.get(month.number, (0, 0))[0]
+
+    def deliveries(self, month: Month) -> int:
+        """Return how many receipts of events at agencies lie in a month: delivered, acknowledged or parked."""
+        return self._months.get(month.number, (0, 0))[1]
 
     def balances(self, month: Month) -> list[Balance]:
         """Return every department's balance of a month as now known."""
@@ -219,8 +223,9 @@ class FigureReader:
         return self.units.unit(value, month.number) if dimension == DEPARTMENT else value
 
     @cached_property
-    def _months(self) -> Mapping[int, int]:
-        return dict(self._connection.execute(read_sql("month_events")).fetchall())
+    def _months(self) -> Mapping[int, tuple[int, int]]:
+        rows = self._connection.execute(read_sql("month_events"), {"delivery": DELIVERY}).fetchall()
+        return {month: (events, deliveries) for month, events, deliveries in rows}
 
     @cached_property
     def _names(self) -> Mapping[str, str]:

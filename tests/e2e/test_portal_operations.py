@@ -144,10 +144,11 @@ def test_numbers_change_by_themselves(work: Operations, browser: Tabs) -> None:
         sign_in(page, "ops")
         page.evaluate("window.sameDocument = true")
         shown = page.locator("svg.flow-wide text.number-left").first
-        before = int((shown.text_content() or "0").replace(",", ""))
+        before = shown.text_content() or "0 份"
         work.certificate(2)
-        expect(shown).not_to_have_text(str(before), timeout=20_000)
-        assert int((shown.text_content() or "0").replace(",", "")) > before
+        expect(shown).not_to_have_text(before, timeout=20_000)
+        after = shown.text_content() or "0 份"
+        assert int(after.removesuffix(" 份").replace(",", "")) > int(before.removesuffix(" 份").replace(",", ""))
         assert page.evaluate("window.sameDocument") is True
 
 

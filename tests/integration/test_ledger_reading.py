@@ -19,6 +19,7 @@ from services.ledger.reading import LedgerReader, SearchTooWideError
 from services.ledger.repository import LedgerStore
 from services.ledger.rows import Named, event_row, receipt_rows, route_rows
 from services.ledger.searching import OPERATOR, Criteria, Scope
+from services.portal.web.events import beginning
 from services.runtime.errors import ForbiddenError
 from tests.events import CORRECTED, ISSUED
 
@@ -70,7 +71,7 @@ class Desk:
         """Let an event be published at a time, and routed to agencies at once; return its id."""
         n = len(self.put)
         one = {"id": f"e-{n}", "source": SOURCES[0], "type": ISSUED, "subject": f"k-{n}", "redacted": (), **told}
-        one |= {"at": at, "to": tuple(to), "offset": n, "number": f"N-{n}", "secret": f"S-{n}"}
+        one |= {"at": at, "to": tuple(to), "offset": n, "number": told.get("number", f"N-{n}"), "secret": f"S-{n}"}
         self.put.append(one)
         stamp = int(at.timestamp() * 1000)
         envelope = Envelope(one["id"], one["source"], one["type"], one["subject"], at.isoformat())
@@ -184,6 +185,40 @@ def test_every_reader_finds_exactly_its_own_page_by_page_newest_first(desk: Desk
             assert pages(desk, scope, criteria, 7) == wanted, (scope, criteria)
     with pytest.raises(ForbiddenError):
         desk.reader.search(Scope.of_agency("a"), Criteria(agency="b"))
+
+
+def test_an_event_is_found_by_the_beginning_of_its_number_however_it_is_written(desk: Desk) -> None:
+    """With 第…号 or without, by what stands after 第, with spaces and full-width digits; by its owners alone."""
+    ours = desk.event(NOW - timedelta(days=400), ["a"], number="(川)中医广[2025]第1200002-5C2172号")
+    desk.event(NOW - timedelta(hours=1), ["a"], number="(川)中医广[2025]第3000001号")
+    theirs = desk.event(NOW - timedelta(hours=2), ["b"], number="(渝)医广[2025]第12000029号")
+    forms = {
+        "1200002": [theirs, ours],
+        "第1200002-5C2172号": [ours],
+        "１２００００２-": [ours],
+        "（川）中医广〔2025〕第 12": [ours],
+        "川中医广2025 1200002": [ours],
+        "中医广": None,
+        "120": None,
+        "0002-5C2172": [],
+        "1200_02": None,
+    }
+    for text, found in forms.items():
+        begun = beginning(text)
+        assert (begun is None) == (found is None), text
+        if begun is not None and found is not None:
+            asked = Criteria(number=begun)
+            assert [one["event_id"] for one in desk.reader.search(OPERATOR, asked).events] == found, text
+            own = [one["event_id"] for one in desk.reader.search(Scope.of_agency("a"), asked).events]
+            assert own == [one for one in found if one == ours], text
+    assert not desk.reader.search(Scope.of_publisher([SOURCES[1]]), Criteria(number="1200002")).events
+
+
+def test_an_operator_finds_nothing_by_the_beginning_of_a_guarded_number(desk: Desk) -> None:
+    """What begins so may be somebody's; its owner finds it by the whole of it."""
+    desk.event(NOW, ["a"])
+    assert not desk.reader.search(OPERATOR, Criteria(number="S-0")).events
+    assert desk.reader.search(OPERATOR, Criteria(number="N-0")).events
 
 
 def test_what_a_reader_is_told_of_an_event_is_its_own_part(desk: Desk) -> None:

@@ -183,6 +183,10 @@ def test_every_cell_of_the_push_service_is_what_its_receipts_say(
     expected = Pushes(said, 2025, 12).cells() | own_published(published)
     with figures(database_dsn, own.group("statistics"), METRICS, SHAPES) as reader:
         assert compare(reader, expected, "push_") > 150
+        # Receipts are no events, and are not counted among them.
+        told = {(one["agency"], one["cursor"], one["outcome"]) for one in said}
+        months = reader.months()
+        assert [sum(map(of, months)) for of in (reader.events, reader.deliveries)] == [len(published), len(told)]
 
 
 def own_published(published: list[tuple[datetime, str, int]]) -> dict[tuple[str, Names], Cells]:

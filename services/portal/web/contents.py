@@ -13,7 +13,7 @@ from schemas.codec import Codec, UndecodableValue, to_jsonable
 from schemas.contracts import Contracts, EventContract, Schema
 from schemas.registry_client import RegistryAway, RegistryClient, RegistryError
 from services.portal.event_log import EventLog
-from services.portal.web.plain_words import in_language
+from services.portal.web.plain_words import field_label, symbol_name
 from services.portal.web.sides import Side
 from services.portal.web.wording import Language, Text
 from services.routing.fields import FieldPolicy, policy_of
@@ -121,7 +121,7 @@ def _outcomes(policies: Sequence[FieldPolicy], contract: EventContract) -> Mappi
 def _field(field: Schema, data: Mapping[str, Any], language: Language, granted: Mapping[str, str]) -> Shown | None:
     """Return a field as it is shown; None for one that its reader was not given."""
     name, level = field["name"], field["sensitivity"]
-    label = in_language(language, field["doc"])
+    label = field_label(field, language)
     if granted.get(name) == "drop" and name not in data:
         return None
     if name not in data:
@@ -130,5 +130,8 @@ def _field(field: Schema, data: Mapping[str, Any], language: Language, granted: 
     if value is None or value in ([], ""):
         return Shown(name, label, None, level)
     several = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    text = value if isinstance(value, str) else "、".join(value) if several else orjson.dumps(value).decode()
+    if isinstance(value, str) or several:
+        text = "、".join(symbol_name(field, one, language) for one in ([value] if isinstance(value, str) else value))
+    else:
+        text = orjson.dumps(value).decode()
     return Shown(name, label, text[:LONGEST], level)

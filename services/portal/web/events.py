@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,6 +35,9 @@ from services.subscriptions.grants import GrantRepository
 PAGE = 30
 NOT_KEPT = "路由记录已过 Kafka 的保存期 (what the router noted is no longer kept)"
 GRANTS = "grants"
+_AROUND = str.maketrans("", "", "第号字()[]")
+_BEGINNING = re.compile(r"(?=.*\d{3})[\u4e00-\u9fff0-9A-Z][\u4e00-\u9fff0-9A-Z-]{3,39}")
+"""At least four characters, three digits among them in a row."""
 GOT = frozenset({"delivered", "accepted", "rejected"})
 AGENCY_STATES: Mapping[str, tuple[str, Text]] = {
     "pending": ("warn", Text("待送达")),
@@ -65,6 +69,7 @@ KINDS: Mapping[str, Text] = {
     "event": Text("按事件编号"),
     "identifier": Text("按证书号或机构代码"),
     "subject": Text("按业务主键"),
+    "number": Text("按号码的开头"),
 }
 
 
@@ -195,6 +200,18 @@ def _tries(text: str, base: Criteria) -> Iterator[tuple[str | None, Criteria]]:
     for form in dict.fromkeys((text, normalise_certificate_no(text), normalise_code(text))):
         yield "identifier", replace(base, identifier=form)
     yield "subject", replace(base, subject=text)
+    begun = beginning(text)
+    if begun is not None:
+        yield "number", replace(base, number=begun)
+
+
+def beginning(text: str) -> str | None:
+    """Return what a number, or what stands in it after 第, may begin with; None for too little to go by.
+
+    People leave out 第…号 and brackets, write spaces and full-width digits, or type the digits alone.
+    """
+    found = normalise_certificate_no(text).translate(_AROUND)
+    return found if _BEGINNING.fullmatch(found) else None
 
 
 def _time(text: str, pointer: str) -> datetime | None:

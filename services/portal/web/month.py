@@ -18,6 +18,7 @@ from services.portal.web.long import Long
 from services.portal.web.remembering import Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.viewer import Viewer, Viewing, allow
+from services.portal.web.wording import Text
 from services.reporting.html import POLICY
 from services.reporting.issuing import MEDIA_TYPES, Format
 from services.runtime.errors import ConflictError, FieldProblem, InvalidError
@@ -26,6 +27,20 @@ from services.statistics.export import MEDIA_TYPES as EXPORT_TYPES
 from services.statistics.export import ExportFormat
 from services.statistics.figure import Month
 
+UNITS = (
+    Text("个"),
+    Text("件"),
+    Text("次"),
+    Text("元"),
+    Text("场"),
+    Text("家"),
+    Text("项"),
+    Text("秒"),
+    Text("人/次"),
+    Text("工作日"),
+    Text("比率"),
+)
+"""What figures are counted in; their English stands beside the others."""
 SEEN_BY = (Role.STATISTICIAN, Role.SYSTEM, Role.AUDIT)
 CHANGES_SHOWN = 20
 PATIENT_S = 20.0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from schemas.contracts import load_contracts
+from schemas.contracts import load_contracts, walk_fields
 from schemas.formats import divisions
-from services.portal.web.wording import Language, Text
+from schemas.labels import label_of
+from services.portal.web.wording import Language, Text, say
+from services.reporting.naming import symbols_of
 
 _BILINGUAL = re.compile(
     r"^(?P<zh>.*?[\u3400-\u9fff].*?)\s*[(（](?P<en>[^()（）\u3400-\u9fff]*)[)）](?P<rest>.*)$", re.DOTALL
@@ -31,6 +34,61 @@ def type_name(kind: str | None, language: Language = "zh") -> str:
     if contract is None:
         return kind or "—"
     return contract.catalogue.title_zh if language == "zh" else contract.catalogue.title_en
+
+
+_LABELS: Mapping[str, Text] = {
+    "reviewer_level": Text("审查机关层级"),
+    "reviewer_division": Text("审查机关行政区划"),
+    "institution_uscc": Text("医疗机构统一社会信用代码"),
+    "registration_no": Text("医疗机构执业许可证登记号"),
+    "superseded_by_normalised": Text("新证规范化文号"),
+}
+"""Fields whose doc speaks in English of the field before it."""
+_SYMBOLS: Mapping[str, Text] = {
+    "province": Text("省级"),
+    "city": Text("市级"),
+    "county": Text("县级"),
+    "other": Text("其他"),
+}
+"""Symbols that a doc does not name in Chinese."""
+MEDIA = (
+    Text("影视"),
+    Text("广播"),
+    Text("报纸"),
+    Text("期刊"),
+    Text("户外"),
+    Text("印刷品"),
+    Text("网络"),
+)
+"""Symbols that are Chinese words."""
+
+
+def field_label(field: Mapping[str, Any], language: Language) -> str:
+    """Return what a field of a schema is called: without the symbols that its doc lists."""
+    if field["name"] in _LABELS:
+        return say(language, _LABELS[field["name"]])
+    half = in_language(language, field["doc"])
+    return re.split("[：:]", half)[0].strip() if "symbols" in field else half
+
+
+def label_in(language: Language, label: str) -> str:
+    """Return in a language the Chinese label that a field's doc begins with."""
+    return label if language == "zh" else _english_labels().get(label, label)
+
+
+@cache
+def _english_labels() -> Mapping[str, str]:
+    fields = [field for one in load_contracts().types.values() for _, field in walk_fields(one.schema)]
+    return {label_of(field["doc"]): field_label(field, "en") for field in fields}
+
+
+def symbol_name(field: Mapping[str, Any], symbol: str, language: Language) -> str:
+    """Return the name of one of a field's symbols; the value as it is where it is none of them."""
+    if symbol not in field.get("symbols", ()):
+        return symbol
+    if language == "en":
+        return symbol.replace("_", " ") if symbol.isascii() else say("en", symbol)
+    return symbols_of(field["doc"]).get(symbol, "") or str(_SYMBOLS.get(symbol, symbol))
 
 
 def division_name(code: str | None) -> str:

@@ -18,7 +18,7 @@ from services.portal.web import cookies
 from services.portal.web.cookies import Cookies
 from services.portal.web.navigation import entries
 from services.portal.web.outages import Outages
-from services.portal.web.plain_words import in_language, type_name
+from services.portal.web.plain_words import in_language, label_in, type_name
 from services.portal.web.sessions import Sessions
 from services.portal.web.viewer import ROLE_NAMES, Viewer, Visitor
 from services.portal.web.wording import Language, Text, english, say
@@ -137,6 +137,7 @@ def _environment(statics: Statics, clock: Clock) -> jinja2.Environment:
         "ms": ms,
         "half": _half,
         "type_name": _type_name,
+        "labelled": _labelled,
     }
     made.filters |= filters
     return made
@@ -199,6 +200,11 @@ def _half(context: Context, text: str) -> str:
 @jinja2.pass_context
 def _type_name(context: Context, kind: str | None) -> str:
     return type_name(kind, context["language"])
+
+
+@jinja2.pass_context
+def _labelled(context: Context, label: str) -> str:
+    return label_in(context["language"], label)
 
 
 def _since_of(clock: Clock) -> Callable[..., str]:

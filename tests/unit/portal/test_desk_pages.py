@@ -14,8 +14,9 @@ from schemas.contracts import load_contracts
 from services.catalogue.entry import entry_of
 from services.identity.people import Person, Role
 from services.portal.differences import Difference
-from services.portal.months import Decided, FigureView, MonthRow, MonthView
+from services.portal.months import Decided, FigureView, MonthRow, MonthView, Title
 from services.portal.schema_history import SchemaVersion
+from services.portal.web.plain_words import field_label, label_in, symbol_name
 from services.portal.web.remembering import Held
 from services.portal.web.rendering import FOLDER, Statics, _environment
 from services.portal.web.viewer import ROLE_NAMES, Viewer
@@ -29,6 +30,7 @@ from services.statistics.closing import Outcome
 from services.statistics.figure import Figure, Month
 from services.statistics.frozen import Decision
 from services.statistics.lineage import Behind, Explanation
+from tests.events import ISSUED
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 TIME = "2025-12-01T00:00:00+08:00"
@@ -55,8 +57,12 @@ VIEW = MonthView(
     MONTH,
     "closed",
     3,
+    5,
     [DECISION, replace(DECISION, revision=2, state="restated", override=None)],
-    [("一", [Compared(FIGURE, replace(FIGURE, basis="published"), None, "—", "+1%")]), ("二", [])],
+    [
+        (Title("一", "One"), [Compared(FIGURE, replace(FIGURE, basis="published"), None, "—", "+1%")]),
+        (Title("二", "Two"), []),
+    ],
     [("部门", Balance("D1", 1, 0, 1, 0, 1, 2))],
     ["case"],
     ["gap"],
@@ -126,9 +132,9 @@ STATES: list[tuple[str, Mapping[str, Any]]] = [
     ("month/one.html", {"view": VIEW, "formats": list(Format), "exports": ["csv"], "may_close": True}),
     (
         "month/one.html",
-        {"view": MonthView(MONTH, "open", 0, [], [], [], [], []), "formats": [], "exports": [], "may_close": False},
+        {"view": MonthView(MONTH, "open", 0, 0, [], [], [], [], []), "formats": [], "exports": [], "may_close": False},
     ),
-    ("month/list.html", {"rows": [MonthRow(MONTH, "closed", 3, DECISION), MonthRow(MONTH, "open", 0, None)]}),
+    ("month/list.html", {"rows": [MonthRow(MONTH, "closed", 3, 5, DECISION), MonthRow(MONTH, "open", 0, 0, None)]}),
     (
         "month/decide.html",
         {"view": VIEW, "closed": False, "refusals": ["x"], "refused": True, "form": {}, "error": None},
@@ -164,6 +170,57 @@ def test_every_state_of_a_page_can_be_shown(template: str, values: Mapping[str, 
     said = ENVIRONMENT.get_template(template).render(**shared, **frame, **values)
     assert "{{" not in said
     assert "style=" not in said
+
+
+def test_a_month_in_english_is_english_to_its_headings_and_units() -> None:
+    """And what is counted is named: events are no receipts, and what 发布事件 leaves out is told."""
+    published = replace(FIGURE, metric_id="push_published", unit="个", shown_unit="个")
+    view = replace(
+        VIEW, groups=[(Title("推送服务运行情况", "The delivery service"), [Compared(published, None, None, "", "")])]
+    )
+    shared = {"viewer": replace(VIEWER, language="en"), "now": NOW, "held": HELD, "role_names": ROLE_NAMES}
+    values = {
+        "view": view,
+        "formats": [],
+        "exports": [],
+        "may_close": False,
+        "navigation": [],
+        "away": [],
+        "note": None,
+    }
+    said = ENVIRONMENT.get_template("month/one.html").render(language="en", **shared, **values)
+    for words in ("The delivery service", "3 valid events, 5 receipts", "without originals that were corrected"):
+        assert words in said
+    assert "推送服务" not in said
+    assert " 个" not in said
+    shown = '{% import "month/parts.html" as parts with context %}{{ parts.unit("万件") }}|{{ parts.unit("亩") }}'
+    assert ENVIRONMENT.from_string(shown).render(language="en", viewer=VIEWER) == "×10,000 cases|亩"
+    assert ENVIRONMENT.from_string(shown).render(language="zh", viewer=VIEWER) == "万件|亩"
+
+
+def test_fields_and_their_values_are_named_in_both_languages() -> None:
+    """A label does not list the values, and no page shows a bare symbol where there is a word for it."""
+    issued = {field["name"]: field for field in load_contracts().types[ISSUED].fields()}
+    level, media = issued["reviewer_level"], issued["media_types"]
+    assert [field_label(level, language) for language in LANGUAGES] == [
+        "审查机关层级",
+        "level of the reviewing authority",
+    ]
+    assert [symbol_name(level, "province", language) for language in LANGUAGES] == ["省级", "province"]
+    assert [symbol_name(media, "户外", language) for language in LANGUAGES] == ["户外", "outdoor"]
+    assert symbol_name(level, "unheard of", "zh") == "unheard of"
+    assert [label_in(language, "核发日期") for language in LANGUAGES] == ["核发日期", "day of issue"]
+
+
+@pytest.mark.parametrize("name", sorted(load_contracts().types))
+def test_no_label_or_value_of_any_type_lacks_a_language(name: str) -> None:
+    """Chinese labels and values hold Chinese, English ones none."""
+    for field in load_contracts().types[name].fields():
+        assert re.search("[\u4e00-\u9fff]", field_label(field, "zh")), field["name"]
+        assert not re.search("[\u4e00-\u9fff|]", field_label(field, "en")), field["name"]
+        for symbol in field.get("symbols", ()):
+            assert re.search("[\u4e00-\u9fff]", symbol_name(field, symbol, "zh")), symbol
+            assert not re.search("[\u4e00-\u9fff_]", symbol_name(field, symbol, "en")), symbol
 
 
 def test_what_stands_within_a_text_is_said_in_the_same_language() -> None:
