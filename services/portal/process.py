@@ -33,6 +33,7 @@ from services.portal.statistics import statistics_routes
 from services.portal.web import account, audit_page, oidc, operating, sign_in
 from services.portal.web import people as people_page
 from services.portal.web.desks import desks
+from services.portal.web.live import Streams
 from services.portal.web.outages import DATABASE, KAFKA, Outages
 from services.portal.web.sides import Parties
 from services.portal.web.site import add_site, new_site
@@ -126,16 +127,18 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     app.include_router(event_routes(ledger, scopes(accesses, admin_key)))
     app.include_router(statistics_routes(settings))
     closing = app.state.closing = threading.Event()
-    parties = Parties(agencies, departments, clock)
+    parties, streams = Parties(agencies, departments, clock), Streams(closing, clock)
     areas = [
         sign_in.routes(site),
         oidc.routes(site),
         account.routes(site),
         people_page.routes(site, people),
         audit_page.routes(site),
-        *desks(site, answering, parties, agencies, departments, desk, registry, kafka, topics, contracts, stop),
+        *desks(
+            site, answering, parties, agencies, departments, desk, registry, kafka, topics, contracts, streams, stop
+        ),
         *operating.routes(
-            site, pool, ledger, grants, parties, agency_desk, access, contracts, registry, kafka, stop, closing
+            site, pool, ledger, grants, parties, agency_desk, access, contracts, registry, kafka, streams, stop
         ),
     ]
     add_site(app, site, areas, stop)

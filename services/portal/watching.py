@@ -10,7 +10,7 @@ import threading
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 import structlog
@@ -24,6 +24,8 @@ PERIOD_S = 0.5
 ANSWER_S = 2.0
 STALE_S = 10.0
 """A snapshot that is older than this is marked with its age."""
+BEHIND_S = 3.0
+"""What is behind by less is on its way: a page says nothing of it, unless it found nothing."""
 
 log = structlog.get_logger()
 Fetch = Callable[[], Snapshot]
@@ -31,6 +33,31 @@ Fetch = Callable[[], Snapshot]
 
 class NoSnapshotError(Exception):
     """The monitor gave none; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far the ledger reached when it was measured ``at``: what was on the log ``until`` then is in it.
+
+    ``records`` were not in it yet. ``until`` is None where it was never measured; ``stale``: what is now is not known.
+    """
+
+    at: datetime | None = None
+    until: datetime | None = None
+    records: int = 0
+    stale: bool = True
+
+    @property
+    def behind(self) -> bool:
+        """Tell whether the ledger lacks what it should have by now, or that this is not known."""
+        if self.stale or self.at is None or self.until is None:
+            return True
+        return self.records > 0 and (self.at - self.until).total_seconds() >= BEHIND_S
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether nothing was missing: what is not found is not there."""
+        return not self.behind and self.records == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +81,14 @@ class Seen:
         """Tell whether what was seen last is no longer what is."""
         age_s = self.age_s(now)
         return age_s is None or age_s > STALE_S
+
+    def reach(self, group: str, now: datetime) -> Reach:
+        """Return how far a consumer group reached in what it follows, as it was seen last."""
+        groups = [one for one in self.snapshot.groups if one.group == group] if self.snapshot else []
+        if self.at is None or not groups:
+            return Reach(self.at)
+        delay = timedelta(seconds=max(one.delay_s if one.lag else 0.0 for one in groups))
+        return Reach(self.at, self.at - delay, sum(one.lag for one in groups), self.stale(now))
 
     def agency(self, name: str) -> AgencyLag | None:
         """Return an agency's lag as it was seen last."""

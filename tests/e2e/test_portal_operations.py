@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,14 +19,16 @@ from schemas.times import SHANGHAI
 from services.runtime.embedded.servers import Servers
 from services.runtime.kafka.port import Admin
 from tests.conditions import eventually
+from tests.events import ISSUED
 from tests.portal import LAW
-from tests.portal_operations import AGENCIES, CONTACT, REFUSAL, TYPES, Operations, number, open_operations
+from tests.portal_operations import AGENCIES, CONTACT, REFUSAL, SOURCE, TYPES, Operations, number, open_operations
 from tests.portal_outages import ELSEWHERE, KEPT, PAGES, PARTLY, SAID, WHOLE, Shown
 from tests.portal_site import Answer, Tabs, Visitor, assert_accessible, assert_fits, browser, looks, shoot, sign_in
 from tests.standstill import standing_still
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 __all__ = ["browser"]
+BEHIND = re.compile(r"台账落后 [1-9]\d* 条，数据截至 <time")
 ANSWER = re.compile(r'<section class="box answer.*?</section>', re.DOTALL)
 DETAILS = {
     "chengdu": ("发布时的订阅怎么说", "不匹配", "区划在范围之内"),
@@ -392,6 +395,32 @@ def test_an_agency_is_sent_again_what_it_had_since_a_time(work: Operations) -> N
     done = ops.post("/agencies/market/replay", since | {"step": "go", "reason": "接收方数据库回退"})
     assert done.status == 303
     eventually(lambda: receiver.accepted.count("cert-1") > before, 20, "sent again")
+
+
+def test_while_the_ledger_is_behind_no_page_looks_fresh(work: Operations) -> None:
+    """It stands still (SIGSTOP) and an event is published: what is not in it yet is not denied, to nobody."""
+    visitors = {who: work.site.signed_in(who) for who in ("ops", "wei", "shi")}
+    pages = ["/", "/events?q=cert-late", "/events/one?id=cert-1", "/events/why?id=cert-1&agency=market"]
+    asked = [(who, path) for who in visitors for path in pages]
+    asked += [("ops", "/agencies/market"), ("shi", "/agencies/market")]
+
+    def unsaid() -> list[tuple[str, str]]:
+        return [(who, path) for who, path in asked if not BEHIND.search(visitors[who].get(path).text)]
+
+    eventually(lambda: len(unsaid()) == len(asked), 30, "nothing said while it keeps up")
+    work.running["ledger"].process.send_signal(signal.SIGSTOP)
+    try:
+        work.events.publish(work.events.prepare(ISSUED, "cert-late", SOURCE, certificate_no=number(77)))
+        eventually(lambda: not unsaid(), 30, "said everywhere")
+        for visitor in visitors.values():
+            searched, opened = (visitor.get(path) for path in ("/events?q=cert-late", "/events/one?id=cert-late"))
+            assert ("没有查到，但台账还没有收全" in searched.text, "请核对编号" in searched.text) == (True, False)
+            assert (opened.status, "没有查到，但台账还没有收全" in opened.text) == (404, True)
+        assert BEHIND.search(visitors["shi"].live("/live/agency/market"))
+    finally:
+        work.running["ledger"].process.send_signal(signal.SIGCONT)
+    eventually(lambda: "cert-late" in visitors["ops"].get("/events?q=cert-late").text, 30, "in the ledger after all")
+    eventually(lambda: len(unsaid()) == len(asked), 30, "said no more")
 
 
 NO_ANSWER = re.compile(r'(PostgreSQL|Kafka) 没有应答，自 <time datetime="([^"]+)"')

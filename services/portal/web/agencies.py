@@ -67,6 +67,7 @@ class AgencyPages:
             "seen": present.watch.seen,
             "stale": present.watch.seen.stale(now),
             "chart_held": kept_or_none(lambda: self._kept.get(("chart", agency), lambda: self._chart(agency, now))),
+            "reach": present.reach(),
             "channels": CHANNELS,
             "said": in_language,
             "slot_s": SLOT_S,

@@ -18,6 +18,7 @@ from services.portal.months import Months
 from services.portal.parking import Parking
 from services.portal.schema_history import SchemaHistory
 from services.portal.web import catalogue, long, month, parked, subscriptions, trials
+from services.portal.web.live import Streams
 from services.portal.web.long import Long
 from services.portal.web.outages import DATABASE
 from services.portal.web.parked import Quarantine
@@ -43,6 +44,7 @@ def desks(
     kafka: Kafka,
     topics: Topics,
     contracts: Contracts,
+    streams: Streams,
     stop: threading.Event,
 ) -> list[APIRouter]:
     """Return the pages of subscriptions, parked events and dead letters, the catalogue and the month."""
@@ -55,7 +57,7 @@ def desks(
     )
     months = Months(site.settings, kafka, topics, contracts, codec, partial(site.outages.check, DATABASE))
     return [
-        long.routes(pages, working),
+        long.routes(pages, working, streams),
         trials.routes(pages, office, working),
         subscriptions.routes(pages, office),
         parked.routes(pages, quarantine, working),

@@ -34,6 +34,7 @@ from services.subscriptions.grants import GrantRepository
 
 PAGE = 30
 NOT_KEPT = "路由记录已过 Kafka 的保存期 (what the router noted is no longer kept)"
+NOT_YET = "没有查到，但台账还没有收全，请稍后再查 (not found, but the ledger is behind: ask again later)"
 GRANTS = "grants"
 _AROUND = str.maketrans("", "", "第号字()[]")
 _BEGINNING = re.compile(r"(?=.*\d{3})[\u4e00-\u9fff0-9A-Z][\u4e00-\u9fff0-9A-Z-]{3,39}")
@@ -147,8 +148,12 @@ class Events:
         held = self._kept.get((scope, event, source), lambda: self.ledger.timeline(scope, event, source or None))
         found = [one for one in held.value if not subject or one["subject"] == subject]
         if not found:
-            raise NotFoundError(f"台账中没有可见的事件 {event} (no such event for you to see)")
+            raise self.missing(f"台账中没有可见的事件 {event} (no such event for you to see)")
         return replace(held, value=found)
+
+    def missing(self, said: str) -> NotFoundError:
+        """Return that an event was not found, or that it may only not be in the ledger yet."""
+        return NotFoundError(said if self.present.reach().whole else NOT_YET)
 
     def types(self, side: Side) -> list[str]:
         """Return the types that a reader may search by."""
@@ -290,6 +295,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             found=page,
             held=held,
             found_as=found_as,
+            reach=events.present.reach(),
             problems=problems,
             types=events.types(side),
             agencies=parties.agencies().value,
@@ -315,6 +321,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             story=story,
             same=held.value[:-1],
             held=held,
+            reach=events.present.reach(),
             content=content,
             others=others,
             **shared,
@@ -342,6 +349,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
             story=story,
             agency=agency,
             held=held,
+            reach=events.present.reach(),
             reason=told.reason,
             unasked=told.unasked,
             found=told.grants,
@@ -377,11 +385,11 @@ def _told(events: Events, side: Side, event: str, source: str, subject: str) -> 
     try:
         held = events.stories(Scope.operator(), event, source, subject)
     except NotFoundError:
-        raise NotFoundError(NOTHING_FOR.format(event=event)) from None
+        raise events.missing(NOTHING_FOR.format(event=event)) from None
     rows = events.grants()
     found = [one for one in held.value if could_be_given(rows, side.agency, one["type"])]
     if not found:
-        raise NotFoundError(NOTHING_FOR.format(event=event))
+        raise events.missing(NOTHING_FOR.format(event=event))
     # The business key says whose certificate it is: that is for who got it.
     told = {**found[-1], "subject": None, "agencies": [], "moments": [], "completeness": None}
     return Held(told, held.at, held.away)

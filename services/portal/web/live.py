@@ -26,6 +26,8 @@ RETRY_S = 10
 MOST = 200
 MOST_OF_ONE = 12
 SHARED_S = 1.0
+PATIENT_S = 5.0
+"""A part so old is still shown while somebody renders it anew."""
 MOST_PARTS = 256
 BUSY = "实时连接已满，页面稍后再试 (too many live streams; the page tries again)"
 
@@ -36,20 +38,32 @@ class Shared:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._parts: OrderedDict[Hashable, tuple[float, str]] = OrderedDict()
+        self._rendering: set[Hashable] = set()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, render: Callable[[], str]) -> str:
-        """Return a part that is younger than a second, rendered now unless there is one."""
+    def get(self, key: Hashable, render: Callable[[], str]) -> str | None:
+        """Return a part that is younger than a second, rendered now unless there is one.
+
+        Nobody waits for another's rendering: meanwhile the last is shown, None where there is none or it is old.
+        """
         with self._lock:
-            now = self._clock.monotonic()
+            now, others = self._clock.monotonic(), key in self._rendering
             held = self._parts.get(key)
-            if held is not None and 0 <= now - held[0] < SHARED_S:
+            if held is not None and 0 <= now - held[0] < (PATIENT_S if others else SHARED_S):
                 return held[1]
+            if others:
+                return None
+            self._rendering.add(key)
+        try:
             part = render()
-            self._parts[key] = (now, part)
-            while len(self._parts) > MOST_PARTS:
-                self._parts.popitem(last=False)
+            with self._lock:
+                self._parts[key] = (now, part)
+                while len(self._parts) > MOST_PARTS:
+                    self._parts.popitem(last=False)
             return part
+        finally:
+            with self._lock:
+                self._rendering.discard(key)
 
 
 class Streams:
@@ -81,7 +95,7 @@ class Streams:
         sent = self._sent(pages, viewer, lambda: self._shared.get((key, viewer.language), render))
         return StreamingResponse(sent, media_type="text/event-stream", headers=headers)
 
-    async def _sent(self, pages: Pages, viewer: Viewer, render: Callable[[], str]) -> AsyncIterator[str]:
+    async def _sent(self, pages: Pages, viewer: Viewer, render: Callable[[], str | None]) -> AsyncIterator[str]:
         with self.opened(viewer.session):
             last, spoke, began = "", time.monotonic(), time.monotonic()
             yield f"retry: {RETRY_S * 1000}\n\n"
@@ -113,7 +127,7 @@ class Streams:
                     del self._open[session]
 
 
-def _rendered(render: Callable[[], str]) -> str | None:
+def _rendered(render: Callable[[], str | None]) -> str | None:
     """Render once more; what can't be rendered now leaves the page as it is, which marks its own age."""
     try:
         return render()

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import RedirectResponse
 
 from services.portal.progress import Progress
+from services.portal.web.live import Streams
 from services.portal.web.rendering import Pages
 from services.portal.web.viewer import Viewer, Viewing, Watching
 from services.portal.working import Job, Work, shown
 
 SOON_S = 1.5
 SEE_OTHER = 303
-TOLD_EVERY_S = 0.5
-TOLD_FOR_S = 600.0
-LOOKED_AFTER = 20
-"""After so many tellings it is seen whether the asker is still signed in."""
 
 
 class Long:
@@ -46,7 +42,7 @@ class Long:
         return self.work.of(viewer.person.id, identity)
 
 
-def routes(pages: Pages, long: Long) -> APIRouter:
+def routes(pages: Pages, long: Long, streams: Streams) -> APIRouter:
     """Return the page of work that is under way."""
     router = APIRouter()
 
@@ -64,22 +60,6 @@ def routes(pages: Pages, long: Long) -> APIRouter:
         def said() -> str:
             return pages.part(viewer, "work/state.html", job=shown(long.work, job))
 
-        return StreamingResponse(told(said, lambda: pages.still(viewer)), media_type="text/event-stream")
+        return streams.stream(pages, viewer, ("job", job.id), said)
 
     return router
-
-
-async def told(said: Callable[[], str], still: Callable[[], bool], every_s: float = TOLD_EVERY_S) -> AsyncIterator[str]:
-    """Give what is said of work whenever it has changed, as long as its asker is signed in.
-
-    When the work has ended nothing changes any more; the stream stays, so that the browser does not ask again.
-    """
-    last = ""
-    for number in range(round(TOLD_FOR_S / TOLD_EVERY_S)):
-        if number % LOOKED_AFTER == 0 and not await asyncio.to_thread(still):
-            yield "event: signed-out\ndata:\n\n"
-            return
-        now = said()
-        yield ": as before\n\n" if now == last else "".join(f"data: {line}\n" for line in now.splitlines()) + "\n"
-        last = now
-        await asyncio.sleep(every_s)

@@ -46,19 +46,19 @@ def routes(
     contracts: Contracts,
     registry: RegistryClient,
     kafka: Kafka,
+    streams: Streams,
     stop: threading.Event,
-    closing: threading.Event,
 ) -> Sequence[APIRouter]:
-    """Return the routes; the monitor is looked at until ``stop``, and live parts end with ``closing``."""
+    """Return the routes; the monitor is looked at until ``stop``, and its numbers go out over ``streams``."""
     pages, audit, clock = site.pages, site.audit, site.clock
     topics = Topics(site.settings.kafka.topic_prefix)
     watch = Watch(from_monitor(site.settings.monitor.url), clock)
     threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
-    present = Present(watch, parties, FlowReader(pool), clock)
+    present = Present(watch, parties, FlowReader(pool), topics.group("ledger"), clock)
     raised = Alerts(kafka, topics, clock)
     book = AlertBook(raised, parties, watch, clock)
     pages.alerts_open = lambda viewer: book.counted(alerts.own_of(viewer))
-    streams, log = Streams(closing, clock), EventLog(kafka, topics)
+    log = EventLog(kafka, topics)
     explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)
     found = Events(ledger, present, log, explaining, Contents(log, contracts, registry, grants), contracts, grants)
     replay = FeedReplay(kafka, topics, Standing(kafka, topics, contracts))

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from services.delivery.lag import TROUBLED, GroupLag
 from services.ledger.flowing import Flow, FlowReader
 from services.ledger.reading import LedgerReader
-from services.portal.watching import Watch
+from services.portal.watching import Reach, Watch
 from services.portal.web.alerts import AlertBook
 from services.portal.web.flow import NARROW, WIDE, Party, draw
 from services.portal.web.live import Streams
@@ -41,12 +41,18 @@ GROUP_NAMES: Mapping[str, str] = {
 class Present:
     """What the pages know now of everybody, each part with its own age."""
 
-    def __init__(self, watch: Watch, parties: Parties, flows: FlowReader, clock: Clock) -> None:
+    def __init__(self, watch: Watch, parties: Parties, flows: FlowReader, ledger: str, clock: Clock) -> None:
+        """``ledger`` is the consumer group that fills the ledger."""
         self.watch = watch
+        self._ledger = ledger
         self.parties = parties
         self.flows = flows
         self.clock = clock
         self._kept = Kept(clock)
+
+    def reach(self) -> Reach:
+        """Return how far the ledger reaches: every page of what it holds says so where it is behind."""
+        return self.watch.seen.reach(self._ledger, self.clock.now())
 
     def standings(self, side: Side) -> list[Standing]:
         """Return how the agencies of a side stand, who needs help first; raises UnavailableError.
@@ -104,6 +110,7 @@ class Overview:
             "flows_number": len(flows),
             "all_flows": all_flows,
             "flows_held": held,
+            "reach": present.reach(),
             "source_name": parties.source_name,
             "agency_name": parties.agency_name,
             "totals": totals(standings) if standings is not None else None,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +15,9 @@ from services.runtime.errors import UnavailableError
 MOST = 300
 """So many answers are kept, those that were asked for last."""
 ALWAYS = timedelta(0)
+PATIENT_S = 1.0
+"""So long somebody waits for what another is reading just now; then what was read last has to do."""
+SLOW = "读取较慢 (reading takes long)"
 T = TypeVar("T")
 
 
@@ -31,7 +33,9 @@ class Held(Generic[T]):
 @dataclass(slots=True)
 class _Place:
     held: Held[Any] | None = None
-    changed: bool = False
+    changes: int = 0
+    read_at_change: int = 0
+    begun_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -46,28 +50,47 @@ class Kept:
     def get(self, key: Hashable, read: Callable[[], T], fresh: timedelta = ALWAYS) -> Held[T]:
         """Return what ``read`` gives, with its time; while that fails what it gave last.
 
-        What is younger than ``fresh`` is not read again, and is read once for all who ask at the same time. Raises
-        UnavailableError where nothing is kept.
+        What is younger than ``fresh`` is not read again, and is read once for all who ask at the same time; a reading
+        that takes long holds up nobody else for more than a second. Raises UnavailableError where nothing is kept.
         """
         place = self._place(key)
-        with place.lock if fresh else nullcontext():
-            held, now = place.held, self._clock.now()
-            if held is not None and not place.changed and timedelta(0) <= now - held.at < fresh:
+        if not fresh:
+            return self._read(place, read)
+        if not place.lock.acquire(timeout=self._patience_s(place)):
+            held = place.held
+            if held is None:
+                raise UnavailableError(SLOW)
+            return replace(held, away=SLOW)
+        place.begun_s = self._clock.monotonic()
+        try:
+            held = place.held
+            fits = held is not None and place.read_at_change == place.changes
+            if held is not None and fits and timedelta(0) <= self._clock.now() - held.at < fresh:
                 return held
-            place.changed = False
-            try:
-                found = Held(read(), now)
-            except UnavailableError as error:
-                if held is None:
-                    raise
-                place.changed = True
-                return Held(held.value, held.at, str(error))
-            place.held = found
-            return found
+            return self._read(place, read)
+        finally:
+            place.lock.release()
 
     def forget(self, key: Hashable) -> None:
         """Let the next reader read anew, after a change; what was read stays for while that fails."""
-        self._place(key).changed = True
+        self._place(key).changes += 1
+
+    def _patience_s(self, place: _Place) -> float:
+        """Return for how long to wait for whoever may be reading: not at all once it is known to take long."""
+        if not place.lock.locked():
+            return PATIENT_S
+        return max(0.0, min(PATIENT_S, place.begun_s + PATIENT_S - self._clock.monotonic()))
+
+    def _read(self, place: _Place, read: Callable[[], T]) -> Held[T]:
+        held, now, changes = place.held, self._clock.now(), place.changes
+        try:
+            found = Held(read(), now)
+        except UnavailableError as error:
+            if held is None:
+                raise
+            return Held(held.value, held.at, str(error))
+        place.held, place.read_at_change = found, changes
+        return found
 
     def _place(self, key: Hashable) -> _Place:
         with self._lock:

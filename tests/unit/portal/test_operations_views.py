@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from services.delivery.lag import Deadline, ProbeLag, Snapshot
+from services.delivery.lag import Deadline, GroupLag, ProbeLag, Snapshot
 from services.ledger.flowing import Flow, Slot
-from services.portal.watching import STALE_S, NoSnapshotError, Seen, Watch
+from services.portal.watching import BEHIND_S, STALE_S, NoSnapshotError, Reach, Seen, Watch
 from services.portal.web.alerts import SEVERITIES
 from services.portal.web.chart import chart
 from services.portal.web.events import timed
@@ -182,6 +182,34 @@ def test_before_the_first_snapshot_nothing_is_known() -> None:
     watch, clock = watched(None)
     watch.look()
     assert (watch.seen.snapshot, watch.seen.stale(clock.now()), watch.seen.agency("market")) == (None, True, None)
+
+
+def ledger(topic: str, lag: int, delay_s: float) -> GroupLag:
+    """Return how the ledger stands to one topic."""
+    return GroupLag("ledger", topic, lag, "stalled" if lag else "ok", AT.isoformat(), delay_s, 1)
+
+
+def test_how_far_the_ledger_reaches_is_told_as_soon_as_it_is_behind() -> None:
+    """What is behind on any topic counts; what is on its way is no news, but nothing is missing only at the end."""
+    caught_up = Snapshot(AT.isoformat(), 300, [], [ledger("events", 0, 0.0)], ProbeLag("off", AT.isoformat()))
+    on_its_way = replace(caught_up, groups=[ledger("events", 4, BEHIND_S / 2)])
+    behind = replace(caught_up, groups=[ledger("events", 4, 2.0), ledger("receipts", 3, 90.0), ledger("x", 0, 99.0)])
+    unknown = replace(caught_up, groups=[replace(ledger("events", 0, 0.0), group="another")])
+    watch, clock = watched(None, unknown, caught_up, on_its_way, behind)
+    seen = []
+    for _ in range(5):
+        watch.look()
+        seen.append(watch.seen.reach("ledger", clock.now()))
+    assert [(one.behind, one.whole) for one in seen] == [
+        (True, False),
+        (True, False),
+        (False, True),
+        (False, False),
+        (True, False),
+    ]
+    assert seen[4] == Reach(AT, AT - timedelta(seconds=90), 7, stale=False)
+    clock.at = AT + timedelta(seconds=STALE_S + 1)
+    assert watch.seen.reach("ledger", clock.now()).stale
 
 
 def test_live_streams_are_bounded_for_all_and_for_each_session() -> None:
