@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from psycopg_pool import ConnectionPool
 
 from services.runtime.database import transaction
-from services.runtime.errors import DatabaseUnavailableError
+from services.runtime.errors import UnavailableError
 
 _SQL = Path(__file__).parent / "sql"
 LIMIT_MS = 2000
@@ -22,8 +22,8 @@ LIMIT_MS = 2000
 Row = TypeVar("Row")
 
 
-class FlowsTooManyError(DatabaseUnavailableError):
-    """The events of the last minutes could not be counted in time."""
+class FlowsTooManyError(UnavailableError):
+    """The events of the last minutes could not be counted in time: the server answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +52,21 @@ class _Receiver:
 
 
 class FlowReader:
-    """Counts over the indexes of agency and time; what takes too long is given up."""
+    """Counts over the indexes of agency and time; all raise DatabaseUnavailableError, and FlowsTooManyError."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
     def flows(self, agencies: Collection[str], since: datetime) -> Sequence[Flow]:
-        """Return what flowed to these agencies since; raises DatabaseUnavailableError."""
+        """Return what flowed to these agencies since."""
         return self._rows(Flow, "recent_flows", {"agencies": list(agencies), "since": since})
 
     def slots(self, agency: str, since: datetime, slot_s: int) -> Sequence[Slot]:
-        """Return what an agency got since, by stretches of so many seconds; raises DatabaseUnavailableError."""
+        """Return what an agency got since, by stretches of so many seconds."""
         return self._rows(Slot, "recent_slots", {"agency": agency, "since": since, "slot": f"{slot_s} seconds"})
 
     def receivers(self, source: str, agencies: Collection[str]) -> frozenset[str]:
-        """Return who of these agencies has ever been given an event of a publisher; raises DatabaseUnavailableError."""
+        """Return who of these agencies has ever been given an event of a publisher."""
         found = self._rows(_Receiver, "receivers", {"agencies": list(agencies), "source": source})
         return frozenset(one.agency for one in found)
 
@@ -76,7 +76,7 @@ class FlowReader:
             try:
                 return cursor.execute(_read(query), values).fetchall()
             except psycopg.errors.QueryCanceled as error:
-                raise FlowsTooManyError from error
+                raise FlowsTooManyError("事件太多，限时内没有数完 (too many events to count in time)") from error
 
 
 @cache

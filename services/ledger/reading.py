@@ -72,9 +72,17 @@ class LedgerReader:
         self._clock = clock
         self._search_ms = search_ms
 
-    def search(self, scope: Scope, criteria: Criteria, limit: int = 50, before: str | None = None) -> Page:
+    def search(
+        self,
+        scope: Scope,
+        criteria: Criteria,
+        limit: int = 50,
+        before: str | None = None,
+        until_s: float | None = None,
+    ) -> Page:
         """Return the newest events that meet all criteria, at most ``limit`` (and MOST_EVENTS); see :class:`Page`.
 
+        It ends by ``until_s`` (monotonic) too, where several searches share their time.
         Raises ForbiddenError for another's events, and InvalidError for a cursor that is none.
         """
         limit = max(1, min(limit, MOST_EVENTS))
@@ -83,7 +91,8 @@ class LedgerReader:
         query = "search_number" if criteria.number else query
         found: list[DictRow] = []
         looked_to: datetime | None = None
-        deadline = time.monotonic() + self._search_ms / 1000
+        own = time.monotonic() + self._search_ms / 1000
+        deadline = own if until_s is None else min(own, until_s)
         for window in windows(self._clock.now(), criteria, Cursor.from_text(before) if before else None):
             wanted = values | _bounds(window) | {"limit": limit + 1 - len(found)}
             try:

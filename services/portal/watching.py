@@ -22,6 +22,7 @@ from services.runtime.direct import open_direct
 PERIOD_S = 0.5
 """Short, since it comes on top of the monitor's own period."""
 ANSWER_S = 2.0
+LEDGER = "ledger"
 STALE_S = 10.0
 """A snapshot that is older than this is marked with its age."""
 BEHIND_S = 3.0
@@ -82,9 +83,9 @@ class Seen:
         age_s = self.age_s(now)
         return age_s is None or age_s > STALE_S
 
-    def reach(self, group: str, now: datetime) -> Reach:
-        """Return how far a consumer group reached in what it follows, as it was seen last."""
-        groups = [one for one in self.snapshot.groups if one.group == group] if self.snapshot else []
+    def reach(self, now: datetime) -> Reach:
+        """Return how far the ledger reached on the topics that it is filled from, as it was seen last."""
+        groups = [one for one in self.snapshot.groups if one.group == LEDGER] if self.snapshot else []
         if self.at is None or not groups:
             return Reach(self.at)
         delay = timedelta(seconds=max(one.delay_s if one.lag else 0.0 for one in groups))

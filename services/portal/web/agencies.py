@@ -14,7 +14,7 @@ from services.portal.agencies import AgencyDesk
 from services.portal.web.alerts import AlertBook
 from services.portal.web.chart import Chart, chart
 from services.portal.web.live import Streams
-from services.portal.web.overview import Present
+from services.portal.web.overview import Present, counted
 from services.portal.web.plain_words import division_name, in_language
 from services.portal.web.remembering import Kept, kept_or_none
 from services.portal.web.rendering import Pages
@@ -59,6 +59,7 @@ class AgencyPages:
         """Return what the live part of an agency's page shows; raises NotFoundError."""
         present = self.present
         now = present.clock.now()
+        held, uncounted = counted(lambda: self._kept.get(("chart", agency), lambda: self._chart(agency, now)))
         found = present.standing(agency)
         if found is None:
             raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
@@ -66,7 +67,8 @@ class AgencyPages:
             "standing": found,
             "seen": present.watch.seen,
             "stale": present.watch.seen.stale(now),
-            "chart_held": kept_or_none(lambda: self._kept.get(("chart", agency), lambda: self._chart(agency, now))),
+            "chart_held": held,
+            "uncounted": uncounted,
             "reach": present.reach(),
             "channels": CHANNELS,
             "said": in_language,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from fastapi import APIRouter, Response
 from schemas.contracts import Contracts
 from schemas.formats import normalise_certificate_no, normalise_code
 from schemas.times import parse_time
-from services.ledger.reading import LedgerReader
+from services.ledger.reading import LedgerReader, SearchTooWideError
 from services.ledger.searching import Criteria, Page, Scope
 from services.portal.event_log import EventLog
 from services.portal.explaining import Explaining
@@ -33,6 +34,8 @@ from services.runtime.errors import FieldProblem, ForbiddenError, InvalidError, 
 from services.subscriptions.grants import GrantRepository
 
 PAGE = 30
+GUESSING_S = 6.0
+"""So long may all guesses take together of what a text is."""
 NOT_KEPT = "路由记录已过 Kafka 的保存期 (what the router noted is no longer kept)"
 NOT_YET = "没有查到，但台账还没有收全，请稍后再查 (not found, but the ledger is behind: ask again later)"
 GRANTS = "grants"
@@ -134,12 +137,11 @@ class Events:
         )
 
         def read() -> tuple[Page, str | None]:
-            page, found_as = Page([]), None
-            for name, criteria in _tries(asked.q, base):
-                page, found_as = self.ledger.search(scope, criteria, PAGE, before or None), name
-                if page.events:
-                    break
-            return page, found_as
+            until_s = time.monotonic() + GUESSING_S
+            return guessed(
+                _tries(asked.q, base),
+                lambda criteria: self.ledger.search(scope, criteria, PAGE, before or None, until_s),
+            )
 
         return self._kept.get((scope, asked, before), read)
 
@@ -217,6 +219,38 @@ def beginning(text: str) -> str | None:
     """
     found = normalise_certificate_no(text).translate(_AROUND)
     return found if _BEGINNING.fullmatch(found) else None
+
+
+def guessed(
+    tries: Iterable[tuple[str | None, Criteria]], search: Callable[[Criteria], Page]
+) -> tuple[Page, str | None]:
+    """Return what the first guess finds that finds anything, and as what; what no guess could look through is told.
+
+    Raises SearchTooWideError where nothing was found and a guess could not be begun.
+    """
+    page, found_as = Page([]), None
+    unfinished: Page | None = None
+    too_wide: SearchTooWideError | None = None
+    for name, criteria in tries:
+        found_as = name
+        try:
+            page = search(criteria)
+        except SearchTooWideError as error:
+            too_wide = error
+            continue
+        if page.events:
+            break
+        if page.cut == "time" and (unfinished is None or _since(page) > _since(unfinished)):
+            unfinished = page
+    if too_wide is not None and not page.events:
+        raise too_wide
+    if unfinished is not None and page.cut is None:
+        page = replace(page, before=unfinished.before, cut="time", searched_since=unfinished.searched_since)
+    return page, found_as
+
+
+def _since(page: Page) -> datetime:
+    return page.searched_since or datetime.min.replace(tzinfo=UTC)
 
 
 def _time(text: str, pointer: str) -> datetime | None:

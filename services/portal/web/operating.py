@@ -54,7 +54,7 @@ def routes(
     topics = Topics(site.settings.kafka.topic_prefix)
     watch = Watch(from_monitor(site.settings.monitor.url), clock)
     threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
-    present = Present(watch, parties, FlowReader(pool), topics.group("ledger"), clock)
+    present = Present(watch, parties, FlowReader(pool), clock)
     raised = Alerts(kafka, topics, clock)
     book = AlertBook(raised, parties, watch, clock)
     pages.alerts_open = lambda viewer: book.counted(alerts.own_of(viewer))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
 
 from services.delivery.lag import TROUBLED, GroupLag
-from services.ledger.flowing import Flow, FlowReader
+from services.ledger.flowing import Flow, FlowReader, FlowsTooManyError
 from services.ledger.reading import LedgerReader
 from services.portal.watching import Reach, Watch
 from services.portal.web.alerts import AlertBook
@@ -21,6 +21,7 @@ from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import STATES, Standing, ranked, standing, totals
 from services.portal.web.viewer import Viewer, Viewing, Watching
+from services.portal.web.wording import Text
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
 
@@ -29,6 +30,9 @@ FRESH = timedelta(seconds=4)
 TROUBLE_ROWS = 8
 FLOW_ROWS = 50
 ALL = "all"
+NOT_READ = Text("台账在 PostgreSQL 里，暂时读不到。")
+TOO_MANY = Text("这段时间的事件太多，限时内没有数完；稍后自动再数。")
+T = TypeVar("T")
 GROUP_NAMES: Mapping[str, str] = {
     "router": "路由 router",
     "pusher": "推送 pusher",
@@ -38,13 +42,21 @@ GROUP_NAMES: Mapping[str, str] = {
 }
 
 
+def counted(get: Callable[[], Held[T]]) -> tuple[Held[T] | None, Text | None]:
+    """Return what was counted of the ledger; where it never was, why."""
+    try:
+        return get(), None
+    except FlowsTooManyError:
+        return None, TOO_MANY
+    except UnavailableError:
+        return None, NOT_READ
+
+
 class Present:
     """What the pages know now of everybody, each part with its own age."""
 
-    def __init__(self, watch: Watch, parties: Parties, flows: FlowReader, ledger: str, clock: Clock) -> None:
-        """``ledger`` is the consumer group that fills the ledger."""
+    def __init__(self, watch: Watch, parties: Parties, flows: FlowReader, clock: Clock) -> None:
         self.watch = watch
-        self._ledger = ledger
         self.parties = parties
         self.flows = flows
         self.clock = clock
@@ -52,7 +64,7 @@ class Present:
 
     def reach(self) -> Reach:
         """Return how far the ledger reaches: every page of what it holds says so where it is behind."""
-        return self.watch.seen.reach(self._ledger, self.clock.now())
+        return self.watch.seen.reach(self.clock.now())
 
     def standings(self, side: Side) -> list[Standing]:
         """Return how the agencies of a side stand, who needs help first; raises UnavailableError.
@@ -91,7 +103,7 @@ class Overview:
         present, now = self._present, self._present.clock.now()
         seen, parties = present.watch.seen, present.parties
         standings = self._standings(side)
-        held = kept_or_none(lambda: self._kept.get("flows", self._read_flows, FRESH))
+        held, uncounted = counted(lambda: self._kept.get("flows", self._read_flows, FRESH))
         flows = _of(side, held.value if held else ())
         sources = _sources(side, parties, flows)
         agencies = [Party(one.id, str(one.row["name"]), one.look) for one in standings or ()]
@@ -110,6 +122,7 @@ class Overview:
             "flows_number": len(flows),
             "all_flows": all_flows,
             "flows_held": held,
+            "uncounted": uncounted,
             "reach": present.reach(),
             "source_name": parties.source_name,
             "agency_name": parties.agency_name,

@@ -35,7 +35,7 @@ class _Place:
     held: Held[Any] | None = None
     changes: int = 0
     read_at_change: int = 0
-    begun_s: float = 0.0
+    begun_s: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -69,6 +69,7 @@ class Kept:
                 return held
             return self._read(place, read)
         finally:
+            place.begun_s = None
             place.lock.release()
 
     def forget(self, key: Hashable) -> None:
@@ -77,9 +78,9 @@ class Kept:
 
     def _patience_s(self, place: _Place) -> float:
         """Return for how long to wait for whoever may be reading: not at all once it is known to take long."""
-        if not place.lock.locked():
-            return PATIENT_S
-        return max(0.0, min(PATIENT_S, place.begun_s + PATIENT_S - self._clock.monotonic()))
+        begun_s = place.begun_s
+        left_s = PATIENT_S if begun_s is None else begun_s + PATIENT_S - self._clock.monotonic()
+        return max(0.0, min(PATIENT_S, left_s))
 
     def _read(self, place: _Place, read: Callable[[], T]) -> Held[T]:
         held, now, changes = place.held, self._clock.now(), place.changes

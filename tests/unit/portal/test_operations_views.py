@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from services.portal.web.plain_words import in_language
 from services.portal.web.rendering import FOLDER, Statics, _environment, instant
 from services.portal.web.standing import ranked, standing, totals
 from services.runtime.alerts import SEVERITY_NAMES
+from services.runtime.errors import NotFoundError
 from tests.unit.portal.test_reasons import AT, FINE, LAG, ROW
 
 WAITING = '{% import "macros.html" as ui with context %}{{ ui.waiting(of) }}'
@@ -199,7 +201,7 @@ def test_how_far_the_ledger_reaches_is_told_as_soon_as_it_is_behind() -> None:
     seen = []
     for _ in range(5):
         watch.look()
-        seen.append(watch.seen.reach("ledger", clock.now()))
+        seen.append(watch.seen.reach(clock.now()))
     assert [(one.behind, one.whole) for one in seen] == [
         (True, False),
         (True, False),
@@ -209,7 +211,7 @@ def test_how_far_the_ledger_reaches_is_told_as_soon_as_it_is_behind() -> None:
     ]
     assert seen[4] == Reach(AT, AT - timedelta(seconds=90), 7, stale=False)
     clock.at = AT + timedelta(seconds=STALE_S + 1)
-    assert watch.seen.reach("ledger", clock.now()).stale
+    assert watch.seen.reach(clock.now()).stale
 
 
 def test_live_streams_are_bounded_for_all_and_for_each_session() -> None:
@@ -234,6 +236,37 @@ def test_who_looks_at_the_same_is_shown_one_rendering_for_a_second() -> None:
     seen = [shared.get(key, lambda: next(parts)) for key in (("all", "zh"), ("all", "zh"), ("all", "en"))]
     clock.at += timedelta(seconds=1)
     assert (seen, shared.get(("all", "zh"), lambda: next(parts))) == (["a", "a", "b"], "c")
+
+
+def test_nobody_waits_for_a_part_that_another_renders() -> None:
+    """Others see the last one meanwhile, none where there is none; other parts are rendered all the same."""
+    clock, go_on, rendering = SetClock(), threading.Event(), threading.Semaphore(0)
+    shared = Shared(clock)
+
+    def slowly() -> str:
+        rendering.release()
+        return "new" if go_on.wait(20) else "never"
+
+    shared.get("known", lambda: "old")
+    clock.at += timedelta(seconds=2)
+    with ThreadPoolExecutor(2) as renderers:
+        found = [renderers.submit(shared.get, key, slowly) for key in ("known", "first")]
+        assert all(rendering.acquire(timeout=10) for _ in found)
+        try:
+            assert [shared.get(key, lambda: "x") for key in ("known", "first", "other")] == ["old", None, "x"]
+            clock.at += timedelta(minutes=1)
+            assert shared.get("known", lambda: "x") is None
+        finally:
+            go_on.set()
+        assert [one.result(10) for one in found] == ["new", "new"]
+    with pytest.raises(NotFoundError):
+        shared.get("gone", gone)
+    assert shared.get("gone", lambda: "there") == "there"
+
+
+def gone() -> str:
+    """Fail as the rendering of what is not there does."""
+    raise NotFoundError("gone")
 
 
 def test_a_part_of_many_lines_is_one_message() -> None:

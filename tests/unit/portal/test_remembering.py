@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from services.portal.web.outages import DATABASE, KAFKA, LATE_S, Away, Outages
-from services.portal.web.remembering import MOST, Held, Kept
-from services.runtime.errors import DatabaseUnavailableError, KafkaUnavailableError, NotFoundError
+from services.portal.web.remembering import MOST, PATIENT_S, SLOW, Held, Kept
+from services.runtime.errors import DatabaseUnavailableError, KafkaUnavailableError, NotFoundError, UnavailableError
+from tests.conditions import eventually
 from tests.fakes.virtual_time import START, VirtualClock
 
 FRESH = timedelta(seconds=5)
@@ -55,6 +58,35 @@ def test_many_who_ask_at_once_have_it_read_once() -> None:
     with ThreadPoolExecutor(8) as askers:
         found = list(askers.map(lambda _: kept.get("n", lambda: read.append(1) or "x", FRESH).value, range(8)))
     assert (found, len(read)) == (["x"] * 8, 1)
+
+
+def test_one_slow_reading_holds_up_nobody_else() -> None:
+    """Whoever asks meanwhile gets what was read last, marked with its time, or is told so; a second later at once."""
+    clock, go_on, reading = VirtualClock(), threading.Event(), threading.Event()
+    kept = Kept(clock)
+    kept.get("n", lambda: "old", FRESH)
+    clock.seconds += 60
+
+    def slowly() -> str:
+        reading.set()
+        return "new" if go_on.wait(20) else "never"
+
+    with ThreadPoolExecutor(2) as readers:
+        known, first = (readers.submit(kept.get, key, slowly, FRESH) for key in ("n", "m"))
+        assert reading.wait(10)
+        eventually(lambda: all(place.begun_s for place in kept._places.values()), 10, "both being read")
+        clock.seconds += PATIENT_S
+        began = time.monotonic()
+        try:
+            assert [kept.get("n", lambda: "x", FRESH) for _ in range(50)] == [Held("old", START, SLOW)] * 50
+            with pytest.raises(UnavailableError, match=re.escape(SLOW)):
+                kept.get("m", lambda: "x", FRESH)
+            kept.forget("n")
+            assert time.monotonic() - began < PATIENT_S
+        finally:
+            go_on.set()
+        assert (known.result(10).value, first.result(10).value) == ("new", "new")
+    assert kept.get("n", lambda: "changed", FRESH).value == "changed"
 
 
 def test_other_errors_are_told_and_old_answers_are_forgotten() -> None:
