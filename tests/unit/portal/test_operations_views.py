@@ -19,6 +19,7 @@ from services.portal.web.chart import chart
 from services.portal.web.events import timed
 from services.portal.web.flow import WIDE, WIDEST, Paper, Party, draw
 from services.portal.web.live import Shared, Streams, message
+from services.portal.web.overview import NOT_READ
 from services.portal.web.plain_words import in_language
 from services.portal.web.rendering import FOLDER, Statics, _environment, instant
 from services.portal.web.standing import ranked, standing, totals
@@ -138,7 +139,13 @@ def test_each_step_of_an_event_says_how_long_it_took() -> None:
 )
 def test_the_share_within_the_legal_limit_says_of_what_time_and_of_how_many(deadline: Deadline, shown: str) -> None:
     """A share of none is not shown."""
-    values: dict[str, object] = {"seen": Seen(), "stale": False, "chart_held": None, "said": in_language}
+    values: dict[str, object] = {
+        "seen": Seen(),
+        "stale": False,
+        "chart_held": None,
+        "uncounted": NOT_READ,
+        "said": in_language,
+    }
     values |= {
         "viewer": Viewing(None),
         "now": AT,
