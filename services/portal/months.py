@@ -17,7 +17,7 @@ from services.reporting.bulletin import Compared
 from services.reporting.composing import Composer, place
 from services.reporting.issuing import Format, compose, written
 from services.reporting.naming import names, symbol_names
-from services.runtime.database import dsn_of
+from services.runtime.database import Connections, dsn_of
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings
@@ -116,9 +116,11 @@ class Months:
         contracts: Contracts,
         codec: Codec,
         check: Callable[[], None],
+        connections: Connections,
     ) -> None:
-        """``check`` raises UnavailableError while PostgreSQL is known to be away."""
+        """``check`` raises UnavailableError while PostgreSQL is away; ``connections`` fail when it hangs."""
         self._check = check
+        self._connections = connections
         self._settings = settings
         self._kafka = kafka
         self._contracts = contracts
@@ -187,14 +189,14 @@ class Months:
 
     def refusals(self, month: str) -> list[str]:
         """Return what speaks against closing a month now; raises UnavailableError."""
-        return closing_of(self._settings, self._kafka, self._metrics()).refusals(month)
+        return closing_of(self._settings, self._kafka, self._metrics(), self._connections).refusals(month)
 
     def decide(self, choice: Choice, month: str, signature: Signature) -> Decided:
         """Take a decision and publish it; raises ConflictError, InvalidError, ClosingRefusedError or UnavailableError.
 
         It stands also where its events can't be published yet.
         """
-        closing = closing_of(self._settings, self._kafka, self._metrics())
+        closing = closing_of(self._settings, self._kafka, self._metrics(), self._connections)
         if choice == "provisional":
             closing.make_provisional(month, signature)
             return Decided(choice, month, None, None)
@@ -220,7 +222,8 @@ class Months:
     @contextmanager
     def _reading(self) -> Iterator[FigureReader]:
         self._check()
-        with figures(dsn_of(self._settings.database), self._consumer, self._metrics(), self._shapes) as reader:
+        dsn, made = dsn_of(self._settings.database), self._connections
+        with figures(dsn, self._consumer, self._metrics(), self._shapes, connections=made) as reader:
             yield reader
 
     def _metrics(self) -> Metrics:

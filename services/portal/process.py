@@ -70,7 +70,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
     topics = Topics(settings.kafka.topic_prefix)
     outages, steady = Outages(clock), connect(settings.kafka)
     pool = open_pool(settings.database)
-    outages.watch(DATABASE, DatabaseAnswering(dsn_of(settings.database)), pool.sever)
+    outages.watch(DATABASE, DatabaseAnswering(dsn_of(settings.database)), pool.connections.sever)
     outages.watch(KAFKA, KafkaAnswering(steady))
     pool.check_server = partial(outages.check, DATABASE)
     kafka = GuardedKafka(steady, partial(outages.check, KAFKA))
@@ -125,7 +125,7 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
         impaired.changed.set,
     )
     app.include_router(event_routes(ledger, scopes(accesses, admin_key)))
-    app.include_router(statistics_routes(settings))
+    app.include_router(statistics_routes(settings, pool.connections))
     closing = app.state.closing = threading.Event()
     parties, streams = Parties(agencies, departments, clock), Streams(closing, clock)
     areas = [
@@ -135,7 +135,19 @@ def compose(settings: Settings, clock: Clock, stop: threading.Event) -> tuple[Fa
         people_page.routes(site, people),
         audit_page.routes(site),
         *desks(
-            site, answering, parties, agencies, departments, desk, registry, kafka, topics, contracts, streams, stop
+            site,
+            answering,
+            parties,
+            agencies,
+            departments,
+            desk,
+            registry,
+            kafka,
+            topics,
+            contracts,
+            streams,
+            pool.connections,
+            stop,
         ),
         *operating.routes(
             site, pool, ledger, grants, parties, agency_desk, access, contracts, registry, kafka, streams, stop

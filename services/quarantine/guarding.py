@@ -9,7 +9,7 @@ from schemas.times import parse_time
 from schemas.topics import Topics
 from services.quarantine.letters import DeadLetters, Search
 from services.runtime.clock import SystemClock
-from services.runtime.database import dsn_of
+from services.runtime.database import Connections, dsn_of
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.kafka.scanning import scan
 from services.runtime.positions import PartitionKey
@@ -77,7 +77,9 @@ class LogGuard:
         return found
 
 
-def closing_of(settings: Settings, kafka: Kafka, metrics: Metrics | None = None) -> Closing:
+def closing_of(
+    settings: Settings, kafka: Kafka, metrics: Metrics | None = None, connections: Connections | None = None
+) -> Closing:
     """Return what takes the decisions about an installation's months; raises MetricsError."""
     topics, contracts = Topics(settings.kafka.topic_prefix), load_contracts()
     return Closing(
@@ -87,6 +89,7 @@ def closing_of(settings: Settings, kafka: Kafka, metrics: Metrics | None = None)
         shapes(contracts),
         LogGuard(kafka, topics, counted_topics(topics, contracts)),
         SystemClock(),
+        connections,
     )
 
 

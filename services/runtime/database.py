@@ -40,26 +40,38 @@ def dsn_of(settings: DatabaseSettings) -> str:
     return settings.dsn.get_secret_value()
 
 
+class Connections:
+    """Connections of a process that fail together when their server is found to hang."""
+
+    def __init__(self) -> None:
+        self._made: WeakSet[psycopg.Connection] = WeakSet()
+
+    def add(self, connection: psycopg.Connection) -> None:
+        """Take one in; it is let go of when it is no longer used."""
+        self._made.add(connection)
+
+    def sever(self) -> None:
+        """Break each: whoever waits for a server that hangs fails now, and not when it goes on."""
+        for connection in list(self._made):
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
+                own.shutdown(socket.SHUT_RDWR)
+
+
 class GuardedPool(ConnectionPool):
     """A pool of which nobody waits for a connection while its server is known to be away."""
 
     def __init__(self, dsn: str, **options: Any) -> None:  # noqa: ANN401  (the pool's own)
         self.check_server: Callable[[], None] | None = None
         """Raises UnavailableError then."""
-        self._made: WeakSet[psycopg.Connection] = WeakSet()
-        super().__init__(dsn, configure=self._made.add, **options)
+        self.connections = Connections()
+        """The pool's own; who connects beside it adds theirs."""
+        super().__init__(dsn, configure=self.connections.add, **options)
 
     def getconn(self, timeout: float | None = None) -> psycopg.Connection:
         """Return a connection; raises what ``check_server`` does."""
         if self.check_server is not None:
             self.check_server()
         return super().getconn(timeout)
-
-    def sever(self) -> None:
-        """Break every connection: whoever waits for a server that hangs fails now, and not when it goes on."""
-        for connection in list(self._made):
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
-                own.shutdown(socket.SHUT_RDWR)
 
 
 def open_pool(settings: DatabaseSettings) -> GuardedPool:

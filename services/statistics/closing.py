@@ -11,6 +11,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from services.runtime.clock import Clock
+from services.runtime.database import Connections
 from services.runtime.errors import ConflictError, FieldProblem, HongyanError, InvalidError
 from services.runtime.positions import PartitionKey
 from services.statistics.balance import Balance, balances, moved_cases
@@ -78,7 +79,14 @@ class Closing:
     """Takes the decisions about months of one installation."""
 
     def __init__(
-        self, dsn: str, consumer: str, metrics: Metrics, shapes: Mapping[str, Shape], guard: Guard, clock: Clock
+        self,
+        dsn: str,
+        consumer: str,
+        metrics: Metrics,
+        shapes: Mapping[str, Shape],
+        guard: Guard,
+        clock: Clock,
+        connections: Connections | None = None,
     ) -> None:
         self._dsn = dsn
         self._consumer = consumer
@@ -86,6 +94,7 @@ class Closing:
         self._shapes = shapes
         self._guard = guard
         self._clock = clock
+        self._connections = connections
 
     def refusals(self, month: str) -> list[str]:
         """Return what speaks against closing a month now."""
@@ -134,7 +143,7 @@ class Closing:
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[psycopg.Connection, FigureReader]]:
-        with settled(self._dsn, SCHEMA) as connection:
+        with settled(self._dsn, SCHEMA, self._connections) as connection:
             yield connection, FigureReader(connection, self._consumer, self._metrics, self._shapes)
 
     def _open(self, reader: FigureReader, month: str) -> Month:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from schemas.contracts import Contracts, load_contracts
 from schemas.topics import Topics
-from services.runtime.database import dsn_of
+from services.runtime.database import Connections, dsn_of
 from services.runtime.settings import Settings
 from services.statistics.loading import SHIPPED, Metrics, load_metrics
 from services.statistics.reading import FigureReader, figures
@@ -26,9 +26,10 @@ def counted_topics(topics: Topics, contracts: Contracts) -> list[str]:
 
 
 @contextmanager
-def open_figures(settings: Settings) -> Iterator[FigureReader]:
+def open_figures(settings: Settings, connections: Connections | None = None) -> Iterator[FigureReader]:
     """Give a reader of an installation's figures; raises MetricsError or DatabaseUnavailableError."""
     metrics = metrics_of(settings)
     consumer = Topics(settings.kafka.topic_prefix).group("statistics")
-    with figures(dsn_of(settings.database), consumer, metrics, shapes(load_contracts())) as reader:
+    known = shapes(load_contracts())
+    with figures(dsn_of(settings.database), consumer, metrics, known, connections=connections) as reader:
         yield reader

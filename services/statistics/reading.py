@@ -9,6 +9,7 @@ from functools import cached_property
 
 import psycopg
 
+from services.runtime.database import Connections
 from services.runtime.errors import FieldProblem, InvalidError
 from services.runtime.positions import PartitionKey, read_positions
 from services.statistics.balance import Balance, balances, moved_cases
@@ -253,11 +254,16 @@ def _check_dimensions(metric: Metric, where: Mapping[str, str]) -> None:
 
 @contextmanager
 def figures(
-    dsn: str, consumer: str, metrics: Metrics, shapes: Mapping[str, Shape], schema: str = SCHEMA
+    dsn: str,
+    consumer: str,
+    metrics: Metrics,
+    shapes: Mapping[str, Shape],
+    schema: str = SCHEMA,
+    connections: Connections | None = None,
 ) -> Iterator[FigureReader]:
     """Give a reader of what this consumer counted, all on one snapshot; raises DatabaseUnavailableError.
 
     What is stored and not yet settled is settled first, within the same snapshot.
     """
-    with settled(dsn, schema) as connection:
+    with settled(dsn, schema, connections) as connection:
         yield FigureReader(connection, consumer, metrics, shapes)

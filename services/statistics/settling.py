@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from services.runtime.database import Connections
 from services.runtime.errors import DatabaseUnavailableError
 from services.runtime.positions import NO_TABLES
 from services.statistics.store import SCHEMA, in_schema, read_sql
@@ -39,13 +40,15 @@ def unsettled(connection: psycopg.Connection) -> Unsettled:
 
 
 @contextmanager
-def settled(dsn: str, schema: str = SCHEMA) -> Iterator[psycopg.Connection]:
+def settled(dsn: str, schema: str = SCHEMA, connections: Connections | None = None) -> Iterator[psycopg.Connection]:
     """Give a connection inside a repeatable-read transaction in whose snapshot nothing is left to settle.
 
-    It is committed at the end. Raises DatabaseUnavailableError.
+    It is committed at the end, and fails with ``connections``. Raises DatabaseUnavailableError.
     """
     try:
         with psycopg.connect(in_schema(dsn, schema), connect_timeout=3, autocommit=True) as connection:
+            if connections is not None:
+                connections.add(connection)
             connection.execute(_BEGIN)
             if unsettled(connection):
                 # Who settles does so alone, until the session's end, and takes the snapshot after the lock.

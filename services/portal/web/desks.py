@@ -29,6 +29,7 @@ from services.portal.web.subscriptions import Office
 from services.portal.working import Work
 from services.quarantine.desk import Desk
 from services.quarantine.parked import ParkingPlace
+from services.runtime.database import Connections
 from services.runtime.kafka.port import Kafka
 from services.subscriptions.repository import AgencyRepository
 
@@ -45,6 +46,7 @@ def desks(
     topics: Topics,
     contracts: Contracts,
     streams: Streams,
+    connections: Connections,
     stop: threading.Event,
 ) -> list[APIRouter]:
     """Return the pages of subscriptions, parked events and dead letters, the catalogue and the month."""
@@ -55,7 +57,7 @@ def desks(
     quarantine = Quarantine(
         parking, LetterDesk(desk, departments, contracts), contracts, audit, Kept(site.clock), parties.agency_name
     )
-    months = Months(site.settings, kafka, topics, contracts, codec, partial(site.outages.check, DATABASE))
+    months = Months(site.settings, kafka, topics, contracts, codec, partial(site.outages.check, DATABASE), connections)
     return [
         long.routes(pages, working, streams),
         trials.routes(pages, office, working),
