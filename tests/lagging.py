@@ -113,7 +113,7 @@ class GappedKafka(FakeKafka):
         made = super().consumer(
             group, client_id=client_id, instance=instance, from_end=from_end, bulk=bulk, exact=exact
         )
-        ends, position = made.end_offsets, made.position
+        ends, position, known = made.end_offsets, made.position, made.positions
 
         def further(partitions: Collection[Partition]) -> dict[Partition, int]:
             return {p: end + self.markers.get(p, 0) for p, end in ends(partitions).items()}
@@ -124,6 +124,7 @@ class GappedKafka(FakeKafka):
 
         made.end_offsets = further  # type: ignore[method-assign]
         made.position = passed  # type: ignore[method-assign]
+        made.positions = lambda: {p: passed(p) for p in known()}  # type: ignore[method-assign]
         return made
 
 

@@ -212,7 +212,8 @@ class LagMeter:
         state: State = "stopped" if stopped else "ok"
         count = members(self._topics.group("pusher"))() if lag else None
         since = self._since.of(("group", "pusher", LINES), state, now)
-        return GroupLag("pusher", LINES, lag, state, since, 0.0, stopped or len(pushed), count)
+        exact = all(one.backlog_exact for one in pushed)
+        return GroupLag("pusher", LINES, lag, state, since, 0.0, stopped or len(pushed), count, exact)
 
     def _read_receipts(self) -> None:
         for record in self._receipts.rest():

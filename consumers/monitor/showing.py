@@ -10,7 +10,17 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from schemas.times import shown_time
-from services.delivery.lag import TROUBLED, AgencyLag, ChannelLag, ClockSkew, GroupLag, ProbeLag, Snapshot, State
+from services.delivery.lag import (
+    TROUBLED,
+    AgencyLag,
+    ChannelLag,
+    ClockSkew,
+    GroupLag,
+    ProbeLag,
+    Snapshot,
+    State,
+    at_least,
+)
 from services.runtime.terminal import Table, plain
 
 STATES: dict[State, str] = {
@@ -145,7 +155,7 @@ def groups(found: Sequence[GroupLag]) -> Table:
     table.add_column("自")
     for one in found:
         style = "red" if one.state in TROUBLED else None
-        cells = (one.group, one.topic, _state(one.state), f"{one.lag}", f"{one.delay_s:.1f}")
+        cells = (one.group, one.topic, _state(one.state), at_least(one.lag, exact=one.lag_exact), f"{one.delay_s:.1f}")
         table.add_row(*cells, shown_time(one.state_since), style=style)
     return table
 
@@ -164,11 +174,11 @@ def _agency(one: AgencyLag) -> list[str]:
         WAYS[one.channel],
         _state(one.state),
         "—" if one.oldest_age_s is None else f"{one.oldest_age_s:.1f} 秒",
-        f"{one.backlog}" if one.backlog_exact else f"≥{one.backlog}",
+        at_least(one.backlog, exact=one.backlog_exact),
         str(own.delivered),
         *(_ms(p) for p in (own.p50_ms, own.p95_ms, own.p99_ms)),
         _duration(own.issue_p50_ms),
-        "—" if share is None else f"{share:.1%}",
+        "—" if share is None else f"{share:.1%} {one.deadline.met}/{one.deadline.total}",
         why(one),
     ]
 

@@ -11,7 +11,7 @@ from schemas.times import SHANGHAI
 from schemas.working_days import CalendarEndsError, add_working_days
 from services.alerting.burn import HOUR_S, Burning, Deliveries, Ledger, burning
 from services.alerting.ends import CONFIGURED
-from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot
+from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot, at_least
 from services.runtime.alerts import OF_AGENCIES, Alert, AlertKind, Severity
 from services.statistics.figure import Month
 from services.statistics.gaps import Gap
@@ -130,12 +130,12 @@ def _burn_alert(subject: str, burns: Burning, objective_s: float, goal: Objectiv
 
 
 def _behind(one: AgencyLag, now: datetime) -> Alert:
-    age = (one.oldest_age_s or 0.0) / 60
+    age, waiting = (one.oldest_age_s or 0.0) / 60, at_least(one.backlog, exact=one.backlog_exact)
     return Alert(
         AlertKind.AGENCY_BEHIND,
         one.agency,
         now.isoformat(),
-        f"{one.agency}（{one.channel}）最早的事件已等 {age:.0f} 分钟，积压 {one.backlog} 个 "
+        f"{one.agency}（{one.channel}）最早的事件已等 {age:.0f} 分钟，积压 {waiting} 个 "
         f"(the oldest event waits for {age:.0f} minutes)",
     )
 
@@ -169,7 +169,10 @@ def grouped(groups: Iterable[GroupLag], now: datetime) -> list[Alert]:
     found = []
     for group, behind in sorted(troubled.items()):
         grave = [one for one in behind if one.state in _GRAVE and _stands_s(one, now) >= GRAVE_S]
-        said = "；".join(f"{one.topic}: {_GROUP_SAYS[one.state]}，积压 {one.lag}" for one in behind[:5])
+        said = "；".join(
+            f"{one.topic}: {_GROUP_SAYS[one.state]}，积压 {at_least(one.lag, exact=one.lag_exact)}"
+            for one in behind[:5]
+        )
         severity: Severity = "critical" if grave else "warning"
         found.append(Alert(AlertKind.GROUP_TROUBLED, group, now.isoformat(), f"{group}：{said}", severity=severity))
     return found

@@ -108,6 +108,7 @@ class GroupLag:
 
     ``delay_s`` is how long ago what it has reached was the end (0 when it keeps up), to the monitor's period.
     ``partitions`` counts those that are in ``state``, the worst of all; ``members`` is None where it was not asked for.
+    ``lag`` is a lower bound when ``lag_exact`` is false.
     """
 
     group: str
@@ -118,6 +119,7 @@ class GroupLag:
     delay_s: float
     partitions: int
     members: int | None = None
+    lag_exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,11 @@ class Snapshot:
     def agency(self, name: str) -> AgencyLag | None:
         """Return one agency's lag, None when it is not measured."""
         return next((one for one in self.agencies if one.agency == name), None)
+
+
+def at_least(number: int, *, exact: bool) -> str:
+    """Return how many wait for people: marked where they were not counted to their end."""
+    return f"{number:,}" if exact else f"≥ {number:,}"
 
 
 SNAPSHOT_PATH = "/v1/snapshot"

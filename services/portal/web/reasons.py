@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from services.delivery.lag import at_least
 from services.portal.web.flow import Look
 from services.portal.web.plain_words import division_name, filter_words, type_name
 from services.portal.web.standing import Standing
@@ -193,7 +194,7 @@ def _line(part: Mapping[str, Any], agency: str, standing: Standing) -> Reason:
         said = Said(Text("单位有权收到；没有进程在为它投递。"))
         steps = (Step(Text("看推送进程是否在工作"), "/"), open_page)
         return Reason("line", "bad", said, since=_at(lag.state_since), steps=steps)
-    waiting = f"{'' if lag.backlog_exact else '≥ '}{lag.backlog:,}" if lag is not None else "0"
+    waiting = at_least(lag.backlog, exact=lag.backlog_exact) if lag is not None else "0"
     said = Said(Text("单位有权收到，事件在它的队列里等候投递；队列现有 {n} 件。"), {"n": waiting})
     return Reason("queue", standing.look, said, since=routed_at, steps=(open_page,))
 

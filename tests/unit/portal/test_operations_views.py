@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from services.delivery.lag import Deadline, GroupLag, ProbeLag, Snapshot
+from services.delivery.lag import Deadline, GroupLag, ProbeLag, Snapshot, at_least
 from services.ledger.flowing import Flow, Slot
 from services.portal.watching import BEHIND_S, STALE_S, NoSnapshotError, Reach, Seen, Watch
 from services.portal.web.alerts import SEVERITIES
@@ -21,11 +21,12 @@ from services.portal.web.flow import WIDE, WIDEST, Paper, Party, draw
 from services.portal.web.live import Shared, Streams, message
 from services.portal.web.overview import NOT_READ
 from services.portal.web.plain_words import in_language
+from services.portal.web.reasons import why
 from services.portal.web.rendering import FOLDER, Statics, _environment, instant
 from services.portal.web.standing import ranked, standing, totals
 from services.runtime.alerts import SEVERITY_NAMES
 from services.runtime.errors import NotFoundError
-from tests.unit.portal.test_reasons import AT, FINE, LAG, ROW
+from tests.unit.portal.test_reasons import AT, FINE, LAG, ROW, part, story
 
 WAITING = '{% import "macros.html" as ui with context %}{{ ui.waiting(of) }}'
 
@@ -117,6 +118,8 @@ def test_backlogs_that_were_not_counted_to_their_end_are_summed_to_a_lower_bound
     for found, shown in (([capped, FINE], "≥ 5,003"), ([FINE], "3")):
         assert ENVIRONMENT.from_string(WAITING).render(language="zh", of=totals(found)) == shown
     assert ENVIRONMENT.from_string(WAITING).render(language="zh", of=capped.lag) == "≥ 5,000"
+    owed = why(story(part("pending")), "market", capped, None)
+    assert (owed.said.values["n"], at_least(5000, exact=False), at_least(3, exact=True)) == ("≥ 5,000", "≥ 5,000", "3")
 
 
 def test_each_step_of_an_event_says_how_long_it_took() -> None:

@@ -80,17 +80,20 @@ function live(region) {
 
 document.querySelectorAll("[data-live]").forEach(live);
 
-/** Ask anew now and then for a small thing that every page shows; a hidden page rests. */
-function polled(place) {
+/** Ask anew now and then for a small thing that every page shows, in all its places; a hidden page rests. */
+function polled(path) {
   window.setInterval(async () => {
     if (document.hidden) return;
     try {
-      const answer = await fetch(place.dataset.polled);
-      if (answer.ok && !answer.redirected) place.innerHTML = await answer.text();
+      const answer = await fetch(path);
+      if (!answer.ok || answer.redirected) return;
+      const html = await answer.text();
+      for (const place of document.querySelectorAll(`[data-polled="${path}"]`)) place.innerHTML = html;
     } catch {
       // The server is away: what was read last stays.
     }
   }, 10000);
 }
 
-document.querySelectorAll("[data-polled]").forEach(polled);
+const places = [...document.querySelectorAll("[data-polled]")];
+new Set(places.map((place) => place.dataset.polled)).forEach(polled);
