@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Literal
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -161,6 +162,8 @@ def test_each_side_sees_its_own_and_nothing_else(work: Operations) -> None:
     assert shi.get("/agencies").location == "/agencies/market"
     assert (shi.get("/agencies/market").status, shi.get("/agencies/mianyang").status) == (200, 403)
     assert (wei.get("/agencies").status, wei.get("/agencies/market").status) == (200, 403)
+    for part in ("0000001", "川医广2025 ０００００", "（川）医广〔2025〕第0000001"):
+        assert [("cert-1" in who.get(f"/events?q={quote(part)}").text) for who in (shi, wei, ops)] == [True] * 3, part
     event = shi.get("/events/one?id=cert-1").text
     assert ("省市场监管局" in event, any(name in event for name in NAMES.values())) == (True, False)
     assert "没有收到，原因" not in shi.get("/events/why?id=cert-1&agency=market").text

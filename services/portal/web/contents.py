@@ -131,7 +131,9 @@ def _field(field: Schema, data: Mapping[str, Any], language: Language, granted: 
         return Shown(name, label, None, level)
     several = isinstance(value, list) and all(isinstance(one, str) for one in value)
     if isinstance(value, str) or several:
-        text = "、".join(symbol_name(field, one, language) for one in ([value] if isinstance(value, str) else value))
+        text = ("、" if language == "zh" else ", ").join(
+            symbol_name(field, one, language) for one in ([value] if isinstance(value, str) else value)
+        )
     else:
         text = orjson.dumps(value).decode()
     return Shown(name, label, text[:LONGEST], level)
