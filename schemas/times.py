@@ -5,12 +5,15 @@ Source: domain rule 10.4. Zone data is used and not a fixed +08:00, because 1986
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
+# In an address a plus that isn't written %2B arrives as a space.
+LOST_PLUS = re.compile(r"(:\S+) (\d\d:?\d\d)$")
 
 
 @lru_cache(maxsize=4096)
@@ -26,6 +29,11 @@ def parse_time(text: str) -> tuple[datetime, bool]:
     if found.tzinfo is None:
         return found.replace(tzinfo=SHANGHAI), True
     return found, False
+
+
+def asked_time(text: str) -> datetime:
+    """Return the time that an address asks for, also where its offset has lost its plus; raises ValueError."""
+    return parse_time(LOST_PLUS.sub(r"\1+\2", text))[0]
 
 
 def shown_time(text: str) -> str:

@@ -21,7 +21,7 @@ from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
 from consumers.feeds.feeds import Feeds
 from consumers.feeds.showing import Showing
-from schemas.times import parse_time
+from schemas.times import asked_time
 from services.delivery.acknowledgement import Acknowledgement, verified
 from services.delivery.cursors import Cursors
 from services.identity.access import Access
@@ -314,7 +314,7 @@ def _time(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return parse_time(text)[0]
+        return asked_time(text)
     except ValueError as error:
         raise InvalidError([FieldProblem("/since", str(error))]) from error
 

@@ -61,6 +61,10 @@ def receiver_check(
         list[str] | None, typer.Option("--header", help="另加的头，例 'Authorization: Bearer …' (repeatable)")
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="签发接收端证书的 CA，PEM (authority of its certificate)")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="双向 TLS 时出示的客户端证书，PEM (client certificate, for mutual TLS)")
+    ] = None,
+    private_key: Annotated[Path | None, typer.Option(help="它的私钥，PEM (its private key)")] = None,
     limit_s: Annotated[float, typer.Option(help="应答时限，秒 (seconds to answer within)")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="输出 JSON (print JSON)")] = False,
 ) -> None:
@@ -71,14 +75,14 @@ def receiver_check(
     from services.runtime.errors import HongyanError
 
     try:
-        context = ssl.create_default_context(cafile=ca) if ca else None
-        probe = Probe(url, secret, limit_s, _headers(headers or []), context)
+        # The variable may hold the old and the new key, as the receiver's own does.
+        probe = Probe(url, (secret.split() or [""])[0], limit_s, _headers(headers or []), _context(ca, certificate, private_key))
         document = evidence_of(url, check(probe), limit_s)
         if out is not None:
             out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         if agency is not None:
             keep(agency, document)
-    except (HongyanError, OSError) as error:
+    except (HongyanError, OSError, ValueError) as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error
     if as_json:
@@ -89,8 +93,22 @@ def receiver_check(
         raise typer.Exit(1)
 
 
+def _context(ca: Path | None, certificate: Path | None, private_key: Path | None) -> ssl.SSLContext:
+    """Return what a real delivery with these settings would trust and show; raises ValueError, OSError."""
+    from services.delivery.profile import Tls
+    from services.delivery.tls import context_of
+
+    if (certificate is None) != (private_key is None):
+        raise ValueError("--certificate 与 --private-key 须成对 (they go together)")
+    named = {"ca": ca, "certificate": certificate, "private_key": private_key}
+    given = {name: path.read_text(encoding="utf-8") for name, path in named.items() if path is not None}
+    return context_of(Tls.model_construct(**given))  # the library says what is wrong with them
+
+
 def _headers(given: list[str]) -> dict[str, str]:
     parted = [text.partition(":") for text in given]
+    if not all(colon for _, colon, _ in parted):
+        raise ValueError("--header 形如 '名称: 值' (name, colon, value)")
     return {name.strip(): value.strip() for name, _, value in parted}
 
 

@@ -21,6 +21,8 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 TOLERANCE_S = 5 * 60
+KEY_KINDS = frozenset({"whsec", "whpk"})
+KEY_BYTES = 16
 MAX_BODY_BYTES = 8 * 1024 * 1024
 CHALLENGE_TYPE = "cn.gov.sc.hongyan.endpoint.challenged"
 TRIAL_TYPES = frozenset({CHALLENGE_TYPE, "cn.gov.sc.hongyan.delivery.tested"})
@@ -138,6 +140,18 @@ class SqliteSeen:
         self._connection.close()
 
 
+def check_keys(keys: Sequence[str]) -> None:
+    """Raise ValueError for what can be no key, and where there is none: every delivery would be refused, and parked."""
+    for key in keys or [""]:
+        kind, _, encoded = key.partition("_")
+        try:
+            raw = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            raw = b""
+        if kind not in KEY_KINDS or len(raw) < KEY_BYTES:
+            raise ValueError("密钥应为登记单位时显示的 whsec_… 或 whpk_… (no key: it is shown when the agency is added)")
+
+
 def verify(
     keys: Sequence[str], headers: Mapping[str, str], body: bytes, now_s: float, tolerance_s: float = TOLERANCE_S
 ) -> str:
@@ -216,6 +230,8 @@ class Receiver:
         clock: Callable[[], float] = time.time,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
+        """Raises ValueError where a key is none."""
+        check_keys(keys)
         self._keys = keys
         self._handle = handle
         self._seen = seen or MemorySeen()

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from schemas.envelope import message_id
 from services.delivery.message import CURSOR_HEADER, JSON_TYPE
-from services.delivery.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
+from services.delivery.signing import ID_HEADER, PUBLIC_PREFIX, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from services.delivery.trial import CHALLENGE_TYPE, NOTE, SOURCE, TEST_TYPE
 
 ANSWER_BYTES = 64 * 1024
@@ -64,6 +65,20 @@ class Probe:
     context: ssl.SSLContext | None = None
     cursor: int = 100
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what can be no address or no key: nothing sent would tell about the receiver."""
+        if urlsplit(self.url).scheme not in {"http", "https"} or not urlsplit(self.url).hostname:
+            raise ValueError(f"地址应形如 https://主机/路径 (no address of a receiver): {self.url}")
+        if self.key.startswith(PUBLIC_PREFIX):
+            raise ValueError(
+                "公钥只能验签：给接收端另加一把 whsec_…，用那一把检查"
+                " (a public key can't sign: let the receiver know a whsec_ key too, and check with that)"
+            )
+        try:
+            signature(self.key, "", 0, b"")
+        except ValueError as error:
+            raise ValueError("密钥应为 whsec_… 或 whsk_… 加 base64 (no key to sign with)") from error
 
     def event(self, kind: str = TEST_TYPE, **data: str) -> dict[str, Any]:
         """Return a new trial event."""

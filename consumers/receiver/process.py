@@ -6,7 +6,6 @@ agency's own receiver would.
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import threading
@@ -16,13 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
 
-from consumers.receiver.kit import Event, MemorySeen, Receiver, Seen, SqliteSeen
+from consumers.receiver.kit import Event, MemorySeen, Receiver, Seen, SqliteSeen, check_keys
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import HongyanError
 from services.runtime.lifecycle import stop_event
-
-KEY_KINDS = frozenset({"whsec", "whpk"})
-KEY_BYTES = 16
 
 
 class _Server(ThreadingHTTPServer):
@@ -75,20 +71,6 @@ def serve(receiver: Receiver, host: str, port: int) -> ThreadingHTTPServer:
     return _Server((host, port), Handler)
 
 
-def check_keys(keys: Sequence[str]) -> None:
-    """Raise HongyanError for what can be no key: with it every delivery would be refused."""
-    for key in keys:
-        kind, _, encoded = key.partition("_")
-        try:
-            raw = base64.b64decode(encoded, validate=True)
-        except ValueError:
-            raw = b""
-        if kind not in KEY_KINDS or len(raw) < KEY_BYTES:
-            raise HongyanError(
-                "密钥应为登记单位时显示的 whsec_… 或 whpk_… (no key: it is shown when the agency is added)"
-            )
-
-
 def _tell(text: str) -> None:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
@@ -96,7 +78,10 @@ def _tell(text: str) -> None:
 
 def run(host: str, port: int, keys: Sequence[str], out: Path | None, seen: Path | None) -> None:
     """Receive until SIGTERM; raises HongyanError when a key is none or the port is taken."""
-    check_keys(keys)
+    try:
+        check_keys(keys)
+    except ValueError as error:
+        raise HongyanError(str(error)) from error
     output = out.open("a", encoding="utf-8") if out else sys.stdout
     sample = SampleReceiver(keys, output, SystemClock(), SqliteSeen(str(seen)) if seen else MemorySeen())
     try:

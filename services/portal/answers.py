@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.times import parse_time
+from schemas.times import asked_time, parse_time
 from services.identity.people import Person
 from services.portal.actors import Callers, Calling
 from services.portal.explaining import Explaining
@@ -92,7 +92,7 @@ class Answers:
     def follow_ups(self, who: Actor, state: str, overdue: bool, since: str | None) -> list[dict[str, Any]]:
         """Return the follow-ups that somebody may see."""
         try:
-            at = parse_time(since)[0] if since is not None else None
+            at = asked_time(since) if since is not None else None
         except ValueError as error:
             raise InvalidError([FieldProblem("/since", str(error))]) from error
         rows = self._tracking.follow_ups(open_only=state == "open", overdue_only=overdue, since=at)

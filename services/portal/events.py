@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query
 
-from schemas.times import parse_time
+from schemas.times import asked_time
 from services.identity.access import AGENCY_KEY_START, AccessRepository
 from services.identity.repository import KEY_START
 from services.ledger.reading import MOST_EVENTS, LedgerReader
@@ -90,6 +90,6 @@ def _time(text: str | None, pointer: str) -> datetime | None:
     if text is None:
         return None
     try:
-        return parse_time(text)[0]
+        return asked_time(text)
     except ValueError as error:
         raise InvalidError([FieldProblem(pointer, str(error))]) from error

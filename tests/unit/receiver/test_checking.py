@@ -17,7 +17,9 @@ from consumers.receiver.commands import receiver as command
 from consumers.receiver.evidence import digest_of
 from consumers.receiver.kit import Answer, MemorySeen, Receiver, WsgiApp
 from consumers.receiver.probing import Probe
+from consumers.receiver.process import serve
 from services.delivery.trial import CHALLENGE_TYPE, TEST_TYPE
+from tests.certificates import Authority, server_context
 from tests.configuration import SECRET
 from tests.webservers import serving_wsgi
 
@@ -147,3 +149,52 @@ def test_the_command_ends_with_1_where_a_check_fails() -> None:
         done = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--json"])
     assert done.exit_code == 1
     assert [one["name"] for one in json.loads(done.output)["checks"] if not one["passed"]] == ["duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["127.0.0.1:9000/"], "https://主机/路径"),
+        (["http:///hongyan"], "https://主机/路径"),
+        (["http://127.0.0.1:9/", "--secret", "whsec_xx"], "密钥应为"),
+        (["http://127.0.0.1:9/", "--secret", "whpk_" + "A" * 44], "公钥只能验签"),
+        (["http://127.0.0.1:9/", "--header", "Bearer abc"], "--header"),
+        (["https://127.0.0.1:9/", "--certificate", __file__], "成对"),
+        (["https://127.0.0.1:9/", "--ca", __file__], "证书或私钥不可用"),
+        (["https://127.0.0.1:9/", "--ca", "missing.pem"], "missing.pem"),
+    ],
+)
+def test_what_the_check_can_not_be_run_with_is_said_in_one_line(arguments: list[str], told: str) -> None:
+    """Its own mistake, and neither a stack nor ten checks that the receiver seems to fail."""
+    done = CliRunner().invoke(command, ["check", "--secret", SECRET, *arguments])
+    assert (done.exit_code, told in done.stderr, len(done.stderr.splitlines())) == (2, True, 1), done.output
+
+
+def test_both_keys_may_stand_in_the_variable_while_one_is_changed() -> None:
+    """As in the receiver's own environment."""
+    other = SECRET[:-5] + "AAAA="
+    with serving_wsgi(WsgiApp(Receiver([other, SECRET], lambda _: None))) as url:
+        done = CliRunner().invoke(command, ["check", url], env={"HONGYAN_RECEIVER_SECRET": f"{other} {SECRET}"})
+    assert done.exit_code == 0, done.output
+
+
+def test_a_receiver_that_asks_for_our_certificate_can_be_checked(tmp_path: Path) -> None:
+    """Mutual TLS: with the certificate it passes, without it nothing is answered."""
+    servers, clients = Authority("servers"), Authority("clients")
+    ours = clients.issue("hongyan", client=True)
+    files = {"ca": servers.pem, "certificate": ours.certificate, "private-key": ours.private_key}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    named = {name: [f"--{name}", str(tmp_path / name)] for name in files}
+    server = serve(Receiver([SECRET], lambda _: None), "127.0.0.1", 0)
+    context = server_context(servers.issue("127.0.0.1"), tmp_path, clients)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    asked = ["check", f"https://127.0.0.1:{server.server_port}/", "--secret", SECRET, *named["ca"]]
+    try:
+        shown = CliRunner().invoke(command, [*asked, *named["certificate"], *named["private-key"]])
+        assert shown.exit_code == 0, shown.output
+        assert CliRunner().invoke(command, [*asked, "--limit-s", "1"]).exit_code == 1
+    finally:
+        server.shutdown()
+        server.server_close()

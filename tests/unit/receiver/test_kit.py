@@ -149,6 +149,13 @@ def test_a_refused_event_is_answered_with_422_and_its_reason() -> None:
     assert (answer.status, answer.body.decode()) == (422, "证照编号重复")
 
 
+@pytest.mark.parametrize("keys", [[], ["whsec_xx"], ["whsk_" + "A" * 44], [SECRET, "hyk_abc"]])
+def test_a_receiver_with_a_key_that_is_none_does_not_begin(keys: list[str]) -> None:
+    """It would refuse every delivery, and each would be parked."""
+    with pytest.raises(ValueError, match="密钥应为"):
+        Receiver(keys, lambda _: None)
+
+
 def test_both_keys_work_while_one_is_changed() -> None:
     """The receiver knows the old and the new one; the sender signs with either or both."""
     receiver = Receiver([OTHER, SECRET], lambda _: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.times import shown_time
+from schemas.times import asked_time, shown_time
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,19 @@ from schemas.times import shown_time
 def test_a_time_is_shown_in_shanghai_to_the_second(text: str, shown: str) -> None:
     """A term that ends with the year must not seem to end a day before; what is no time stays."""
     assert shown_time(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2025-12-01T00:00:00 08:00", "2025-12-01T00:00:00+08:00"),
+        ("2025-12-01T00:00:00.25 0800", "2025-12-01T00:00:00.250000+08:00"),
+        ("2025-12-01T00:00:00+08:00", "2025-12-01T00:00:00+08:00"),
+        ("2025-12-01T00:00:00-05:00", "2025-12-01T00:00:00-05:00"),
+        ("2025-12-01 08:00", "2025-12-01T08:00:00+08:00"),
+        ("2025-12-01", "2025-12-01T00:00:00+08:00"),
+    ],
+)
+def test_a_time_in_an_address_may_have_lost_its_plus(text: str, at: str) -> None:
+    """Whoever writes it without %2B, as all do at first, means the offset; a day's time of its own is kept."""
+    assert asked_time(text).isoformat() == at
