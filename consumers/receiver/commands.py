@@ -76,7 +76,8 @@ def receiver_check(
 
     try:
         # The variable may hold the old and the new key, as the receiver's own does.
-        probe = Probe(url, (secret.split() or [""])[0], limit_s, _headers(headers or []), _context(ca, certificate, private_key))
+        first, context = (secret.split() or [""])[0], _context(ca, certificate, private_key)
+        probe = Probe(url, first, limit_s, _headers(headers or []), context)
         document = evidence_of(url, check(probe), limit_s)
         if out is not None:
             out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -102,7 +103,10 @@ def _context(ca: Path | None, certificate: Path | None, private_key: Path | None
         raise ValueError("--certificate 与 --private-key 须成对 (they go together)")
     named = {"ca": ca, "certificate": certificate, "private_key": private_key}
     given = {name: path.read_text(encoding="utf-8") for name, path in named.items() if path is not None}
-    return context_of(Tls.model_construct(**given))  # the library says what is wrong with them
+    for name, text in given.items():
+        if not text.lstrip().startswith("-----BEGIN "):
+            raise ValueError(f"{named[name]} 不是 PEM (not PEM)")
+    return context_of(Tls(**given))
 
 
 def _headers(given: list[str]) -> dict[str, str]:

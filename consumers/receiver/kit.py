@@ -149,7 +149,7 @@ def check_keys(keys: Sequence[str]) -> None:
         except ValueError:
             raw = b""
         if kind not in KEY_KINDS or len(raw) < KEY_BYTES:
-            raise ValueError("密钥应为登记单位时显示的 whsec_… 或 whpk_… (no key: it is shown when the agency is added)")
+            raise ValueError("密钥应为登记单位时显示的 whsec_… 或 whpk_… (no key; see where the agency was added)")
 
 
 def verify(

@@ -160,7 +160,7 @@ def test_the_command_ends_with_1_where_a_check_fails() -> None:
         (["http://127.0.0.1:9/", "--secret", "whpk_" + "A" * 44], "公钥只能验签"),
         (["http://127.0.0.1:9/", "--header", "Bearer abc"], "--header"),
         (["https://127.0.0.1:9/", "--certificate", __file__], "成对"),
-        (["https://127.0.0.1:9/", "--ca", __file__], "证书或私钥不可用"),
+        (["https://127.0.0.1:9/", "--ca", __file__], "不是 PEM"),
         (["https://127.0.0.1:9/", "--ca", "missing.pem"], "missing.pem"),
     ],
 )
