@@ -51,5 +51,6 @@ class HandLedger:
     def receipt(self, agency: str, name: str, outcome: str, minutes: int, cursor: int = 0) -> None:
         """Let a receipt be put on the log, so many minutes after the act."""
         at = self.at.astimezone(UTC) + timedelta(minutes=minutes)
-        what = (at, agency, cursor, "urn:h", name, REVOKED, "k", outcome, "webhook", 1, at, at, None, None, None, None)
+        said = (None, None, None, None, None)
+        what = (at, agency, cursor, "urn:h", name, REVOKED, "k", outcome, "webhook", 1, at, at, *said)
         self.put([Row("receipt", at, what)])

@@ -6,7 +6,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as clock_time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
+from services.ledger.repository import FIRST_MONTH
 from services.ledger.searching import Criteria, Cursor, Page, Scope, Window, narrowed, windows
 from services.ledger.story import agency_part, completeness, moments, told_to
 from services.runtime.clock import Clock
@@ -31,6 +33,7 @@ MOST_EVENTS = 200
 """The longest page."""
 MOST_HOURS = 3 * 24
 """The longest overview: a week of ten million events in three years takes longer than a page may."""
+EPOCH, FIRST = datetime(1970, 1, 1, tzinfo=UTC), datetime.combine(FIRST_MONTH, clock_time(), UTC)
 _PLACE = ("at", "topic", "partition", "offset", "event", "source", "subject")
 
 
@@ -145,18 +148,32 @@ class LedgerReader:
         )
 
     def follow_ups(
-        self, types: Collection[str], *, open_only: bool, since: datetime | None = None, limit_ms: int = LIST_MS
+        self,
+        types: Collection[str],
+        *,
+        open_only: bool,
+        since: datetime,
+        until: datetime | None = None,
+        limit_ms: int = LIST_MS,
     ) -> list[DictRow]:
         """Return each routed event of these types, or that follows another, with each agency that must have it.
 
         ``state`` is the newest word of the agency, else our newest receipt: ``accepted``, ``rejected``, ``delivered``,
         ``parked``, or ``underway``. Open is what was not accepted. One that nobody must have is ``nobody``'s. ``since``
-        leaves out what came on the log earlier. Raises SearchTooWideError after ``limit_ms``.
+        leaves out what came on the log earlier, ``until`` what came then or later. Raises SearchTooWideError after
+        ``limit_ms``.
         """
-        values = {"types": list(types), "open": open_only, "since": since}
+        values = {"types": list(types), "open": open_only, "since": since, "until": until}
         with self._reading(limit_ms) as cursor:
             # Planned for these very values: with a moment, months before it are left out.
             return cursor.execute(_read("follow_ups"), values, prepare=False).fetchall()
+
+    def months(self, before: datetime) -> list[tuple[datetime, datetime]]:
+        """Return each month of the ledger that ended by then, as it is parted, and the time before the first."""
+        with self._reading(LIST_MS) as cursor:
+            found = cursor.execute(_read("months"), (before,)).fetchall()
+        ends = sorted({one["ended"].astimezone(UTC) for one in found})
+        return [(EPOCH, FIRST), *(((end - timedelta(days=1)).replace(day=1), end) for end in ends)]
 
     def _page(self, scope: Scope, found: Sequence[DictRow], page: Page) -> Page:
         """Return the page with these events, each with what became of it."""

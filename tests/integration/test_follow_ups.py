@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
@@ -14,9 +18,10 @@ from schemas.contracts import load_contracts
 from schemas.times import SHANGHAI
 from schemas.topics import Topics
 from services.alerting.rules import overdue
-from services.ledger.reading import LedgerReader
+from services.ledger import reading
+from services.ledger.reading import LedgerReader, SearchTooWideError
 from services.portal.tracking import Tracking
-from tests.events import CORRECTED, ISSUED
+from tests.events import CORRECTED, ISSUED, REVOKED
 from tests.fakes.kafka import FakeKafka
 from tests.hand_ledger import ACT, HandLedger
 
@@ -155,7 +160,7 @@ def test_a_follow_up_near_its_deadline_is_an_alert_to_its_agency_until_it_is_ack
 
 
 def test_what_nobody_acknowledges_stays_an_alert_however_old_it_grows(desk: Desk) -> None:
-    """The first look is at the whole ledger, later ones as far back as one is open; what was accepted needs none."""
+    """The first look is at all months, later ones at those in which one is open; what was accepted needs none."""
     desk.ledger.event("r1", "a")
     desk.clock.at = ACT + timedelta(days=150)
     look = FollowUpsLook(lambda: desk.reader, load_contracts(), desk.clock)
@@ -164,3 +169,50 @@ def test_what_nobody_acknowledges_stays_an_alert_however_old_it_grows(desk: Desk
     assert [one.event for one in look()] == ["r1"]
     desk.ledger.receipt("a", "r1", "accepted", 9)
     assert [look(), look()] == [[], []]
+
+
+def test_each_month_is_asked_for_by_itself_and_one_that_takes_too_long_in_halves(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them once a day, what bears no possible time too; between, those in which one is open and no others."""
+    asked: list[tuple[datetime, datetime | None]] = []
+    ask = desk.reader.follow_ups
+
+    def follow_ups(types: Collection[str], *, since: datetime, until: datetime | None, **more: Any) -> list[Any]:
+        asked.append((since, until))
+        if until is not None and until - since > timedelta(days=20) and since.year > 1970:
+            raise SearchTooWideError
+        return ask(types, since=since, until=until, **more)
+
+    monkeypatch.setattr(desk.reader, "follow_ups", follow_ups)
+    for name, days in (("long ago", -200), ("answered", -170), ("epoch", 0), ("new", 80)):
+        desk.ledger.at = datetime(1970, 1, 1, tzinfo=UTC) if name == "epoch" else ACT + timedelta(days=days)
+        desk.ledger.event(name, "a", at=ACT)
+    desk.ledger.receipt("a", "answered", "accepted", 9)
+    desk.clock.at = ACT + timedelta(days=120)
+    look = FollowUpsLook(lambda: desk.reader, load_contracts(), desk.clock)
+    every = {"long ago", "epoch", "new"}
+    assert {one.event for one in look()} == every
+    parts = {(since.month, (until - since).days) for since, until in asked if until is not None and since.year > 1970}
+    assert parts == {(6, 30), (6, 15), (7, 31), (7, 15)}
+    asked.clear()
+    assert {one.event for one in look()} == every
+    assert {since.month for since, until in asked if until is not None} == {1, 6}
+    desk.ledger.at = ACT - timedelta(days=140)
+    desk.ledger.event("put down late", "a", at=ACT)
+    assert {one.event for one in look()} == every
+    desk.clock.at += timedelta(days=1)
+    assert {one.event for one in look()} == every | {"put down late"}
+
+
+def test_a_month_is_looked_through_without_the_others(desk: Desk, database_dsn: str) -> None:
+    """The database reads none of their events and routes."""
+    for month in (1, 2, 3):
+        desk.ledger.at = datetime(2025, month, 5, tzinfo=UTC)
+        desk.ledger.event(f"e{month}", "a")
+    query = (Path(reading.__file__).parent / "sql" / "follow_ups.sql").read_bytes()
+    values = {"types": [REVOKED], "open": True, "since": datetime(2025, 2, 1, tzinfo=UTC)}
+    with psycopg.connect(database_dsn) as connection:
+        found = connection.execute(b"EXPLAIN " + query, values | {"until": datetime(2025, 3, 1, tzinfo=UTC)}).fetchall()
+    plan = "\n".join(line for (line,) in found)
+    assert set(re.findall(r"ledger_(?:event|route)_(\w+)", plan)) & {"202501", "202502", "202503"} == {"202502"}
