@@ -93,7 +93,8 @@ class RowConsumer(Generic[Row, Stored]):
         self._instance = instance
         self._on_check = on_check
         self._expected: dict[Partition, int] = {}
-        self._passed: dict[Partition, int] = {}
+        self._told: dict[Partition, int] = {}
+        """How far Kafka knows each partition to be taken in."""
         self._reassigned = False
         self.working = False
 
@@ -108,7 +109,7 @@ class RowConsumer(Generic[Row, Stored]):
     def _session(self, stop: threading.Event) -> None:
         with ExitStack() as clients:
             clients.callback(self._expected.clear)
-            clients.callback(self._passed.clear)
+            clients.callback(self._told.clear)
             group = self._topics.group(self._name)
             consumer = self._kafka.consumer(group, client_id=self._instance, instance=self._instance, bulk=True)
             clients.callback(consumer.close)
@@ -123,7 +124,7 @@ class RowConsumer(Generic[Row, Stored]):
                 # Under load too: a partition where nothing comes lies beside others where much does.
                 if not self._reassigned and time.monotonic() - checked_at > CHECK_S:
                     self._check_positions()
-                    self._pass_markers(consumer)
+                    self._tell(consumer)
                     self._on_check()
                     checked_at = time.monotonic()
 
@@ -134,15 +135,21 @@ class RowConsumer(Generic[Row, Stored]):
         if lost:
             raise PositionLostError(f"{len(lost)} positions are not where they were left")
 
-    def _pass_markers(self, consumer: Consumer) -> None:
-        """Commit what was read past without a record: the ends of transactions, which are nobody's lag."""
-        read = {partition: consumer.position(partition) for partition in self._expected}
-        passed = {p: at for p, at in read.items() if at > max(self._expected[p], self._passed.get(p, 0))}
+    def _tell(self, consumer: Consumer) -> None:
+        """Commit what Kafka does not know: the ends of transactions, which are nobody's lag, and what it was not told.
+
+        A commit that failed after the rows were stored is made up for; a table that was emptied is behind again.
+        """
+        read = consumer.positions()
+        untold = {p: at for p, at in read.items() if p in self._expected and at != self._told.get(p)}
         # It only tells others how far we are: while partitions are dealt anew it is told later.
         with suppress(UnavailableError):
-            if passed:
-                consumer.commit({partition: Committed(offset) for partition, offset in passed.items()})
-                self._passed.update(passed)
+            if untold:
+                self._commit(consumer, untold)
+
+    def _commit(self, consumer: Consumer, offsets: Mapping[Partition, int]) -> None:
+        consumer.commit({partition: Committed(offset) for partition, offset in offsets.items()})
+        self._told.update(offsets)
 
     def _settled(self, consumer: Consumer, found: Found) -> Found:
         """Return what was polled, but nothing that may have been read before the table's positions were taken up."""
@@ -156,7 +163,7 @@ class RowConsumer(Generic[Row, Stored]):
     def _take_over(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
         """Start where the table says, whatever Kafka has committed; a new partition from its beginning."""
         held = self._store.positions()
-        beginnings = consumer.beginning_offsets(partitions)
+        beginnings, told = consumer.beginning_offsets(partitions), consumer.committed(partitions)
         for partition in partitions:
             offset = held.get(_key(partition))
             if offset is None:
@@ -164,6 +171,7 @@ class RowConsumer(Generic[Row, Stored]):
                 self._store.begin(_key(partition), offset)
             consumer.seek(partition, offset)
             self._expected[partition] = offset
+            self._told[partition] = told[partition].offset if partition in told else offset
         self._reassigned = self.working = True
         log.info("partitions_assigned", partitions=len(partitions))
 
@@ -178,7 +186,7 @@ class RowConsumer(Generic[Row, Stored]):
         stored = self._store.store(rows, moves)
         self._expected.update(following)
         self._on_stored(stored, aside)
-        consumer.commit({partition: Committed(offset) for partition, offset in following.items()})
+        self._commit(consumer, following)
 
     def _rows(self, producer: Producer, found: Found) -> tuple[list[Row], int]:
         """Return the rows; what can't be one is put aside, acknowledged before its offset is passed."""
