@@ -49,7 +49,7 @@ class LedgerProjection:
             return [event_row(record, self._identified(record))]
         try:
             return route_rows(record) if record.topic == self._routed else receipt_rows(record)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             return Never(f"no record of {record.topic}: {type(error).__name__} {error}")
 
     def _identified(self, record: Record) -> Named:

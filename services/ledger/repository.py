@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class LedgerStore(PositionStore):
 
     def __init__(self, dsn: str, consumer: str) -> None:
         super().__init__(dsn, consumer)
-        self._months: set[date] = set()
+        self._months: set[tuple[int, int]] = set()
 
     def store(self, records: Sequence[Sequence[Row]], moves: Moves) -> int:
         """Add the rows of records and move positions (see :meth:`PositionStore.moving`); return how many rows."""
@@ -46,7 +46,7 @@ class LedgerStore(PositionStore):
                 tables[row.table].append(row)
                 if row.counted is not None:
                     _count(hours, row.logged_at, *row.counted)
-        self._ensure_months({_month(row.logged_at) for rows in tables.values() for row in rows})
+        self._ensure_months({(row.logged_at.year, row.logged_at.month) for rows in tables.values() for row in rows})
         with self.moving(moves) as connection:
             for table, found in tables.items():
                 with connection.cursor().copy(_COPY[table].encode()) as copy:
@@ -89,12 +89,12 @@ class LedgerStore(PositionStore):
         self._months.clear()
         return Trimmed(dropped, gone)
 
-    def _ensure_months(self, months: set[date]) -> None:
-        missing = {month for month in months - self._months if month >= FIRST_MONTH}
-        for month in sorted(missing):
-            with self.transaction() as connection:
-                connection.execute(_read("month"), (month,))
-            self._months.add(month)
+    def _ensure_months(self, months: set[tuple[int, int]]) -> None:
+        for year, month in sorted(months - self._months):
+            if year >= FIRST_MONTH.year:
+                with self.transaction() as connection:
+                    connection.execute(_read("month"), (date(year, month, 1),))
+                self._months.add((year, month))
 
 
 def _count(hours: Counter[tuple[datetime, str, str, str]], at: datetime, source: str, agency: str, what: str) -> None:
@@ -111,10 +111,6 @@ def _columns(hours: Mapping[tuple[datetime, str, str, str], int]) -> dict[str, l
     return dict(
         zip(("hours", "sources", "agencies", "whats", "numbers"), map(list, zip(*named, strict=True)), strict=True)
     )
-
-
-def _month(at: datetime) -> date:
-    return at.astimezone(UTC).date().replace(day=1)
 
 
 @cache

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from psycopg.types.json import Jsonb
 
 from schemas.contracts import Contracts, EventContract
 from schemas.envelope import header_attributes
-from schemas.receipts import Receipt
+from schemas.receipts import OUTCOMES
 from schemas.times import parse_time
 from schemas.tracing import context_of
 from services.runtime.kafka.port import Record
@@ -36,9 +36,8 @@ PROGRESS = frozenset({"seam", "backfill"})
 _LATEST_MS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of one of the ledger's tables, in the order of its columns.
+class Row(NamedTuple):
+    """A row of one of the ledger's tables, in the order of its columns; ``logged_at`` is in UTC.
 
     ``counted`` says what it adds one to in its hour: of which source, for which agency (none: empty), and what.
     """
@@ -100,7 +99,10 @@ def event_row(record: Record, identifiers: Named) -> Row:
 
 
 def route_rows(record: Record) -> list[Row]:
-    """Return the rows of a record on ``ledger.routed``; raises ValueError, KeyError or TypeError for what is none."""
+    """Return the rows of a record on ``ledger.routed``.
+
+    Raises ValueError, KeyError, TypeError or AttributeError for what is none.
+    """
     entry = orjson.loads(record.value or b"")
     if entry["verdict"] in PROGRESS:
         return []
@@ -125,18 +127,21 @@ def route_rows(record: Record) -> list[Row]:
 
 
 def receipt_rows(record: Record) -> list[Row]:
-    """Return the row of a record on ``receipts``; raises ValueError, KeyError or TypeError for what is none."""
+    """Return the row of a record on ``receipts``; raises as :func:`route_rows` does for what is none."""
     document = orjson.loads(record.value or b"")
     at = logged_at(record)
     if document.get("kind") == "statement":
         named = ("agency", "id", "timestamp", "signature", "verified_by", "body")
         return [Row("statement", at, (at, *(_text(str(document[name])) for name in named)))]
-    found = Receipt.from_json(document)
-    event = (_text(found.source), _text(found.event_id), _text(found.type), _text(found.subject))
-    what = (found.agency, int(found.cursor), *event, found.outcome, found.channel)
-    when = (int(found.attempts), _time(found.first_at), _time(found.last_at))
-    values = (at, *what, *when, found.status, _text(found.reason), found.digest, found.statement, _text(found.words))
-    return [Row("receipt", at, values, (event[0] or "", found.agency, found.outcome))]
+    get, outcome, agency = document.get, document["outcome"], document["agency"]
+    if outcome not in OUTCOMES:
+        raise ValueError(f"unknown outcome {outcome}")
+    source = _clean(document["source"])
+    event = (source, _clean(document["event_id"]), _clean(document["type"]), _text(document["subject"]))
+    what = (agency, int(document["cursor"]), *event, outcome, get("channel", "webhook"))
+    when = (int(get("attempts", 0)), _time(get("first_at")), _time(document["last_at"]))
+    said = (get("status"), _text(get("reason")), get("digest"), get("statement"), _text(get("words")))
+    return [Row("receipt", at, (at, *what, *when, *said), (source, agency, outcome))]
 
 
 def logged_at(record: Record) -> datetime:

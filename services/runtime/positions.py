@@ -53,10 +53,16 @@ class PositionStore:
         DatabaseUnavailableError; either way nothing is stored.
         """
         with self.transaction() as connection:
-            for partition, (expected, following) in moves.items():
-                values = self._place(partition) | {"expected": expected, "next": following}
-                if connection.execute(_read("offset_update"), values).rowcount != 1:
-                    raise PositionLostError(f"{partition} does not stand at {expected}")
+            values = {
+                "consumer": self._consumer,
+                "topics": [topic for topic, _ in moves],
+                "partitions": [partition for _, partition in moves],
+                "expected": [expected for expected, _ in moves.values()],
+                "next": [following for _, following in moves.values()],
+            }
+            moved = connection.execute(_read("offset_update"), values).rowcount
+            if moved != len(moves):
+                raise PositionLostError(f"{len(moves) - moved} partitions do not stand where they were left")
             yield connection
 
     @contextmanager
