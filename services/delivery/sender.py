@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 
 from services.delivery.credentials import TokenRefusedError, Tokens
+from services.delivery.exchange import Exchange, read_into
 from services.delivery.lookups import Lookups
 from services.delivery.message import CURSOR_HEADER, Post
 from services.delivery.network import Network, is_allowed
@@ -26,9 +27,7 @@ from services.delivery.signing import signed_headers
 from services.delivery.tls import context_of
 from services.delivery.troubles import trouble_of
 
-ANSWER_BYTES = 64 * 1024
 SAID_CHARS = 200
-DRAIN_S = 1.0
 
 Lookup = Callable[[str, int, socket.AddressFamily], Awaitable[list[ResolveResult]]]
 """Resolves a name; the system's by default."""
@@ -78,14 +77,16 @@ class Sender:
 
     def __init__(self, networks: Sequence[Network], lookup: Lookup | None = None) -> None:
         self._networks = networks
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            resolver=CheckingResolver(networks, lookup),
+            use_dns_cache=False,
+            force_close=False,
+            socket_factory=self._socket,
+        )
+        self._exchange = Exchange(connector)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                resolver=CheckingResolver(networks, lookup),
-                use_dns_cache=False,
-                force_close=False,
-                socket_factory=self._socket,
-            ),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -114,7 +115,6 @@ class Sender:
         profile = receiver.profile
         headers = {
             "Content-Type": post.content_type,
-            "User-Agent": "hongyan",
             CURSOR_HEADER: str(post.cursor),
             **post.headers,
             **signed_headers(receiver.secrets(now), post.webhook_id, int(now.timestamp()), post.body),
@@ -122,28 +122,25 @@ class Sender:
         if profile.auth is not None:
             async with asyncio.timeout(profile.timeout_s):
                 headers["Authorization"] = f"Bearer {await self._tokens.token(profile.auth, profile)}"
-        async with self._session.post(
+        answer = await self._exchange.post(
             receiver.sink,
-            data=post.body,
-            headers=headers,
-            allow_redirects=False,
-            timeout=_timeout(profile.timeout_s, profile.connect_timeout_s),
-            ssl=self._context(profile.tls) if receiver.sink.lower().startswith("https:") else True,
-        ) as answer:
-            # The status line decides: what follows it can only cost the connection.
-            body = await _drain(answer)
-            if answer.status == 401 and profile.auth is not None:
-                self._tokens.forget(profile.auth, profile)
-            outcome = outcome_of(
-                answer.status,
-                answer.headers.get("Retry-After"),
-                now,
-                answer.headers.get(HINT_HEADER),
-                credentialed=profile.auth is not None,
-            )
-            if isinstance(outcome, Refused):
-                outcome = replace(outcome, words=_said(body))
-            return outcome, answer.status, body
+            self._context(profile.tls) if receiver.sink.lower().startswith("https:") else True,
+            headers,
+            post.body,
+            _timeout(profile.timeout_s, profile.connect_timeout_s),
+        )
+        if answer.status == 401 and profile.auth is not None:
+            self._tokens.forget(profile.auth, profile)
+        outcome = outcome_of(
+            answer.status,
+            answer.headers.get("Retry-After"),
+            now,
+            answer.headers.get(HINT_HEADER),
+            credentialed=profile.auth is not None,
+        )
+        if isinstance(outcome, Refused):
+            outcome = replace(outcome, words=_said(answer.body))
+        return outcome, answer.status, answer.body
 
     async def _post_form(self, url: str, form: dict[str, str], profile: Profile) -> tuple[int, bytes]:
         async with self._session.post(
@@ -154,7 +151,10 @@ class Sender:
             # A token server may stand at the receiver, or be one for many that everybody trusts.
             ssl=self._context(profile.tls, system_too=True) if url.lower().startswith("https:") else True,
         ) as answer:
-            return answer.status, await _read(answer)
+            body = bytearray()
+            if not await read_into(body, answer.content):
+                answer.close()
+            return answer.status, bytes(body)
 
     def _context(self, tls: Tls | None, *, system_too: bool = False) -> ssl.SSLContext:
         known = self._contexts.get((tls, system_too))
@@ -193,26 +193,3 @@ def _timeout(total_s: float, connect_s: float) -> aiohttp.ClientTimeout:
     # Connections aren't counted, so none is waited for: what remains of connecting is the socket's part, which costs a
     # timer only where a connection is made.
     return aiohttp.ClientTimeout(total=total_s, sock_connect=connect_s)
-
-
-async def _drain(answer: aiohttp.ClientResponse) -> bytes:
-    """Read a short answer so that its connection can be used again; a long or slow one costs its connection."""
-    if answer.content.at_eof():
-        return b""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(DRAIN_S):
-            await _read(answer, body)
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        answer.close()
-    return bytes(body)
-
-
-async def _read(answer: aiohttp.ClientResponse, into: bytearray | None = None) -> bytes:
-    """Read an answer to its end, or until it is too long, and return what was read."""
-    body = bytearray() if into is None else into
-    while len(body) < ANSWER_BYTES and (more := await answer.content.read(ANSWER_BYTES - len(body))):
-        body += more
-    if not answer.content.at_eof():
-        answer.close()
-    return bytes(body)

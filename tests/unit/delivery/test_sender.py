@@ -152,6 +152,78 @@ def test_once_2xx_is_said_the_body_cannot_undo_it(name: str, behaviour: Behaviou
     assert time.monotonic() - began < 3
 
 
+def several(behaviour: Behaviour, receiver: Callable[[int], Receiver], count: int) -> list[Outcome]:
+    """Attempt deliveries one after the other with one sender."""
+
+    async def body() -> list[Outcome]:
+        server, sender = await serve(behaviour), Sender(NETWORKS)
+        async with server:
+            found = [await sender.send(receiver(port_of(server)), POST, datetime.now(UTC)) for _ in range(count)]
+            await sender.close()
+        return found
+
+    return asyncio.run(body())
+
+
+def test_a_connection_is_kept_and_every_request_is_whole_on_it() -> None:
+    """The address's query and password stand in each, and interim answers are passed over."""
+    connections: list[int] = []
+    requests: list[tuple[str, dict[str, str], bytes]] = []
+
+    async def behave(reader: Reader, writer: Writer) -> None:
+        connections.append(1)
+        while True:
+            requests.append(await request_of(reader))
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 -\r\nContent-Length: 2\r\n\r\nok")
+
+    def with_password(port: int) -> Receiver:
+        return replace(receiver_at(port), sink=f"http://me:word@127.0.0.1:{port}/鸿雁?a=1&b=%20#part")
+
+    assert several(behave, with_password, 3) == [Delivered(200)] * 3
+    assert len(connections) == 1
+    for path, headers, body in requests:
+        assert (path, body) == ("/%E9%B8%BF%E9%9B%81?a=1&b=%20", POST.body)
+        assert headers["authorization"] == "Basic bWU6d29yZA=="
+        assert (headers["user-agent"], headers["content-type"]) == ("hongyan", POST.content_type)
+        assert headers["host"].startswith("127.0.0.1:")
+
+
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_events() -> None:
+    """A receiver that answers one request twice would otherwise end an event that it has not accepted."""
+
+    async def body() -> list[Outcome]:
+        twice = asyncio.Event()
+
+        async def behave(reader: Reader, writer: Writer) -> None:
+            await request_of(reader)
+            for _ in range(2):
+                writer.write(b"HTTP/1.1 204 -\r\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            twice.set()
+            await answering(422)(reader, writer)
+
+        server, sender = await serve(behave), Sender(NETWORKS)
+        async with server:
+            first = await sender.send(receiver_at(port_of(server)), POST, datetime.now(UTC))
+            await twice.wait()
+            second = await sender.send(receiver_at(port_of(server)), POST, datetime.now(UTC))
+            await sender.close()
+        return [first, second]
+
+    first, second = asyncio.run(body())
+    assert first == Delivered(204)
+    assert second == Later("对方断开了连接 (the receiver closed the connection)")
+
+
+def test_a_header_that_would_be_two_is_never_sent() -> None:
+    """An attribute of a publisher's can't write headers of its own."""
+    post = replace(POST, headers={"tracestate": "a=b\r\nAuthorization: Basic eA=="})
+    outcome = asyncio.run(sent(receiver_at(1), post))
+    assert isinstance(outcome, Later)
+    assert "line break" in outcome.reason
+
+
 def test_a_closed_port_and_a_name_without_address_mean_later() -> None:
     """Refused, and unknown to the resolver."""
     with socket.socket() as taken:
