@@ -50,6 +50,10 @@ class Puller:
         named = {name.rstrip("_"): value for name, value in parameters.items()}
         return self._ask("GET", f"/v1/feeds/{self.agency}/{what}?{urlencode(named)}".rstrip("/?"), None, {})
 
+    def written(self, query: str) -> Answered:
+        """Ask for events by a query as a person writes it, with nothing escaped."""
+        return self._ask("GET", f"/v1/feeds/{self.agency}/events?{query}", None, {})
+
     def ack(self, said: Mapping[str, Any] | bytes, headers: Mapping[str, str] | None = None) -> Answered:
         """Give receipts."""
         body = said if isinstance(said, bytes) else json.dumps(said).encode()

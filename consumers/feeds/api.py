@@ -27,6 +27,7 @@ from services.delivery.cursors import Cursors
 from services.identity.access import Access
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, HongyanError, InvalidError, UnavailableError
+from services.runtime.mistakes import bad_fields
 from services.runtime.settings import FeedsSettings
 from services.subscriptions.control import ControlView
 from services.subscriptions.sealing import Sealer
@@ -187,6 +188,12 @@ class FeedsApi:
 
         What another event has taken the place of is shown by name, and counts; what was stopped is not, and does not.
         """
+        last = (await self._feeds.history.bounds(agency)).end - 1
+        if start > end:
+            raise InvalidError([FieldProblem("/to", "不应小于 from (not less than from)")])
+        if end > last:
+            # What comes later would be in the answer to the same question: it is none about completeness.
+            raise InvalidError([FieldProblem("/to", f"超出队列末尾 {last} (beyond the end of the feed)")])
         most, events = self._settings.max_digest, []
         following = start
         while following <= end:
@@ -208,8 +215,7 @@ class FeedsApi:
         try:
             said = Acknowledgement.model_validate_json(body)
         except ValidationError as error:
-            fields = [FieldProblem("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-            raise InvalidError(fields) from error
+            raise InvalidError(bad_fields(error.errors())) from error
         channel, streamed = self._view.channel(agency), self.openings.streams[agency] > 0
         taken = await self._acknowledging.take(agency, channel, said, body, signed, streamed=streamed)
         self._showing.moved(agency, taken.cursor)

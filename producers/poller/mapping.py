@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from schemas.contracts import Contracts, EventContract
 from services.runtime.errors import FieldProblem, InvalidError
+from services.runtime.mistakes import bad_fields
 
 Codes = Mapping[str, Any]
 FROM = ("column", "const", "now", "field")
@@ -186,8 +187,7 @@ def load_mapping(path: Path, contracts: Contracts) -> TableMapping:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
         mapping = TableMapping.model_validate(given)
     except ValidationError as error:
-        found = [FieldProblem("/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors(include_url=False)]
-        raise InvalidError(found) from error
+        raise InvalidError(bad_fields(error.errors())) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidError([FieldProblem(f"/{path.name}", f"读不了 (can't be read): {error}")]) from error
     problems = mapping.problems(contracts)

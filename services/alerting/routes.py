@@ -12,6 +12,7 @@ from services.alerting.groups import Group
 from services.delivery.signing import signature
 from services.runtime.alerts import AlertKind
 from services.runtime.errors import FieldProblem, HongyanError, InvalidError
+from services.runtime.mistakes import bad_fields
 
 Address = Annotated[str, StringConstraints(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$")]
 
@@ -75,8 +76,7 @@ def read_routes(file: Path | None) -> Routes:
     try:
         routes = Routes.model_validate(found)
     except ValidationError as error:
-        problems = [FieldProblem("/".join([f"{file.name}:", *map(str, e["loc"])]), e["msg"]) for e in error.errors()]
-        raise InvalidError(problems) from error
+        raise InvalidError(bad_fields(error.errors(), f"{file.name}:")) from error
     _check_secrets(file, routes)
     return routes
 

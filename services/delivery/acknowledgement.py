@@ -104,14 +104,14 @@ def _verify_ed25519(key: str, headers: Mapping[str, str], body: bytes, now_s: fl
     try:
         message_id, sent_at = headers[ID_HEADER], int(headers[TIMESTAMP_HEADER])
     except (KeyError, ValueError) as error:
-        raise ForbiddenError(f"a signature header is missing or malformed: {error}") from error
+        raise ForbiddenError(f"缺少签名头或写法不对 (a signature header is missing or malformed): {error}") from error
     if abs(now_s - sent_at) > TOLERANCE_S:
-        raise ForbiddenError("the signature's timestamp is too old or too far ahead")
+        raise ForbiddenError("签名的时间戳过旧或过新，核对本机时钟 (its timestamp is too old or too far ahead)")
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix(PUBLIC_PREFIX)))
     signed = f"{message_id}.{sent_at}.".encode() + body
     given = [one.removeprefix("v1a,") for one in headers[SIGNATURE_HEADER].split() if one.startswith("v1a,")]
     if not any(_holds(public, text, signed) for text in given):
-        raise ForbiddenError("no signature matches")
+        raise ForbiddenError("签名不符，核对密钥与所签的原文 (no signature matches)")
 
 
 def _holds(public: Ed25519PublicKey, text: str, signed: bytes) -> bool:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from services.delivery.retry import RetryPolicy
-from services.runtime.errors import FieldProblem, InvalidError
+from services.runtime.errors import InvalidError
+from services.runtime.mistakes import bad_fields
 from services.runtime.settings import DeliverySettings
 
 MAX_BATCH = 500
@@ -106,9 +107,7 @@ def wishes_of(document: Mapping[str, Any]) -> Wishes:
     try:
         return Wishes.model_validate(document)
     except ValidationError as error:
-        raise InvalidError(
-            [FieldProblem("/".join(["/delivery", *map(str, e["loc"])]), e["msg"]) for e in error.errors()]
-        ) from error
+        raise InvalidError(bad_fields(error.errors(), "/delivery")) from error
 
 
 def profile_of(document: Mapping[str, Any], defaults: DeliverySettings, unseal: Callable[[str], str]) -> Profile:

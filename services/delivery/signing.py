@@ -48,11 +48,11 @@ def verify(key: str, headers: Mapping[str, str], body: bytes, now_s: float) -> s
         message_id, sent_at = headers[ID_HEADER], int(headers[TIMESTAMP_HEADER])
         given = headers[SIGNATURE_HEADER].split()
     except (KeyError, ValueError) as error:
-        raise ForbiddenError(f"a webhook header is missing or malformed: {error}") from error
+        raise ForbiddenError(f"缺少签名头或写法不对 (a webhook header is missing or malformed): {error}") from error
     if abs(now_s - sent_at) > TOLERANCE_S:
-        raise ForbiddenError("the webhook's timestamp is too old or too far ahead")
+        raise ForbiddenError("签名的时间戳过旧或过新，核对本机时钟 (its timestamp is too old or too far ahead)")
     if not any(_genuine(key, one, message_id, sent_at, body) for one in given):
-        raise ForbiddenError("no signature matches")
+        raise ForbiddenError("签名不符，核对密钥与所签的原文 (no signature matches)")
     return message_id
 
 

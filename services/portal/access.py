@@ -13,7 +13,7 @@ from schemas.receipts import Channel
 from schemas.topics import Topics
 from services.delivery.acknowledgement import check_public_key
 from services.identity.access import AccessRepository, new_agency_key
-from services.runtime.errors import FieldProblem, InvalidError
+from services.runtime.errors import ConflictError, FieldProblem, HongyanError, InvalidError, UnavailableError
 from services.runtime.kafka.port import Kafka
 from services.subscriptions.sealing import Sealer, new_secret
 
@@ -88,6 +88,12 @@ class AccessAdministration:
             admin.put_user(user, password)
             # Taken away, not given: this says here and now whether the broker goes by rights at all.
             admin.forbid_reading(user, topic)
+        except UnavailableError:
+            raise
+        except HongyanError as error:
+            raise ConflictError(
+                f"没有发放：Kafka 须先启用授权与 SASL 监听 (see to the broker first): {error}"
+            ) from error
         finally:
             admin.close()
         self.repository.note_kafka_user(agency, ADMINISTRATOR, reason)

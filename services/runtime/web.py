@@ -33,6 +33,7 @@ from services.runtime.errors import (
 from services.runtime.exposition import Working
 from services.runtime.http_metrics import HttpMetrics
 from services.runtime.measuring import CollectorRegistry
+from services.runtime.mistakes import bad_fields
 from services.runtime.probes import Health
 
 log = structlog.get_logger()
@@ -145,7 +146,7 @@ def new_app(
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        fields = [FieldProblem("/" + "/".join(map(str, e["loc"][1:])), e["msg"]) for e in error.errors()]
+        fields = bad_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()])
         return problem(422, "; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)
 
     return app

@@ -22,7 +22,7 @@ from services.runtime.kafka.port import Kafka
 from services.runtime.settings import Settings, as_environment, with_environment
 from tests.certificates import Authority
 from tests.conditions import eventually
-from tests.configuration import Configuration
+from tests.configuration import SECRET, Configuration
 from tests.conftest import OwnTopics
 from tests.events import ISSUED, TestEvents, document, read_all
 from tests.processes import Processes
@@ -58,7 +58,7 @@ class Kit:
     """A receiver of the kit whose keys are learnt after the agency was added."""
 
     def __init__(self) -> None:
-        self.keys: list[str] = []
+        self.keys = [SECRET]
         self.events: list[Event] = []
         self.app = WsgiApp(Receiver(self.keys, self.events.append))
 
@@ -284,3 +284,7 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
     keys = json.loads(command("agency", "show", "city"))["keys"]
     assert keys[0]["id"] not in command("agency", "revoke-key", "city", keys[0]["id"], "--reason", "泄露")
     assert "没有告警" in command("alerts")
+    # The servers here have no authoriser: whoever asks is told what is missing, and not of an error of ours.
+    refused = command("agency", "kafka-user", "city", "--reason", "直连", fails=True)
+    assert "须先启用授权与 SASL 监听" in refused
+    assert "内部错误" not in refused

@@ -211,6 +211,7 @@ def test_a_replay_begins_at_a_time_or_cursor_and_what_is_no_longer_kept_is_said(
     middle = datetime.now(UTC).isoformat()
     certificates(events, *numbered(10, 20))
     assert puller.get(since=middle).ids == numbered(10, 20)
+    assert puller.written(f"since={middle}").ids == numbered(10, 20)
     assert puller.get(since="yesterday").status == 422
     beyond = puller.get(after=20)
     assert (beyond.status, beyond.json["errors"][0]["pointer"]) == (422, "/after")
@@ -251,6 +252,9 @@ def test_the_digest_is_what_an_agency_works_out_with_sort_and_sha256sum(events: 
     expected = subprocess.run(script, input=lines, capture_output=True, text=True, check=True).stdout.split()[0]
     found = puller.get("digest", from_=cursors[5], to=cursors[-1]).json
     assert (found["count"], found["sha256"]) == (26, expected)
+    for start, end in ((5, 3), (0, cursors[-1] + 1)):
+        answer = puller.get("digest", from_=start, to=end)
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/to")
 
 
 def test_what_a_stopped_grant_has_put_into_the_feed_is_not_given_out_and_a_recall_is(
@@ -347,6 +351,18 @@ def test_a_receipt_that_can_not_be_meant_is_refused_by_field(events: TestEvents,
         answer = puller.ack(said)
         assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, pointer), said
     assert puller.get("").json["after"] == -1
+
+
+def test_single_receipts_are_recorded_and_leave_the_cursor(
+    kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller
+) -> None:
+    """One by one, in any order: what they don't name is not said to be accepted."""
+    certificates(events, *numbered(0, 6))
+    singles = [{"cursor": 4}, {"cursor": 1, "event_id": "e-1", "outcome": "rejected", "reason": "机构不在辖区"}]
+    assert puller.ack({"receipts": singles}).json == {"after": -1, "recorded": 2, "repeated": 0}
+    assert puller.get().ids == numbered(0, 6)
+    receipts = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    assert {r["event_id"]: r["outcome"] for r in receipts} == {"e-4": "accepted", "e-1": "rejected"}
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "hmac"])

@@ -16,6 +16,7 @@ from services.portal.web.site import Site
 from services.portal.web.viewer import Viewer, Viewing, allow
 from services.portal.web.wording import Text
 from services.runtime.errors import FieldProblem, ForbiddenError, HongyanError, InvalidError, NotFoundError
+from services.runtime.mistakes import said_of
 
 
 def routes(site: Site, people: People) -> APIRouter:
@@ -182,6 +183,6 @@ class PeopleDesk:
 def _problems(error: Exception) -> dict[str, str] | None:
     """Return what is wrong by field, None for what is no matter of fields."""
     if isinstance(error, ValidationError):
-        return {str(one["loc"][0]): one["msg"] for one in error.errors()}
+        return {str(one["loc"][0]): said_of(one) for one in error.errors()}
     found: list[FieldProblem] = list(getattr(error, "problems", ()))
     return {one.pointer.split("/")[1]: one.detail for one in found} or None
