@@ -286,5 +286,5 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
     assert "没有告警" in command("alerts")
     # The servers here have no authoriser: whoever asks is told what is missing, and not of an error of ours.
     refused = command("agency", "kafka-user", "city", "--reason", "直连", fails=True)
-    assert "须先启用授权与 SASL 监听" in refused
+    assert "须先启用授权与 SASL 监听，没有发放" in refused
     assert "内部错误" not in refused
