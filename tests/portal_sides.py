@@ -13,7 +13,7 @@ import orjson
 from schemas.envelope import Envelope
 from schemas.topics import Topics
 from services.ledger.repository import LedgerStore
-from services.ledger.rows import NOTHING, event_row, route_rows
+from services.ledger.rows import NOTHING, attributes_of, event_row, route_rows
 from services.runtime.database import dsn_of
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Producer
@@ -116,4 +116,6 @@ def _on_the_ledger(store: LedgerStore, topic: str, side: OneSide, number: int) -
     entry |= {"id": event_id, "source": side.source, "type": side.type}
     record = FakeRecord(topic, 0, number, stamp, b"k", b"", headers)
     routed = FakeRecord("ledger.routed", 0, number, stamp, b"k", orjson.dumps(entry), [])
-    store.store([[event_row(record, NOTHING)], route_rows(routed)], {("t", 0): (number, number + 1)})
+    store.store(
+        [[event_row(record, attributes_of(record), NOTHING)], route_rows(routed)], {("t", 0): (number, number + 1)}
+    )

@@ -10,11 +10,10 @@ import structlog
 from consumers.runner.rows import Never, RowConsumer
 from schemas.codec import Codec, UndecodableValue
 from schemas.contracts import Contracts
-from schemas.envelope import header_attributes
 from schemas.registry_client import RegistryAway, RegistryError
 from schemas.topics import Topics, TopicSpec
 from services.ledger.repository import LedgerStore
-from services.ledger.rows import NOTHING, Identifiers, Named, Row, event_row, receipt_rows, route_rows
+from services.ledger.rows import NOTHING, Identifiers, Named, Row, attributes_of, event_row, receipt_rows, route_rows
 from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.errors import RegistryUnavailableError
@@ -46,20 +45,20 @@ class LedgerProjection:
     def project(self, record: Record) -> Sequence[Row] | Never:
         """Return the rows; raises RegistryUnavailableError when a schema can't be had now (read it again later)."""
         if record.topic not in {self._routed, self._receipts}:
-            return [event_row(record, self._identified(record))]
+            attributes = attributes_of(record)
+            return [event_row(record, attributes, self._identified(record, attributes.get("type", "")))]
         try:
             return route_rows(record) if record.topic == self._routed else receipt_rows(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return Never(f"no record of {record.topic}: {type(error).__name__} {error}")
 
-    def _identified(self, record: Record) -> Named:
+    def _identified(self, record: Record, kind: str) -> Named:
         """Return what the event names. One that can't be decoded is in the ledger all the same, naming nothing."""
         try:
-            kind = header_attributes(record.headers).get("type", "")
             return self._identifiers.of(kind, self._codec.decode(record.value).data)
         except RegistryAway as error:
             raise RegistryUnavailableError(str(error)) from error
-        except (UndecodableValue, RegistryError, UnicodeDecodeError):
+        except (UndecodableValue, RegistryError):
             return NOTHING
 
 

@@ -85,9 +85,8 @@ def _identifying(contract: EventContract) -> Sequence[tuple[str, bool]]:
     ]
 
 
-def event_row(record: Record, identifiers: Named) -> Row:
+def event_row(record: Record, attributes: Mapping[str, str], identifiers: Named) -> Row:
     """Return the row of a record on an event topic; what it doesn't say, or says unreadably, is null."""
-    attributes = _attributes(record)
     at = logged_at(record)
     named = [_text(attributes.get(name)) for name in ("source", "id", "type", "subject", "division")]
     times = [_time(attributes.get("time")), _time(attributes.get("recordedtime"))]
@@ -154,7 +153,8 @@ def moment(stamp: int) -> datetime:
     return datetime.fromtimestamp((stamp if 0 <= stamp < _LATEST_MS else 0) / 1000, UTC)
 
 
-def _attributes(record: Record) -> dict[str, str]:
+def attributes_of(record: Record) -> dict[str, str]:
+    """Return what a record on an event topic says of its event; nothing where that can't be read."""
     try:
         return header_attributes(record.headers)
     except UnicodeDecodeError:

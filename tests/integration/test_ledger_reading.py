@@ -17,7 +17,7 @@ from schemas.envelope import Envelope
 from schemas.receipts import Outcome, Receipt
 from services.ledger.reading import LedgerReader, SearchTooWideError
 from services.ledger.repository import LedgerStore
-from services.ledger.rows import Named, event_row, receipt_rows, route_rows
+from services.ledger.rows import Named, attributes_of, event_row, receipt_rows, route_rows
 from services.ledger.searching import OPERATOR, Criteria, Scope
 from services.portal.web.events import beginning
 from services.runtime.errors import ForbiddenError
@@ -83,7 +83,7 @@ class Desk:
         entry |= {"logged": stamp, "at": (at + timedelta(seconds=1)).isoformat()}
         routed = Line("ledger.routed", 0, n, stamp + 5, key, orjson.dumps(entry))
         named = Named([one["number"], "ORG"], [one["secret"]])
-        self._store([[event_row(event, named)], route_rows(routed)])
+        self._store([[event_row(event, attributes_of(event), named)], route_rows(routed)])
         return str(one["id"])
 
     def receipt(
