@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import Bounds, History
 from consumers.feeds.showing import Showing
 from schemas.receipts import REACHED_BY, Channel, Outcome, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
-from services.delivery.cursors import Cursors
 from services.delivery.gap import Gap
 from services.quarantine.aside import aside
 from services.runtime.clock import Clock
@@ -45,7 +45,7 @@ class Acknowledging:
         kafka: Kafka,
         topics: Topics,
         history: History,
-        cursors: Cursors,
+        cursors: Asking,
         showing: Showing,
         most: int,
         clock: Clock,
@@ -73,13 +73,17 @@ class Acknowledging:
     ) -> Taken:
         """Record what an agency said; raises InvalidError that names the field, GoneError or UnavailableError.
 
+        And ConflictError, with nothing recorded, where its cursor can't be moved: its own clients are in its group.
         ``streamed`` tells that it has a stream open now.
         """
         async with self._turns.setdefault(agency, asyncio.Lock()):
             cursor_of = self._cursors.handed_over if channel == "pull" else self._cursors.get
-            cursor = await asyncio.to_thread(cursor_of, agency)
+            cursor = await cursor_of(agency)
             kept = await self._history.bounds(agency)
             entries = await self._entries(agency, channel, said, cursor, kept)
+            following = said.up_to + 1 if channel == "pull" and said.up_to is not None else 0
+            if following > cursor:
+                await self._cursors.check_free(agency)
             stops = {each.cursor: self._showing.stopped(agency, each) for each, _ in entries.values()}
             named = {one.cursor for one in said.receipts}
             # What was stopped was not given out: a range does not cover it. The cursor passes it, with a reason.
@@ -94,7 +98,10 @@ class Acknowledging:
                 _receipt(agency, channel, entry, one.outcome, one.reason, at, signed, streamed=streamed)
                 for entry, one in entries.values()
             ]
-            return await asyncio.to_thread(self._write, agency, channel, said, body, signed, cursor, receipts)
+            fresh = await asyncio.to_thread(self._write, agency, body, signed, receipts)
+            if following > cursor:
+                await self._cursors.move(agency, following)
+            return Taken(max(cursor, following), fresh, len(receipts) - fresh)
 
     async def _entries(
         self, agency: str, channel: Channel, said: Acknowledgement, cursor: int, kept: Bounds
@@ -148,26 +155,15 @@ class Acknowledging:
         found = await self._history.read(agency, cursor, cursor + 1, 1)
         return found[0] if found else None
 
-    def _write(
-        self,
-        agency: str,
-        channel: Channel,
-        said: Acknowledgement,
-        body: bytes,
-        signed: Signed | None,
-        cursor: int,
-        receipts: Sequence[Receipt],
-    ) -> Taken:
+    def _write(self, agency: str, body: bytes, signed: Signed | None, receipts: Sequence[Receipt]) -> int:
+        """Put those on the log that are not there yet, and return how many."""
         fresh = [receipt for receipt in receipts if _identity(receipt) not in self._known]
         values = [receipt.to_bytes() for receipt in fresh]
         if fresh and signed is not None:
             values.insert(0, _statement(agency, signed, body, fresh[0].last_at).to_bytes())
         self._send(agency, values)
         self._remember(fresh)
-        if channel == "pull" and said.up_to is not None and said.up_to >= cursor:
-            cursor = said.up_to + 1
-            self._cursors.move(agency, cursor)
-        return Taken(cursor, len(fresh), len(receipts) - len(fresh))
+        return len(fresh)
 
     def _park(self, agency: str, entries: Collection[tuple[Entry, str]]) -> None:
         """Put what was stopped into the agency's parking place, from where it can be put back."""

@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from consumers.feeds.acknowledging import Acknowledging
+from consumers.feeds.asking import Asking
 from consumers.feeds.credentials import AgencyCredentials
 from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
@@ -23,7 +24,6 @@ from consumers.feeds.feeds import Feeds
 from consumers.feeds.showing import Showing
 from schemas.times import asked_time
 from services.delivery.acknowledgement import Acknowledgement, verified
-from services.delivery.cursors import Cursors
 from services.identity.access import Access
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, HongyanError, InvalidError, UnavailableError
@@ -101,7 +101,7 @@ class FeedsApi:
         self,
         view: ControlView,
         feeds: Feeds,
-        cursors: Cursors,
+        cursors: Asking,
         acknowledging: Acknowledging,
         showing: Showing,
         sealer: Sealer,
@@ -123,7 +123,7 @@ class FeedsApi:
     async def state(self, agency: str) -> dict[str, object]:
         """Return where an agency stands in its feed."""
         kept = await self._feeds.history.bounds(agency)
-        cursor = await asyncio.to_thread(self._cursors.get, agency)
+        cursor = await self._cursors.get(agency)
         found = {"agency": agency, "channel": self._view.channel(agency), "after": cursor - 1}
         return found | {"earliest": kept.earliest, "latest": kept.end - 1}
 
@@ -135,7 +135,7 @@ class FeedsApi:
             return after
         pushed = self._view.channel(agency) == "webhook"
         cursor_of = self._cursors.get if pushed else self._cursors.handed_over
-        return await asyncio.to_thread(cursor_of, agency) - 1
+        return await cursor_of(agency) - 1
 
     async def read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> Page:
         """Read, and wait no longer than the caller or this process lives."""

@@ -12,10 +12,11 @@ from fastapi import FastAPI
 
 from consumers.feeds.acknowledging import Acknowledging
 from consumers.feeds.api import FeedsApi, feed_routes
+from consumers.feeds.asking import Asking
 from consumers.feeds.direct import DirectReading
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
-from consumers.feeds.handover import Handover, renew
+from consumers.feeds.renewing import renew
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
 from consumers.runner.learning import Learning
@@ -102,22 +103,22 @@ class _Parts:
         )
         self._cursors = Cursors(kafka, topics)
         superseding = Superseding(self.feeds.history, load_contracts())
-        showing = Showing(Stops(follower.view), superseding, self._cursors, clock)
+        self._asking = Asking(self._cursors)
+        showing = Showing(Stops(follower.view), superseding, self._asking, clock)
         self._acknowledging = Acknowledging(
-            kafka, topics, self.feeds.history, self._cursors, showing, limits.max_ack, clock
+            kafka, topics, self.feeds.history, self._asking, showing, limits.max_ack, clock
         )
         self.api = FeedsApi(
             follower.view,
             self.feeds,
-            self._cursors,
+            self._asking,
             self._acknowledging,
             showing,
             Sealer(settings.security),
             limits,
             clock,
         )
-        self._handover = Handover(follower.view, self._cursors)
-        self._direct = DirectReading(follower.view, kafka, topics, clock)
+        self._direct = DirectReading(follower.view, kafka, topics, self._cursors, clock)
         self._measure(registry)
 
     def _measure(self, registry: CollectorRegistry) -> None:
@@ -141,7 +142,6 @@ class _Parts:
             await asyncio.sleep(SWEEP_S)
             self.feeds.let_idle_go()
             await asyncio.to_thread(self._direct.settle)
-            await asyncio.to_thread(self._handover.settle)
 
     async def _renew(self) -> None:
         while True:
@@ -157,6 +157,7 @@ class _Parts:
         for chore in self._chores:
             chore.cancel()
         self._acknowledging.close()
+        self._asking.close()
         self._cursors.close()
         self.feeds.close()
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
+from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
 from consumers.feeds.superseding import Superseding
-from services.delivery.cursors import Cursors
 from services.runtime.clock import Clock
 from services.subscriptions.stopping import Stops, grants_of, stopped
 
@@ -20,7 +19,7 @@ FRESH_MS = 2000
 class Showing:
     """Looks at what was read, before it is given out. Lives in the event loop."""
 
-    def __init__(self, stops: Stops, superseding: Superseding, cursors: Cursors, clock: Clock) -> None:
+    def __init__(self, stops: Stops, superseding: Superseding, cursors: Asking, clock: Clock) -> None:
         self._stops = stops
         self._superseding = superseding
         self._cursors = cursors
@@ -58,7 +57,7 @@ class Showing:
         if entries[0].cursor >= cursor and self._fresh(entries):
             return cursor
         if now - at >= CURSOR_S:
-            cursor = await asyncio.to_thread(self._cursors.get, agency)
+            cursor = await self._cursors.get(agency)
             self._known[agency] = now, cursor
         return cursor
 

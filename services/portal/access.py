@@ -87,7 +87,7 @@ class AccessAdministration:
         try:
             admin.put_user(user, password)
             # Taken away, not given: this says here and now whether the broker goes by rights at all.
-            admin.forbid_reading(user, topic)
+            admin.forbid_reading(user, topic, user)
         except UnavailableError:
             raise
         except HongyanError as error:

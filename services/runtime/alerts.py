@@ -143,8 +143,8 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         commands=("hongyan subscription list",),
     ),
     AlertKind.FEED_UNGUARDED: Meaning(
-        "Kafka 未收回一个单位直读队列的权限，它可能读到已停发的事件 (Kafka did not take a right to read away)",
-        "检查 Kafka 的 authorizer 与本系统用户的权限；在此之前从网络上断开该单位 (see to the broker's authoriser)",
+        "直读权限未收回，或单位的客户端占着消费组，可能读错事件 (a direct reader of Kafka is not guarded)",
+        "检查 Kafka 的 authorizer 与本系统的权限；在此之前断开该单位的客户端 (see to the authoriser)",
         "critical",
         commands=("hongyan agency show {subject}",),
     ),

@@ -537,9 +537,16 @@ class FakeAdmin:
         """There is no authoriser here."""
         raise HongyanError("the fake has no authoriser")
 
-    def forbid_reading(self, user: str, topic: str) -> None:
+    def forbid_reading(self, user: str, topic: str, group: str) -> None:
         """There is no authoriser here."""
         raise HongyanError("the fake has no authoriser")
+
+    def evict_members(self, group: str) -> None:
+        """Put all members out: each is refused from then on."""
+        held = self._cluster.groups.get(group)
+        if held is not None:
+            held.members.clear()
+            held.generation += 1
 
     def close(self) -> None:
         """Nothing to close."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import orjson
 import pytest
 
 from consumers.feeds.direct import DirectReading
-from schemas.topics import Topics
+from schemas.topics import LEFT, Topics
+from services.delivery.cursors import Cursors
 from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition
@@ -36,7 +39,9 @@ def topics(broker: Broker) -> Topics:
     """Return topics with two agencies' feeds, and a user of the first."""
     found = Topics("secured.")
     admin = broker.connect().admin()
-    admin.ensure_topics([*found.agency_specs(AGENCY), *found.agency_specs(OTHER), found.alerts_spec()])
+    admin.ensure_topics(
+        [*found.agency_specs(AGENCY), *found.agency_specs(OTHER), found.alerts_spec(), found.shares_spec()]
+    )
     user = found.agency_group(AGENCY)
     admin.put_user(user, PASSWORD)
     admin.allow_reading(user, found.feed(AGENCY), user)
@@ -118,7 +123,8 @@ def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, 
         put(f"access/{AGENCY}", agency=AGENCY, channel=name, version=version, kafka_user=True)
 
     channel("kafka", 1)
-    direct = DirectReading(view, broker.connect(), topics, SystemClock())
+    kafka = broker.connect()
+    direct = DirectReading(view, kafka, topics, Cursors(kafka, topics), SystemClock())
     direct.settle()
     feed = Partition(topics.feed(AGENCY), 0)
     reader = user.consumer(None)
@@ -145,6 +151,99 @@ def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, 
         direct.settle()
         eventually(opened, 20, "the feed is open again")
     reader.close()
+
+
+class Stubborn(threading.Thread):
+    """An agency's client that never stops trying: whatever it is refused, it connects again, and commits each batch."""
+
+    def __init__(self, user: Kafka, group: str, feed: Partition) -> None:
+        super().__init__(daemon=True)
+        self.got: list[bytes | None] = []
+        self.refused = 0
+        self.ending = threading.Event()
+        self._user, self._group, self._feed = user, group, feed
+
+    def run(self) -> None:
+        """Try."""
+        while not self.ending.wait(0.05):
+            try:
+                self._read(self._user.consumer(self._group))
+            except UnavailableError:
+                self.refused += 1
+
+    def _read(self, consumer: Consumer) -> None:
+        with closing(consumer):
+            consumer.subscribe([self._feed.topic], lambda _: None, lambda _: None)
+            while not self.ending.is_set():
+                records = consumer.poll(0.2, 100).get(self._feed, ())
+                if records:
+                    consumer.commit({self._feed: Committed(records[-1].offset + 1)})
+                    self.got.extend(record.value for record in records)
+
+    def denied(self) -> None:
+        """Wait until it has been refused anew."""
+        before = self.refused
+        eventually(lambda: self.refused >= before + 2, 30, "the client is refused")
+
+
+def test_a_client_that_never_stops_trying_begins_where_the_webhook_ended_each_time(broker: Broker) -> None:
+    """Webhook, Kafka, webhook, Kafka: it is let in when the pusher has let go and its group is set, and put out again.
+
+    What was pushed does not come to it, and of what was not pushed nothing is left out.
+    """
+    topics, kafka, view = Topics("twice."), broker.connect(), ControlView()
+    feed, user = Partition(topics.feed(AGENCY), 0), topics.agency_group(AGENCY)
+    direct = DirectReading(view, kafka, topics, Cursors(kafka, topics), SystemClock())
+    admin, producer = kafka.admin(), kafka.producer()
+    admin.ensure_topics([*topics.agency_specs(AGENCY), topics.alerts_spec(), topics.shares_spec()])
+    admin.put_user(user, PASSWORD)
+
+    def events(*numbers: int) -> list[bytes | None]:
+        for n in numbers:
+            producer.send(feed.topic, key=b"k", value=b"%d" % n, partition=0).result(10)
+        return [b"%d" % n for n in numbers]
+
+    def channel(name: str, version: int) -> None:
+        entry = {"agency": AGENCY, "channel": name, "version": version, "kafka_user": True}
+        view.apply(f"access/{AGENCY}", orjson.dumps(entry))
+        direct.settle()
+
+    def let_in(count: int) -> bool:
+        direct.settle()
+        return len(client.got) >= count
+
+    view.apply(f"agency/{AGENCY}", orjson.dumps({"id": AGENCY, "name": "a", "division": "510000", "sink": "x"}))
+    channel("webhook", 1)
+    client = Stubborn(broker.connect_as(user, PASSWORD), user, feed)
+    client.start()
+    pusher = kafka.consumer(topics.group("pusher"))
+    pusher.subscribe([topics.control_shares], lambda _: None, lambda _: None)
+    eventually(lambda: pusher.poll(0.1, 1) == {} and pusher.assignment(), 30, "the pusher's shares")
+    try:
+        events(0, 1, 2, 3)
+        pusher.commit({feed: Committed(2)})
+        channel("kafka", 2)
+        client.denied()  # the pusher holds the feed
+        direct.settle()
+        pusher.commit({feed: Committed(3, LEFT)})
+        eventually(lambda: let_in(1), 30, "the client is let in")
+        wanted: list[bytes | None] = [b"3", *events(4)]
+        eventually(lambda: client.got == wanted, 30, "what was not pushed")
+        channel("webhook", 3)
+        client.denied()
+        assert admin.group_members(user) == 0
+        events(5, 6)
+        pusher.commit({feed: Committed(7, LEFT)})  # both were pushed
+        channel("kafka", 4)
+        wanted += events(7)
+        eventually(lambda: let_in(len(wanted)), 30, "the client is let in again")
+        assert client.got == wanted
+    finally:
+        client.ending.set()
+        client.join(20)
+        pusher.close()
+        producer.close()
+        admin.close()
 
 
 def test_a_wrong_or_replaced_password_is_refused(broker: Broker, topics: Topics) -> None:

@@ -109,6 +109,22 @@ def test_a_long_poll_is_answered_when_the_event_comes(events: TestEvents, puller
     assert found[0].ids == ["b"]
 
 
+def test_while_the_agencys_own_clients_are_in_its_group_no_receipt_is_taken_and_none_is_written(
+    kafka: Kafka, topics: Topics, events: TestEvents, puller: Puller
+) -> None:
+    """Its cursor could not be moved: it is told what to stop, and the same receipt is taken afterwards."""
+    cursors = certificates(events, "a", "b")
+    client = kafka.consumer(topics.agency_group(AGENCY))
+    client.subscribe([topics.feed(AGENCY)], lambda _: None, lambda _: None)
+    eventually(lambda: client.poll(0.2, 10), 20)
+    refused = puller.ack({"up_to": cursors[-1]})
+    assert (refused.status, topics.agency_group(AGENCY) in refused.json["detail"]) == (409, True)
+    assert read_all(kafka, topics.receipts, 6) == []
+    client.close()
+    assert puller.ack({"up_to": cursors[-1]}).status == 200
+    assert len(read_all(kafka, topics.receipts, 6)) == len(cursors)
+
+
 def test_an_agency_sees_its_own_feed_and_nothing_else(
     events: TestEvents, puller: Puller, configuration: Configuration
 ) -> None:

@@ -16,6 +16,7 @@ from kafka.admin import (
     ConfigResource,
     ConfigResourceType,
     KafkaAdminClient,
+    MemberToRemove,
     OffsetSpec,
     ResourcePattern,
     ResourceType,
@@ -188,16 +189,26 @@ class KafkaPythonAdmin:
             why = ", ".join(sorted({error.__name__ for error in answer["failed"]}))
             raise HongyanError(f"Kafka 未能授权，须启用 authorizer (no right was given; is an authoriser on?): {why}")
 
-    def forbid_reading(self, user: str, topic: str) -> None:
-        """Take a user's right to read a topic away, at once; raises HongyanError without an authoriser."""
-        pattern = ResourcePattern(ResourceType.TOPIC, topic)
-        given = ACLFilter(f"User:{user}", "*", ACLOperation.ANY, ACLPermissionType.ALLOW, pattern)
+    def forbid_reading(self, user: str, topic: str, group: str) -> None:
+        """Take a user's rights to a topic and a group away, at once; raises HongyanError without an authoriser."""
+        patterns = ResourcePattern(ResourceType.TOPIC, topic), ResourcePattern(ResourceType.GROUP, group)
+        given = [ACLFilter(f"User:{user}", "*", ACLOperation.ANY, ACLPermissionType.ALLOW, one) for one in patterns]
         with wrapped("forbid_reading"):
-            answers = self.client.delete_acls([given])
+            answers = self.client.delete_acls(given)
         refused = [error.__name__ for _, _, error in answers if error is not NoError]
         if refused:
             why = ", ".join(sorted(set(refused)))
             raise HongyanError(f"Kafka 未能收回授权，须启用 authorizer (the right was not taken away): {why}")
+
+    def evict_members(self, group: str) -> None:
+        """Put all members out of a group; one that has left meanwhile is no error."""
+
+        def evict() -> None:
+            members = self.client.describe_groups([group])[group]["members"]
+            if members:
+                self.client.remove_group_members(group, [MemberToRemove(one["member_id"]) for one in members])
+
+        _patiently("evict_members", evict)
 
     def close(self) -> None:
         """Close the connection."""

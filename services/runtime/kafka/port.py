@@ -295,8 +295,15 @@ class Admin(Protocol):
         """Let a user read one topic in one group, and nothing else; raises HongyanError without an authoriser."""
         ...
 
-    def forbid_reading(self, user: str, topic: str) -> None:
-        """Take a user's right to read a topic away, at once; raises HongyanError without an authoriser."""
+    def forbid_reading(self, user: str, topic: str, group: str) -> None:
+        """Take a user's rights to a topic and a group away, at once; raises HongyanError without an authoriser.
+
+        Who is a member of the group already stays one until it is put out.
+        """
+        ...
+
+    def evict_members(self, group: str) -> None:
+        """Put all members out of a group; those that may will join again when they notice."""
         ...
 
     def close(self) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Collection
+
 import orjson
 import pytest
 
-from consumers.feeds.handover import Handover, renew
+from consumers.feeds.asking import THREADS, Asking
+from consumers.feeds.direct import TELL_AT, DirectReading
+from consumers.feeds.renewing import renew
 from schemas.topics import LEFT, Topics
 from services.delivery.cursors import Cursors, HandoverError
+from services.runtime.alerts import Alert, AlertKind
+from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Consumer, Partition
 from services.subscriptions.control import ControlView
-from tests.fakes.kafka import FakeKafka
+from tests.fakes.kafka import FakeAdmin, FakeKafka
 
 TOPICS = Topics("t.")
 FEED = Partition(TOPICS.feed("a"), 0)
@@ -21,7 +29,7 @@ GROUP = TOPICS.agency_group("a")
 def kafka() -> FakeKafka:
     """Return a cluster where the pusher has reached cursor 7 of the feed."""
     found = FakeKafka()
-    found.admin().ensure_topics([*TOPICS.agency_specs("a"), TOPICS.shares_spec()])
+    found.admin().ensure_topics([*TOPICS.agency_specs("a"), TOPICS.shares_spec(), TOPICS.alerts_spec()])
     found.admin().set_group_offsets(TOPICS.group("pusher"), {FEED: Committed(7)})
     return found
 
@@ -37,31 +45,51 @@ def pushing(kafka: FakeKafka) -> Consumer:
 def view(channel: str = "kafka", version: int = 1) -> ControlView:
     """Return a configuration in which the agency has this channel."""
     found = ControlView()
+    found.apply("agency/a", orjson.dumps({"id": "a", "name": "a", "division": "510000", "sink": "x"}))
     found.apply("access/a", orjson.dumps({"agency": "a", "channel": channel, "keys": [], "version": version}))
     return found
+
+
+def reading(kafka: FakeKafka, found: ControlView) -> DirectReading:
+    """Return what opens Kafka to agencies."""
+    return DirectReading(found, kafka, TOPICS, Cursors(kafka, TOPICS), SystemClock())
+
+
+def joined(kafka: FakeKafka) -> Consumer:
+    """Have a client of the agency's join its group."""
+    client = kafka.consumer(GROUP)
+    client.subscribe([TOPICS.feed("a")], lambda _: None, lambda _: None)
+    client.poll(0, 1)
+    return client
+
+
+def told(kafka: FakeKafka) -> list[str]:
+    """Return how the alerts of an open or wrongly closed Kafka stand, one after another."""
+    found = [Alert.from_bytes(record.value) for record in kafka.logs[Partition(TOPICS.alerts, 0)]]
+    return [one.state for one in found if one.kind == AlertKind.FEED_UNGUARDED]
 
 
 def test_the_group_begins_where_the_pusher_let_go(kafka: FakeKafka) -> None:
     """Not before: while the pusher holds the feed, it may have events under way."""
     member = pushing(kafka)
-    handover = Handover(view(), Cursors(kafka, TOPICS))
-    handover.settle()
+    direct = reading(kafka, view())
+    direct.settle()
     assert kafka.admin().group_offsets(GROUP) == {}
     member.commit({FEED: Committed(9, LEFT)})
-    handover.settle()
+    direct.settle()
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(9)}
 
 
 def test_a_group_that_is_further_on_stays_there(kafka: FakeKafka) -> None:
     """Cursors only rise."""
     kafka.admin().set_group_offsets(GROUP, {FEED: Committed(12)})
-    Handover(view(), Cursors(kafka, TOPICS)).settle()
+    reading(kafka, view()).settle()
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(12)}
 
 
 def test_an_agency_of_another_channel_is_left_alone(kafka: FakeKafka) -> None:
     """A puller's cursor moves by its receipts."""
-    Handover(view("pull"), Cursors(kafka, TOPICS)).settle()
+    reading(kafka, view("pull")).settle()
     assert kafka.admin().group_offsets(GROUP) == {}
 
 
@@ -92,8 +120,75 @@ def test_the_cursor_of_a_webhook_is_the_pushers(kafka: FakeKafka) -> None:
     """Renewed there; and an agency's own client that is connected commits for itself."""
     renew(Cursors(kafka, TOPICS), view("webhook"))
     assert kafka.admin().group_offsets(GROUP) == {}
-    client = kafka.consumer(GROUP)
-    client.subscribe([TOPICS.feed("a")], lambda _: None, lambda _: None)
-    client.poll(0, 1)
+    joined(kafka)
     renew(Cursors(kafka, TOPICS), view("kafka"))
     assert kafka.admin().group_offsets(GROUP) == {}
+
+
+def test_a_client_that_was_in_the_group_before_is_put_out_and_begins_at_the_cursor(kafka: FakeKafka) -> None:
+    """It would go on from wherever it stood, or keep the cursor from being set."""
+    joined(kafka)
+    reading(kafka, view()).settle()
+    assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (0, {FEED: Committed(7)})
+    assert told(kafka) == ["closed"]
+
+
+def test_clients_that_stay_in_the_group_are_told_of_once_and_tried_again(
+    kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an authoriser they may come back at once; the feed is not opened before the cursor is set."""
+    client = joined(kafka)
+    direct = reading(kafka, view())
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeAdmin, "evict_members", lambda *_: None)
+        for _ in range(TELL_AT * 2):
+            direct.settle()
+    assert (told(kafka), kafka.admin().group_offsets(GROUP)) == (["open"], {})
+    client.close()
+    direct.settle()
+    assert (told(kafka), kafka.admin().group_offsets(GROUP)) == (["open", "closed"], {FEED: Committed(7)})
+
+
+class SlowForOne(FakeKafka):
+    """A cluster whose coordinator of one agency's group does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers, self.asked = threading.Event(), 0
+
+    def admin(self) -> FakeAdmin:
+        """Return a client that waits when it asks of that group."""
+        cluster = self
+
+        class Waiting(FakeAdmin):
+            def group_offsets(
+                self, group: str, partitions: Collection[Partition] | None = None
+            ) -> dict[Partition, Committed]:
+                if group == GROUP:
+                    cluster.asked += 1
+                    cluster.answers.wait(20)
+                return super().group_offsets(group, partitions)
+
+        return Waiting(self)
+
+
+def test_a_slow_broker_of_one_agencys_group_keeps_nobody_else_waiting() -> None:
+    """However often that agency asks, it waits on one thread and with one client; others ask and move as ever."""
+    kafka = SlowForOne()
+    kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.agency_specs("b"), TOPICS.shares_spec()])
+    asking = Asking(Cursors(kafka, TOPICS))
+
+    async def body() -> None:
+        slow = [asyncio.create_task(asking.get("a")) for _ in range(THREADS * 3)]
+        for cursor in range(1, 20):
+            await asyncio.wait_for(asking.move("b", cursor), 5)
+            assert await asyncio.wait_for(asking.handed_over("b"), 5) == cursor
+        assert (kafka.asked, any(one.done() for one in slow)) == (1, False)
+        kafka.answers.set()
+        assert await asyncio.gather(*slow) == [0] * len(slow)
+
+    try:
+        asyncio.run(body())
+    finally:
+        kafka.answers.set()
+        asking.close()

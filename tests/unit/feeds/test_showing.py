@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
 from consumers.feeds.showing import CURSOR_S, FRESH_MS, Showing
@@ -68,7 +69,7 @@ def rig() -> Rig:
     kafka.admin().ensure_topics(TOPICS.agency_specs("a"))
     cursors = CountedCursors(kafka, TOPICS)
     superseding = Superseding(History(kafka, TOPICS, lambda record: Entry(0, {}, b"", record), 1), load_contracts())
-    return Rig(kafka, clock, cursors, Showing(Stops(ControlView()), superseding, cursors, clock))
+    return Rig(kafka, clock, cursors, Showing(Stops(ControlView()), superseding, Asking(cursors), clock))
 
 
 def test_whoever_follows_its_feed_costs_no_question() -> None:
