@@ -17,6 +17,7 @@ from consumers.monitor.tally import kind_of, published_at
 from schemas.contracts import Contracts
 from schemas.receipts import Channel
 from schemas.topics import EVENT_PARTITIONS, PROBE_AGENCY, PROBE_DOMAIN, RECEIPT_PARTITIONS, Topics
+from services.delivery.cursors import reached
 from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot, State
 from services.runtime.clock import Clock
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition, Record
@@ -109,12 +110,12 @@ class LagMeter:
     def _cursors(
         self, agencies: Channels, committed: Mapping[str, Mapping[Partition, Committed]]
     ) -> dict[Partition, Committed]:
-        """Return each feed's cursor: the greater one of the pusher's and, where the agency takes it, its own."""
+        """Return each feed's cursor: the pusher's, or the agency's own where it takes the feed and that one counts."""
         pushed, cursors = committed[self._topics.group("pusher")], {}
         for agency in agencies:
             feed = self._feed(agency)
-            own = committed.get(self._topics.agency_group(agency), {}).get(feed, Committed(0))
-            cursors[feed] = max(pushed.get(feed, Committed(0)), own, key=lambda held: held.offset)
+            at, own = pushed.get(feed, Committed(0)), committed.get(self._topics.agency_group(agency), {}).get(feed)
+            cursors[feed] = at if own is None or reached(at, own) > own.offset else own
         return cursors
 
     def _bounds(self, partitions: Collection[Partition]) -> tuple[Offsets, Offsets]:

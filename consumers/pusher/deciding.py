@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
-from consumers.pusher.note import note_of
-from consumers.pusher.placing import NONE, Bounds, answer_to, is_astray
+from consumers.pusher.placing import NONE, Bounds, answer_to, astray_note, is_astray
 from schemas.topics import Topics
 from services.runtime.alerts import Alert, AlertKind, current
 from services.runtime.clock import Clock
@@ -33,20 +32,21 @@ class Feeds:
         """
         feed = Partition(self.topics.feed(agency), 0)
         with closing(self.kafka.admin()) as admin:
-            pushed = self._pushed(admin, feed)
-            note = note_of(pushed.note)
-            if note is None or not is_astray(pushed):
+            pushed, own = self._both(admin, agency)
+            note, passes = astray_note(pushed), None
+            if note is None:
+                note, passes = astray_note(own), pushed.offset  # whoever fills the agency's tables waits
+            if note is None:
                 raise NotFoundError(f"{agency} 的队列没有在等这一决定：hongyan lag (its feed waits for no decision)")
             offset = _offset(at, self._bounds(admin, feed))
-            decided = {feed: Committed(offset, answer_to(note.held_since))}
+            decided = {feed: Committed(offset, answer_to(note.held_since, passes))}
             admin.set_group_offsets(self.topics.agency_group(agency), decided)
         return offset
 
     def seen(self, agency: str, reason: str) -> list[Alert]:
         """Close an agency's alerts of gaps, with the reason, and return them; that of a line still astray stays."""
-        feed = Partition(self.topics.feed(agency), 0)
         with closing(self.kafka.admin()) as admin:
-            astray = is_astray(self._pushed(admin, feed))
+            astray = any(map(is_astray, self._both(admin, agency)))
         found = [
             one
             for one in self._open_alerts()
@@ -58,8 +58,12 @@ class Feeds:
                 producer.send(self.topics.alerts, key=end.key.encode(), value=end.to_bytes()).result(WAIT_S)
         return found
 
-    def _pushed(self, admin: Admin, feed: Partition) -> Committed:
-        return admin.group_offsets(self.topics.group("pusher"), [feed]).get(feed, NONE)
+    def _both(self, admin: Admin, agency: str) -> tuple[Committed, Committed]:
+        """Return the pusher's cursor and the agency's own, with their notes."""
+        feed = Partition(self.topics.feed(agency), 0)
+        groups = self.topics.group("pusher"), self.topics.agency_group(agency)
+        pushed, own = (admin.group_offsets(group, [feed]).get(feed, NONE) for group in groups)
+        return pushed, own
 
     def _bounds(self, admin: Admin, feed: Partition) -> Bounds:
         with closing(self.kafka.consumer(None, client_id="feed-bounds")) as reader:

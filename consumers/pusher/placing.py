@@ -7,7 +7,8 @@ from datetime import datetime
 
 import orjson
 
-from consumers.pusher.note import note_of
+from consumers.pusher.note import Note, note_of
+from services.delivery.cursors import reached
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
@@ -34,14 +35,22 @@ class Place:
 
 def is_astray(committed: Committed) -> bool:
     """Tell whether the line's last owner noted that its cursor is not on the log."""
-    note = note_of(committed.note)
-    return note is not None and note.astray
+    return astray_note(committed) is not None
+
+
+def astray_note(committed: Committed) -> Note | None:
+    """Return the note of whoever found that this cursor is not on the log; an agency's own clients write anything."""
+    try:
+        note = note_of(committed.note)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return note if note is not None and note.astray else None
 
 
 def answered(pushed: Committed, own: Committed) -> bool:
     """Tell whether somebody has decided where a line that is astray goes on."""
-    note = note_of(pushed.note)
-    return note is not None and note.astray and own.note == answer_to(note.held_since)
+    note = astray_note(pushed)
+    return note is not None and own.note == answer_to(note.held_since)
 
 
 def place_of(pushed: Committed, own: Committed, bounds: Bounds | None) -> Place:
@@ -54,24 +63,28 @@ def place_of(pushed: Committed, own: Committed, bounds: Bounds | None) -> Place:
     if is_astray(pushed):
         if bounds is not None and answered(pushed, own) and bounds.first <= own.offset <= bounds.end:
             return Place(Committed(own.offset), decided=True)
-        return Place(pushed, astray_why(pushed, own, bounds))
-    reached = max(pushed.offset, own.offset)
-    if bounds is None or bounds.first <= reached <= bounds.end:
-        return Place(pushed if own.offset <= pushed.offset else Committed(own.offset))
-    if reached > bounds.end:
-        return Place(pushed, astray_why(pushed, own, bounds))
-    return Place(Committed(bounds.first, pushed.note), gap=Gap(reached, bounds.first))
+        return Place(pushed, astray_why(max(pushed.offset, own.offset), bounds))
+    at = reached(pushed, own)
+    if bounds is None or bounds.first <= at <= bounds.end:
+        return Place(pushed if at == pushed.offset else Committed(at))
+    if at > bounds.end:
+        return Place(pushed, astray_why(at, bounds))
+    return Place(Committed(bounds.first, pushed.note), gap=Gap(at, bounds.first))
 
 
-def astray_why(pushed: Committed, own: Committed, bounds: Bounds | None) -> str:
+def astray_why(cursor: int, bounds: Bounds | None) -> str:
     """Return why a line waits for somebody to decide, and what to do."""
     has = f"现有 {bounds.first} 至 {bounds.end}" if bounds is not None else "主题不存在"
     return (
-        f"游标 {max(pushed.offset, own.offset)} 不在队列日志之内（{has}），须由人决定从何处续推：hongyan feed go-on"
+        f"游标 {cursor} 不在队列日志之内（{has}），须由人决定从何处续推：hongyan feed go-on"
         " (the cursor is not on the feed's log; somebody must decide where to go on)"
     )
 
 
-def answer_to(held_since: datetime) -> str:
-    """Return the note beside a cursor that somebody has decided on: it answers one hold, and none that comes later."""
-    return orjson.dumps({"answers": held_since.isoformat()}).decode()
+def answer_to(held_since: datetime, passes: int | None = None) -> str:
+    """Return the note beside a cursor that somebody has decided on: it answers one hold, and none that comes later.
+
+    ``passes`` is the pusher's cursor that does not count beside it, where it was not the pusher that held.
+    """
+    more = {} if passes is None else {"passes": passes}
+    return orjson.dumps({"answers": held_since.isoformat(), **more}).decode()

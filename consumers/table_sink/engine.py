@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 import structlog
 
+from consumers.pusher.note import WHY_CHARS, Note
+from consumers.pusher.placing import Bounds, is_astray
 from consumers.runner.rows import Never
 from consumers.table_sink.change import Change, Stopped, change_of
+from consumers.table_sink.placing import Start, start_of, taken_up
 from consumers.table_sink.target import Refusal, Target
 from schemas.codec import Codec, SchemaSource
 from schemas.receipts import REACHED_BY, Receipt
 from schemas.topics import Topics
 from services.delivery.cursors import Cursors
+from services.delivery.gap import Gap
 from services.quarantine.aside import DECIDED, aside
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
-from services.runtime.errors import DatabaseUnavailableError, UnavailableError
-from services.runtime.kafka.port import Consumer, Kafka, Partition, Producer, Record
+from services.runtime.errors import ConflictError, DatabaseUnavailableError, UnavailableError
+from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record
 from services.runtime.lifecycle import outlast
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops, grants_of, stopped
@@ -63,6 +68,8 @@ class TableSink:
         self._clock = clock
         self._cursors = Cursors(kafka, topics)
         self._next = 0
+        self._made: str | None = None  # which making of the feed's topic it is that was read last
+        self._told_astray = False
         self._told: bool | None = None  # a predecessor may have told of what is over by now
         self.trouble: str | None = "starting"
 
@@ -75,7 +82,8 @@ class TableSink:
     def _session(self, stop: threading.Event) -> None:
         try:
             self._check_turn()
-            consumer = self._kafka.consumer(None, client_id="table-sink")
+            # Nothing is passed over or read again in silence: a position that is not on the log is an error.
+            consumer = self._kafka.consumer(None, client_id="table-sink", exact=True)
             try:
                 producer = self._kafka.producer(client_id="table-sink", acknowledge_timeout_s=ACKNOWLEDGE_S)
                 try:
@@ -91,34 +99,88 @@ class TableSink:
     def _check_turn(self) -> None:
         """Raise WaitingError unless the agency takes its feed into tables, and may."""
         channel, held = self._view.channel(self._agency), self._view.held(self._agency)
+        if channel != "table":
+            self._made = None  # who takes the feed meanwhile sees to it
         if channel != "table" or held:
             raise WaitingError(held or f"{self._agency} 现在的渠道是 {channel} (another channel is in use)")
 
     def _fill(self, stop: threading.Event, consumer: Consumer, producer: Producer) -> None:
         try:
-            self._begin(consumer)
+            self._begin(consumer, producer)
             self.trouble = None
             while not stop.is_set():
                 records = list(consumer.poll(POLL_S, BATCH).get(self._feed, ()))
                 self._check_turn()
+                self._check_making(consumer)
                 if records:
                     self._take(producer, records)
                 self._tell_held(producer, None)
         except DatabaseUnavailableError as error:
             self._tell_held(producer, str(error))
             raise
+        except ConflictError as error:
+            self._tell_held(producer, str(error))
+            raise WaitingError(str(error)) from error
 
-    def _begin(self, consumer: Consumer) -> None:
-        reached, held = self._cursors.handed_over(self._agency), self._target.cursor()
-        if held is None or held < reached:
-            # Another channel went on meanwhile: the tables go on from there.
-            self._target.begin(reached)
-            held = reached
-        self._next = held
+    def _begin(self, consumer: Consumer, producer: Producer) -> None:
+        """Go on where the tables end. Raises ConflictError while the agency's own clients are in its group."""
+        self._cursors.check_free(self._agency)  # before any receipt is written that no cursor could follow
+        (pushed, own), held = self._cursors.both(self._agency), self._target.cursor()
         consumer.assign([self._feed])
+        log_ = Bounds(consumer.beginning_offsets([self._feed])[self._feed], self._cursors.log_end(self._agency))
+        made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
+        if self._made is not None and made not in {None, self._made}:
+            start = self._anew(producer, log_.first)
+        else:
+            start = start_of(held, pushed, own, log_)
+        if start.astray is not None:
+            self._hold(producer, own, start.astray)
+        if start.gap is not None:
+            self._tell_gap(producer, start.gap.told(), start.gap)
+        if held is None or held < start.cursor or start.decided:
+            # Another channel went on meanwhile, or somebody has decided: the tables go on from there.
+            self._target.begin(start.cursor)
+        if start.gap is not None or start.decided:
+            self._cursors.put(self._agency, taken_up(pushed, start.cursor))
+        if start.decided or self._told_astray:
+            self._tell_gap(producer, f"从游标 {start.cursor} 续写 (it goes on from there)", closed=True)
+            self._told_astray = False
+        self._next, self._made = start.cursor, made or self._made
         # Receipts of what is in the tables already may be missing: killed between the two, they are written again.
-        consumer.seek(self._feed, max(reached, consumer.beginning_offsets([self._feed])[self._feed]))
-        log.info("table_sink_started", agency=self._agency, cursor=held)
+        consumer.seek(self._feed, start.read_from)
+        log.info("table_sink_started", agency=self._agency, cursor=start.cursor)
+
+    def _check_making(self, consumer: Consumer) -> None:
+        """Raise WaitingError, to begin anew, where the feed's topic was deleted and made anew under this reader."""
+        made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
+        self._made = self._made or made
+        if made not in {None, self._made}:
+            raise WaitingError("队列主题已重建，从新队列的开头续写 (the feed's topic was made anew)")
+
+    def _anew(self, producer: Producer, first: int) -> Start:
+        """Return the beginning of a feed that was made anew, and tell what was not taken of the old one."""
+        gap = Gap(self._next, self._next)
+        detail = (
+            f"队列主题被删除重建，从新队列的开头续写；旧队列里游标 {gap.start} 起未写入的不再写入"
+            f" (the feed's topic was made anew; what stood in the old one from {gap.start} on is not written)"
+        )
+        self._tell_gap(producer, detail, gap)
+        return Start(first, first, decided=True)
+
+    def _hold(self, producer: Producer, own: Committed, why: str) -> NoReturn:
+        """Note that somebody must decide where to go on, tell so, and raise WaitingError."""
+        if not is_astray(own):
+            note = Note(self._clock.now(), why[:WHY_CHARS], astray=True)
+            self._cursors.put(self._agency, Committed(own.offset, note.to_text()))
+        if not self._told_astray:
+            self._tell_gap(producer, why)
+            self._told_astray = True
+        raise WaitingError(why)
+
+    def _tell_gap(self, producer: Producer, detail: str, gap: Gap | None = None, *, closed: bool = False) -> None:
+        labels = {"from": str(gap.start), "to": str(gap.end)} if gap is not None else {}
+        log.warning("feed_out_of_place", agency=self._agency, detail=detail, over=closed)
+        self._alert(producer, AlertKind.FEED_GAP, detail, closed=closed, **labels)
 
     def _take(self, producer: Producer, records: Sequence[Record]) -> None:
         following = records[-1].offset + 1

@@ -107,8 +107,10 @@ class Target:
         return int(found) if found is not None else None
 
     def begin(self, offset: int) -> None:
-        """Let the feed stand here, whatever it said before."""
+        """Let the feed stand here, whatever it said before; what was put aside from here on will be decided anew."""
+        ahead = self._parked.c.feed == self._feed, self._parked.c.cursor >= offset
         with self._outages(), self._connected() as connection, connection.begin():
+            connection.execute(self._parked.delete().where(*ahead))
             connection.execute(self._cursors.delete().where(self._cursors.c.feed == self._feed))
             connection.execute(self._cursors.insert().values(feed=self._feed, next_offset=offset))
 

@@ -1,15 +1,20 @@
 """An agency's cursor, whichever channel moved it last.
 
 The pusher's group holds it while the agency takes a webhook, and the agency's own group otherwise. Both only rise, so
-the greater one is the cursor, and a change of channel has nothing to copy.
+the greater one is the cursor, and a change of channel has nothing to copy. But for a log that is not the one that was
+read to there: then somebody decides, and what is noted beside the agency's own cursor says which of the pusher's that
+passes over.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
+from typing import Any
+
+import orjson
 
 from schemas.topics import LEFT, Topics
 from services.runtime.errors import ConflictError, UnavailableError
@@ -41,7 +46,23 @@ class Cursors:
         A pusher commits a feed's cursor before its first delivery, and again, with a note, when it has let go.
         """
         with self._asking(agency) as admin:
-            return max(self._pushed(admin, agency), self._own(admin, agency))
+            return reached(self._pushed(admin, agency), self._own(admin, agency))
+
+    def both(self, agency: str) -> tuple[Committed, Committed]:
+        """Return the pusher's cursor and the agency's own with its note; raises HandoverError."""
+        with self._asking(agency) as admin:
+            return self._pushed(admin, agency), self._own(admin, agency)
+
+    def log_end(self, agency: str) -> int:
+        """Return the offset after the last record of the agency's feed."""
+        feed = Partition(self._topics.feed(agency), 0)
+        with self._asking(agency) as admin:
+            return admin.log_ends([feed])[feed]
+
+    def put(self, agency: str, cursor: Committed) -> None:
+        """Have the agency's own group say this, whatever it said; raises ConflictError while it has members."""
+        with self._asking(agency) as admin:
+            self._put(admin, agency, cursor)
 
     def check_free(self, agency: str) -> None:
         """Raise ConflictError while the agency's own clients are members of its group: nobody else may move it then."""
@@ -57,7 +78,9 @@ class Cursors:
         It never goes back: where another process has moved it further meanwhile, it stays there.
         """
         with self._asking(agency) as admin:
-            self._put(admin, agency, max(offset, self._own(admin, agency)))
+            own = self._own(admin, agency)
+            note = own.note if passes_over(own.note) is not None else ""
+            self._put(admin, agency, Committed(max(offset, own.offset), note))
 
     def renew(self, agency: str) -> None:
         """Commit an agency's cursor again: Kafka forgets those of a group without members when they are a week old.
@@ -65,9 +88,11 @@ class Cursors:
         Raises ConflictError while the agency's clients are members of its group: then Kafka forgets nothing.
         """
         with self._asking(agency) as admin:
-            reached = self._reached(admin, agency)
-            if reached:
-                self._put(admin, agency, reached)
+            own = self._own(admin, agency)
+            if _noted(own.note):
+                self._put(admin, agency, own)
+            elif found := self._reached(admin, agency):
+                self._put(admin, agency, Committed(found))
 
     def begin_own(self, agency: str) -> None:
         """Let the agency's own group stand where its feed was pushed to, before its own clients join.
@@ -75,28 +100,28 @@ class Cursors:
         Raises HandoverError while a pusher holds the feed, ConflictError when they have joined already.
         """
         with self._asking(agency) as admin:
-            pushed = self._pushed(admin, agency)
-            if self._own(admin, agency) < pushed:
-                self._put(admin, agency, pushed)
+            pushed, own = self._pushed(admin, agency), self._own(admin, agency)
+            if own.offset < reached(pushed, own):
+                self._put(admin, agency, Committed(pushed.offset))
 
-    def _pushed(self, admin: Admin, agency: str) -> int:
+    def _pushed(self, admin: Admin, agency: str) -> Committed:
         """Return where a pusher has let go of the feed; raises HandoverError while one holds it."""
         feed, group = Partition(self._topics.feed(agency), 0), self._topics.group("pusher")
         held = admin.group_offsets(group, [feed]).get(feed, Committed(0, LEFT))
         if held.note != LEFT and admin.group_assignment(group):
             raise HandoverError
-        return held.offset
+        return held
 
-    def _own(self, admin: Admin, agency: str) -> int:
+    def _own(self, admin: Admin, agency: str) -> Committed:
         feed, group = Partition(self._topics.feed(agency), 0), self._topics.agency_group(agency)
-        return admin.group_offsets(group, [feed]).get(feed, Committed(0)).offset
+        return admin.group_offsets(group, [feed]).get(feed, Committed(0))
 
     def _reached(self, admin: Admin, agency: str) -> int:
         return cursor_of(admin, self._topics, Partition(self._topics.feed(agency), 0), agency)
 
-    def _put(self, admin: Admin, agency: str, offset: int) -> None:
+    def _put(self, admin: Admin, agency: str, cursor: Committed) -> None:
         feed = Partition(self._topics.feed(agency), 0)
-        admin.set_group_offsets(self._topics.agency_group(agency), {feed: Committed(offset)})
+        admin.set_group_offsets(self._topics.agency_group(agency), {feed: cursor})
 
     @contextmanager
     def _asking(self, agency: str) -> Iterator[Admin]:
@@ -117,6 +142,36 @@ class Cursors:
 
 
 def cursor_of(admin: Admin, topics: Topics, feed: Partition, agency: str) -> int:
-    """Return the greatest offset that any channel's group has committed for a feed."""
+    """Return the offset that the channels' groups have come to in a feed."""
     groups = (topics.group("pusher"), topics.agency_group(agency))
-    return max(admin.group_offsets(group, [feed]).get(feed, Committed(0)).offset for group in groups)
+    pushed, own = (admin.group_offsets(group, [feed]).get(feed, Committed(0)) for group in groups)
+    return reached(pushed, own)
+
+
+def reached(pushed: Committed, own: Committed) -> int:
+    """Return the greater cursor; the agency's own where it was decided that this one of the pusher's does not count."""
+    return own.offset if passes_over(own.note) == pushed.offset else max(pushed.offset, own.offset)
+
+
+def passing_over(pushed: int) -> str:
+    """Return the note beside an agency's own cursor that says that this one of the pusher's does not count."""
+    return orjson.dumps({"passes": pushed}).decode()
+
+
+def passes_over(note: str) -> int | None:
+    """Return which cursor of the pusher's a note says does not count."""
+    found = _read(note).get("passes")
+    return found if isinstance(found, int) else None
+
+
+def _noted(note: str) -> bool:
+    """Tell whether a note is ours, and stays until a cursor is moved or decided on."""
+    return not _read(note).keys().isdisjoint({"passes", "astray"})
+
+
+def _read(note: str) -> Mapping[str, Any]:
+    """Read a note; an agency's own clients may write anything there."""
+    with suppress(orjson.JSONDecodeError):
+        found = orjson.loads(note)
+        return found if isinstance(found, dict) else {}
+    return {}

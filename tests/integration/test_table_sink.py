@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
 from services.runtime.alerts import Alert, AlertKind, current
 from services.runtime.embedded.servers import Servers
-from services.runtime.kafka.port import Kafka
-from services.runtime.settings import Settings
+from services.runtime.kafka.port import Admin, Kafka
+from services.runtime.settings import Settings, as_environment, with_environment
 from tests.conditions import eventually
 from tests.configuration import Configuration
 from tests.conftest import OwnTopics, dsn_of, execute
@@ -244,6 +246,83 @@ def test_a_stopped_grants_events_do_not_reach_the_database(
     assert (event, "已暂停" in reason) == (None, True)
     (parked,) = eventually(lambda: read_all(kafka, topics.parked(AGENCY), 1))
     assert dict(parked.headers)["ce_id"] == b"stopped"
+
+
+def told(kafka: Kafka, topics: Topics, kind: AlertKind) -> list[str]:
+    """Return what was told of a kind of alert, one after another."""
+    found = [Alert.from_bytes(record.value) for record in read_all(kafka, topics.alerts, 1)]
+    return [one.state for one in found if one.kind == kind]
+
+
+def gaps(kafka: Kafka, topics: Topics) -> list[tuple[str, bool]]:
+    """Return how the alerts of a cursor that is not on the log stand; with labels for what was lost."""
+    return [(one.state, bool(one.labels)) for one in alerts(kafka, topics) if one.kind == AlertKind.FEED_GAP]
+
+
+def make_anew(admin: Admin, own: OwnTopics) -> None:
+    """Delete the agency's feed, and make it anew."""
+    feed = own.feed(AGENCY)
+    admin.delete_topics([feed])
+    eventually(lambda: feed not in admin.list_topics())
+    own.ensure_agency(AGENCY)
+
+
+def test_a_cursor_beyond_the_feeds_end_is_decided_on_and_proves_nothing_delivered(
+    kafka: Kafka,
+    admin: Admin,
+    own: OwnTopics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+) -> None:
+    """Made anew while the sink is away: nothing is taken for what is in the tables already until somebody decides.
+
+    Made anew while it runs: it goes on at the beginning by itself, and tells of it.
+    """
+    sink = start(processes, sinking)
+    events.feed(AGENCY, *(events.certificate(f"old-{n}", n) for n in range(3)))
+    eventually(lambda: len(delivered(kafka, own)) == 3, 20)
+    assert sink.terminate() == 0
+    make_anew(admin, own)
+    events.feed(AGENCY, *(events.certificate(f"new-{n}", n) for n in range(2)))
+    sink = processes.start("table-sink", sinking, wait=False)
+    eventually(lambda: told(kafka, own, AlertKind.FEED_GAP) == ["open"], 40)
+    assert not sink.healthy()
+    events.feed(AGENCY, *(events.certificate(f"new-{n}", n) for n in range(2, 5)))  # by now the log has that cursor
+    sink.kill()
+    sink = processes.start("table-sink", sinking, wait=False)
+    eventually(lambda: told(kafka, own, AlertKind.FEED_GAP) == ["open", "open"], 40)
+    assert [one for one in delivered(kafka, own) if one.startswith("new")] == []
+    command = [sys.executable, "-m", "hongyan", "feed", "go-on", AGENCY, "--at", "first", "--reason", "agreed"]
+    subprocess.run(command, check=True, env=with_environment(as_environment(sinking)))
+    new = [f"new-{n}" for n in range(5)]
+    eventually(lambda: [row[0] for row in rows(database, "hongyan_event_id")] == new, 20)
+    eventually(lambda: set(new) <= set(delivered(kafka, own)), 20)
+    eventually(sink.healthy, 20)
+    assert gaps(kafka, own) == [("closed", False)]
+    make_anew(admin, own)
+    events.feed(AGENCY, events.certificate("again", 9))
+    eventually(lambda: "again" in delivered(kafka, own), 30)
+    assert "again" in [row[0] for row in rows(database, "hongyan_event_id")]
+    assert ("open", True) in gaps(kafka, own)
+
+
+def test_while_the_agencys_own_clients_are_in_its_group_the_sink_waits_and_says_so(
+    kafka: Kafka, own: OwnTopics, events: TestEvents, sinking: Settings, database: Department, processes: Processes
+) -> None:
+    """No receipt is written that no cursor could follow, and the process does not end; then all goes on."""
+    client = kafka.consumer(own.agency_group(AGENCY))
+    client.subscribe([own.feed(AGENCY)], lambda _: None, lambda _: None)
+    events.feed(AGENCY, events.certificate("first", 0))
+    eventually(lambda: client.poll(0.2, 10), 20)
+    sink = processes.start("table-sink", sinking, wait=False)
+    eventually(lambda: told(kafka, own, AlertKind.LINE_HELD) == ["open"], 40)
+    assert (sink.process.poll(), sink.healthy(), delivered(kafka, own)) == (None, False, [])
+    client.close()
+    eventually(lambda: delivered(kafka, own) == ["first"], 20)
+    eventually(lambda: told(kafka, own, AlertKind.LINE_HELD) == ["open", "closed"], 20)
+    assert sink.healthy()
 
 
 def test_a_database_that_is_away_is_waited_for(
