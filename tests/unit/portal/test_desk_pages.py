@@ -193,9 +193,10 @@ def test_a_month_in_english_is_english_to_its_headings_and_units() -> None:
         assert words in said
     assert "推送服务" not in said
     assert " 个" not in said
-    shown = '{% import "month/parts.html" as parts with context %}{{ parts.unit("万件") }}|{{ parts.unit("亩") }}'
-    assert ENVIRONMENT.from_string(shown).render(language="en", viewer=VIEWER) == "×10,000 cases|亩"
-    assert ENVIRONMENT.from_string(shown).render(language="zh", viewer=VIEWER) == "万件|亩"
+    shown = '{% import "month/parts.html" as parts with context %}'
+    shown += "|".join(f'{{{{ parts.unit("{unit}") }}}}' for unit in ("万件", "亿元", "亩"))
+    assert ENVIRONMENT.from_string(shown).render(language="en", viewer=VIEWER) == "×10,000 cases|×100 million yuan|亩"
+    assert ENVIRONMENT.from_string(shown).render(language="zh", viewer=VIEWER) == "万件|亿元|亩"
 
 
 def test_fields_and_their_values_are_named_in_both_languages() -> None:
