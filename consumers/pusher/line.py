@@ -115,6 +115,7 @@ class Line:
     _pace: Pace = field(default_factory=Pace)
     _next: int = 0
     _timer: asyncio.TimerHandle | None = None
+    _pumping: bool = False
     _gone: str | None = None
     _leaving_until: float | None = None
     _highest: int = -1
@@ -268,6 +269,17 @@ class Line:
         else:
             self._start_due()
 
+    def _pump_soon(self) -> None:
+        """Pump once for all that ends in this turn of the loop: each look at the window costs the same."""
+        self.changed.add(self.partition)
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pumping = False
+        self.pump()
+
     def _park_wanted(self) -> None:
         """End what somebody wants parked, also while the line is held: it may be what it is stuck on."""
         for offset in sorted(self.receiver.parks.keys() & self._heads.keys()):
@@ -282,32 +294,35 @@ class Line:
     def _probe(self) -> None:
         """Send the oldest event alone, when its time has come."""
         heads = self._startable()
-        if heads and not self._tasks and self._due(max(self.breaker.ready_at, self._ready_at())):
-            self._start([min(heads)])
+        rate = self._rate()
+        if heads and not self._tasks and self._due(max(self.breaker.ready_at, self._ready_at(rate))):
+            self._start([min(heads)], rate)
 
     def _start_due(self) -> None:
         profile, now = self.receiver.profile, self.clock.monotonic()
         if len(self._tasks) >= profile.concurrency:
             return
         heads = self._startable()
-        due = sorted(o for o, delivery in heads.items() if delivery.not_before <= now)
-        while due and len(self._tasks) < profile.concurrency:
-            if not self._due(self._ready_at()):
+        due = sorted([o for o, delivery in heads.items() if delivery.not_before <= now])
+        rate, begun = self._rate(), 0
+        while begun < len(due) and len(self._tasks) < profile.concurrency:
+            if not self._due(self._ready_at(rate)):
                 return
-            group = self._next_group(due, Pace.most(self._rate(), profile.batch))
-            self._start(group)
-            due = due[len(group) :]
+            most = Pace.most(rate, profile.batch)
+            group = self._next_group(due[begun : begun + most])
+            self._start(group, rate)
+            begun += len(group)
         waiting = [delivery.not_before for delivery in heads.values() if delivery.not_before > now]
         if waiting and len(self._tasks) < profile.concurrency:
             self._due(min(waiting))
 
-    def _next_group(self, due: Sequence[int], batch: int) -> Sequence[int]:
+    def _next_group(self, due: Sequence[int]) -> Sequence[int]:
         """Return what goes in the next request: heads only, so never two events of one key."""
-        alone = [offset for offset in due[:batch] if self._heads[offset].alone]
-        return due[: max(1, due.index(alone[0]))] if alone else due[:batch]
+        alone = [offset for offset in due if self._heads[offset].alone]
+        return due[: max(1, due.index(alone[0]))] if alone else due
 
-    def _ready_at(self) -> float:
-        return max(self._pace.ready_at(self._rate()), self.breaker.rest_until)
+    def _ready_at(self, rate: float | None) -> float:
+        return max(self._pace.ready_at(rate), self.breaker.rest_until)
 
     def _rate(self) -> float | None:
         """Return how many events a second may go: one agency's backlog leaves room for what is due at the others."""
@@ -327,8 +342,7 @@ class Line:
         self._timer = asyncio.get_running_loop().call_later(delay, self.pump)
         return False
 
-    def _start(self, offsets: Sequence[int]) -> None:
-        rate = self._rate()
+    def _start(self, offsets: Sequence[int], rate: float | None) -> None:
         deliveries = [self._heads.pop(offset) for offset in offsets]
         self._highest = max(self._highest, *offsets)
         self._pace.sent(len(deliveries), rate, self.clock.monotonic())
@@ -343,7 +357,7 @@ class Line:
             log.error("attempt_crashed", agency=self.receiver.agency, error=repr(error), exc_info=error)
             left = [d for d in deliveries if d.record.offset not in self._heads and d.record.offset not in self._ending]
             self._again(left, Later(f"内部错误 (an error of ours): {error!r}"), self.clock.monotonic())
-        self.pump()
+        self._pump_soon()
 
     async def _attempt(self, deliveries: Sequence[Delivery]) -> None:
         if not (ready := [delivery for delivery in deliveries if self._built(delivery)]):
@@ -442,7 +456,7 @@ class Line:
             return
         if (following := self.window.end(offset)) is not None:
             self._heads[following] = self._later.pop(following)
-        self.pump()
+        self._pump_soon()
 
     def close(self) -> None:
         """Stop at once: what is under way is given up, and another process will do it again under the same id."""

@@ -85,8 +85,9 @@ class PushOffice:
         post = single(messages[0], cursor) if receiver.profile.batch == 1 else batch(messages, cursor)
         sender = self._probe_sender if receiver.agency == PROBE_AGENCY else self._sender
         attempt = self._traces.begin(deliveries)
-        traced = replace(post, headers={**post.headers, **attempt.headers})
-        outcome = await sender.send(receiver, traced, self._clock.now())
+        if attempt.headers:
+            post = replace(post, headers={**post.headers, **attempt.headers})
+        outcome = await sender.send(receiver, post, self._clock.now())
         self._traces.end(receiver.agency, attempt, outcome)
         return outcome
 
