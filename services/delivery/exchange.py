@@ -7,6 +7,7 @@ all the rest of a delivery. An address stays the same for thousands of them: wha
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from aiohttp import (
     StreamReader,
     hdrs,
 )
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
@@ -29,6 +31,8 @@ from yarl import URL
 
 ANSWER_BYTES = 64 * 1024
 DRAIN_S = 1.0
+SWEEP_S = 0.1
+"""How much later than its time a request may be given up: one look at all costs less than a timer for each."""
 MAX_TARGETS = 4096
 
 Context = ssl.SSLContext | bool
@@ -57,30 +61,68 @@ class Exchange:
     def __init__(self, connector: BaseConnector) -> None:
         self._connector = connector
         self._targets: dict[tuple[str, Context], _Target] = {}
+        self._until: dict[ResponseHandler, float] = {}
+        self._sweeping = False
 
     async def post(
         self, url: str, context: Context, headers: Mapping[str, str], body: bytes, timeout: ClientTimeout
     ) -> Answer:
         """Post once and return the answer; raises what aiohttp raises, TimeoutError too, or ValueError.
 
-        The status line decides: what follows it can only cost the connection.
+        ``timeout`` bounds connecting by its parts and the answer by the whole. The status line decides: what follows it
+        can only cost the connection.
         """
         target = self._targets.get((url, context)) or self._target(url, context)
         request = _head(target, headers, len(body)) + body
         connection, whole = None, False
+        until = asyncio.get_running_loop().time() + (timeout.total or math.inf)
         try:
-            async with asyncio.timeout(timeout.total) as limit:
-                connection = await self._connector.connect(target.request, [], timeout)
-                message, content = await _ask(connection, request)
+            connection = await self._connector.connect(target.request, [], timeout)
+            message, content = await self._ask(connection, request, until)
             answered = b""
             if not (whole := content.at_eof()):
-                answered, whole = await _drain(content, limit.when())
+                answered, whole = await _drain(content, until)
             return Answer(message.code, message.headers, answered)
         except HttpProcessingError as error:
             raise ClientResponseError(target.request.request_info, (), status=error.code) from error
         finally:
             if connection is not None:
                 _give_back(connection, whole)
+
+    async def _ask(
+        self, connection: Connection, request: bytes, until: float
+    ) -> tuple[RawResponseMessage, StreamReader]:
+        """Write a request and return its answer's beginning; interim answers (1xx) are passed over."""
+        protocol, transport = connection.protocol, connection.transport
+        # What has come already answers no request: taken for this one's answer, it would end an event nobody has.
+        if protocol is None or transport is None or protocol.should_close:
+            raise ServerDisconnectedError
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        transport.write(request)
+        self._until[protocol] = until
+        self._sweep_later()
+        try:
+            while True:
+                message, content = await protocol.read()
+                if not 100 <= message.code <= 199 or message.code == 101:
+                    return message, content
+        finally:
+            del self._until[protocol]
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up what has had its time."""
+        self._sweeping = False
+        now = asyncio.get_running_loop().time()
+        for protocol, until in self._until.items():
+            if until <= now:
+                protocol.set_exception(TimeoutError())
+        if self._until:
+            self._sweep_later()
 
     def _target(self, url: str, context: Context) -> _Target:
         parsed = URL(url)
@@ -106,20 +148,6 @@ def _head(target: _Target, headers: Mapping[str, str], length: int) -> bytes:
     return f"{target.head}{more}Content-Length: {length}\r\n\r\n".encode()
 
 
-async def _ask(connection: Connection, request: bytes) -> tuple[RawResponseMessage, StreamReader]:
-    """Write a request and return its answer's beginning; interim answers (1xx) are passed over."""
-    protocol, transport = connection.protocol, connection.transport
-    # What has come already answers no request: taken for this one's answer, it would end an event nobody has.
-    if protocol is None or transport is None or protocol.should_close:
-        raise ServerDisconnectedError
-    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-    transport.write(request)
-    while True:
-        message, content = await protocol.read()
-        if not 100 <= message.code <= 199 or message.code == 101:
-            return message, content
-
-
 def _give_back(connection: Connection, whole: bool) -> None:
     """Keep a connection whose exchange is over; one that has more to say or to hear is closed."""
     transport = connection.transport
@@ -132,12 +160,11 @@ def _give_back(connection: Connection, whole: bool) -> None:
     connection.close()
 
 
-async def _drain(content: StreamReader, limit: float | None) -> tuple[bytes, bool]:
+async def _drain(content: StreamReader, until: float) -> tuple[bytes, bool]:
     """Read a short answer so that its connection can be used again; a long or slow one costs its connection."""
     body = bytearray()
-    enough = asyncio.get_running_loop().time() + DRAIN_S
     try:
-        async with asyncio.timeout_at(enough if limit is None else min(limit, enough)):
+        async with asyncio.timeout_at(min(until, asyncio.get_running_loop().time() + DRAIN_S)):
             whole = await read_into(body, content)
     except (TimeoutError, ClientError, OSError):
         whole = False

@@ -190,6 +190,5 @@ def _reason(error: Exception) -> str:
 
 @lru_cache(maxsize=4096)
 def _timeout(total_s: float, connect_s: float) -> aiohttp.ClientTimeout:
-    # Connections aren't counted, so none is waited for: what remains of connecting is the socket's part, which costs a
-    # timer only where a connection is made.
-    return aiohttp.ClientTimeout(total=total_s, sock_connect=connect_s)
+    # Connections aren't counted, so none is waited for: both parts cost a timer only where a connection is made.
+    return aiohttp.ClientTimeout(total=total_s, connect=total_s, sock_connect=connect_s)
