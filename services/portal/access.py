@@ -91,9 +91,7 @@ class AccessAdministration:
         except UnavailableError:
             raise
         except HongyanError as error:
-            raise ConflictError(
-                f"没有发放：Kafka 须先启用授权与 SASL 监听 (see to the broker first): {error}"
-            ) from error
+            raise ConflictError(f"Kafka 须先启用授权与 SASL 监听，没有发放 (not given out): {error}") from error
         finally:
             admin.close()
         self.repository.note_kafka_user(agency, ADMINISTRATOR, reason)

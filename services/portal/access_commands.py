@@ -86,4 +86,7 @@ def kafka_user(name: Name, reason: Reason) -> None:
     made = _ask(name, "kafka-user", reason=reason)
     for label, part in (("用户 user", "user"), ("主题 topic", "topic"), ("消费组 group", "group")):
         typer.echo(f"{label}: {made[part]}")
+    typer.echo(
+        "登录方式 mechanism: SASL/SCRAM-SHA-256，地址见 Kafka 管理员给出的 SASL 监听 (at the broker's SASL listener)"
+    )
     typer.echo(f"口令，仅显示这一次 (password, shown once): {made['password']}")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from consumers.feeds.direct import DirectReading
 from schemas.topics import LEFT, Topics
 from services.delivery.cursors import Cursors
+from services.portal.client import call
 from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition
+from services.runtime.settings import KafkaSettings, SecuritySettings, Settings, as_environment, with_environment
 from services.subscriptions.control import ControlView
 from tests.broker import Broker
 from tests.conditions import eventually
+from tests.processes import Processes
 
 pytestmark = pytest.mark.servers
 
@@ -257,3 +266,50 @@ def test_a_wrong_or_replaced_password_is_refused(broker: Broker, topics: Topics)
     admin.close()
     with pytest.raises(UnavailableError):
         broker.connect_as(name, PASSWORD).consumer(None)
+
+
+def test_the_command_makes_a_user_that_reads_its_own_feed_and_a_second_one_ends_the_first_password(
+    broker: Broker, topics: Topics, settings: Settings, processes: Processes
+) -> None:
+    """By `hongyan agency kafka-user` and what it prints alone; the right itself comes from whoever guards the feeds."""
+    name = "market-kafka"
+    admin = broker.connect().admin()
+    admin.ensure_topics([*topics.base_specs([]), *topics.agency_specs(name)])
+    admin.close()
+    settings.kafka = KafkaSettings(bootstrap_servers=broker.kafka.address, topic_prefix=topics.prefix)
+    settings.security = SecuritySettings(
+        master_key=SecretStr(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()),
+        admin_key=SecretStr("test-administration-key"),
+    )
+    settings.portal.url = processes.start("portal", settings).url
+    call(
+        settings,
+        "POST",
+        "/v1/agencies",
+        {"id": name, "name": "市监局", "division": "510000", "sink": "http://10.0.0.1/"},
+    )
+
+    def made() -> dict[str, str]:
+        command = [sys.executable, "-m", "hongyan", "agency", "kafka-user", name, "--reason", "首次发放"]
+        done = subprocess.run(
+            command, env=with_environment(as_environment(settings)), capture_output=True, text=True, check=True
+        )
+        return dict(re.findall(r"(user|topic|group|password)\b[^:]*: (\S+)", done.stdout))
+
+    first, second = made(), made()
+    assert (second["user"], second["group"], second["topic"]) == (topics.agency_group(name),) * 2 + (topics.feed(name),)
+    view = ControlView()
+    view.apply(f"agency/{name}", orjson.dumps({"id": name, "name": "a", "division": "510000", "sink": "x"}))
+    view.apply("subscription/s", orjson.dumps({"id": "s", "agency": name, "types": ["t"], "state": "active"}))
+    access = {"agency": name, "channel": "kafka", "version": 1, "kafka_user": True}
+    view.apply(f"access/{name}", orjson.dumps(access))
+    kafka = broker.connect()
+    DirectReading(view, kafka, topics, Cursors(kafka, topics), SystemClock()).settle()
+    feed = Partition(second["topic"], 0)
+    kafka.producer().send(feed.topic, key=b"k", value=b"one", partition=0).result(10)
+    consumer = broker.connect_as(second["user"], second["password"]).consumer(second["group"])
+    consumer.subscribe([feed.topic], lambda _: None, lambda _: None)
+    assert read(consumer, feed, 1) == [b"one"]
+    consumer.close()
+    with pytest.raises(UnavailableError):
+        broker.connect_as(first["user"], first["password"]).consumer(None)
