@@ -228,6 +228,8 @@ def test_a_replay_begins_at_a_time_or_cursor_and_what_is_no_longer_kept_is_said(
     certificates(events, *numbered(10, 20))
     assert puller.get(since=middle).ids == numbered(10, 20)
     assert puller.written(f"since={middle}").ids == numbered(10, 20)
+    with puller.stream(since=middle) as lines:
+        assert [id_ for _, id_ in islice(_stream_ids(lines), 10)] == numbered(10, 20)
     assert puller.get(since="yesterday").status == 422
     beyond = puller.get(after=20)
     assert (beyond.status, beyond.json["errors"][0]["pointer"]) == (422, "/after")

@@ -182,6 +182,19 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
     for twin in eventually(twins, 20, "the same id under another business key is another event"):
         assert (twin["completeness"]["entitled"], twin["repeats"]) == (5, 0)
         assert [len(agency["receipts"]) for agency in twin["agencies"]] == [1, 1, 1, 1, 0]
+    first, _ = feeds.get().cursors
+    feeds.ack({"receipts": [{"cursor": first, "outcome": "rejected", "reason": "机构不在辖区"}]})
+
+    def rejected() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = desk.ask("/v1/events/twin", publisher)[1]["events"]
+        return [one for one in found if one["completeness"]["rejected"]]
+
+    (told,) = eventually(rejected, 30, "the publisher sees who rejected its event")
+    part = next(agency for agency in told["agencies"] if agency["agency"] == PULLER)
+    assert (part["state"], part["receipts"][-1]["reason"]) == ("rejected", "机构不在辖区")
+    assert (told["moments"][-1]["what"], told["moments"][-1]["agency"]) == ("rejected", PULLER)
+    pushed = [moment["what"] for moment in told["moments"] if moment["agency"] in {None, "a"}]
+    assert pushed == ["occurred", "published", "logged", "routed", "attempted", "delivered"]
     with closing(LagMeter(kafka, own, load_contracts(), SystemClock())) as meter:
 
         def caught_up() -> bool:
