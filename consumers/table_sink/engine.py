@@ -127,12 +127,12 @@ class TableSink:
         self._cursors.check_free(self._agency)  # before any receipt is written that no cursor could follow
         (pushed, own), held = self._cursors.both(self._agency), self._target.cursor()
         consumer.assign([self._feed])
-        log_ = Bounds(consumer.beginning_offsets([self._feed])[self._feed], self._cursors.log_end(self._agency))
+        bounds = Bounds(consumer.beginning_offsets([self._feed])[self._feed], self._cursors.log_end(self._agency))
         made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
         if self._made is not None and made not in {None, self._made}:
-            start = self._anew(producer, log_.first)
+            start = self._anew(producer, bounds.first)
         else:
-            start = start_of(held, pushed, own, log_)
+            start = start_of(held, pushed, own, bounds)
         if start.astray is not None:
             self._hold(producer, own, start.astray)
         if start.gap is not None:

@@ -123,7 +123,11 @@ def acknowledged(puller: Puller, cursor: int) -> bool:
 
 
 def pull(puller: Puller) -> list[str]:
-    """Take a stretch by pulling from where the agency stands; what is acknowledged is taken."""
+    """Take a stretch by pulling from where the agency stands; what is acknowledged is taken.
+
+    Not before the feeds API knows of the channel: until then a batch shows what is being pushed.
+    """
+    eventually(lambda: puller.get("").json["channel"] == "pull", 20)
     found: list[str] = []
 
     def stretch() -> bool:
