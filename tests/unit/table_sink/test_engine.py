@@ -1,0 +1,93 @@
+"""What the table sink does before it fills anything, with everything in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import orjson
+import pytest
+
+from consumers.runner.rows import Never
+from consumers.table_sink.change import Change
+from consumers.table_sink.engine import TableSink
+from consumers.table_sink.target import Refusal, Target
+from schemas.codec import Codec
+from schemas.topics import Topics
+from services.runtime.alerts import Alert, AlertKind
+from services.runtime.clock import SystemClock
+from services.runtime.kafka.port import Committed, Partition, Record
+from services.subscriptions.control import ControlView
+from tests.conditions import eventually
+from tests.fakes.kafka import FakeKafka
+from tests.fakes.schemas import MemorySchemas
+
+TOPICS = Topics("t.")
+FEED = Partition(TOPICS.feed("a"), 0)
+GROUP = TOPICS.agency_group("a")
+
+
+class Tables(Target):
+    """An agency's tables in memory: their cursor, and which events they were given."""
+
+    def __init__(self, held: int | None) -> None:
+        self.held = held
+        self.given: list[int] = []
+
+    def cursor(self) -> int | None:
+        """Return the cursor."""
+        return self.held
+
+    def begin(self, offset: int) -> None:
+        """Stand here."""
+        self.held = offset
+
+    def apply(self, changes: Sequence[tuple[Record, Change | Never]], expected: int, following: int) -> list[Refusal]:
+        """Take events, where the cursor is as expected."""
+        assert self.held == expected
+        self.given += [record.offset for record, _ in changes]
+        self.held = following
+        return []
+
+    def parked(self, records: Sequence[Record]) -> list[Refusal]:
+        """Nothing is put aside."""
+        return []
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture
+def kafka() -> FakeKafka:
+    """Return a feed of six events, of which the log keeps the last two."""
+    found = FakeKafka()
+    found.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.base_specs([])])
+    for n in range(6):
+        found.producer().send(FEED.topic, key=b"k", value=b"%d" % n, partition=0).result(1)
+    found.firsts[FEED] = 4
+    return found
+
+
+def test_what_retention_takes_below_the_tables_is_told_with_both_offsets_once(kafka: FakeKafka) -> None:
+    """The tables go on at the first event that is kept, and a restart tells nothing again."""
+    view, tables = ControlView(), Tables(2)
+    view.apply("agency/a", orjson.dumps({"id": "a", "name": "a", "division": "510000", "sink": "x"}))
+    view.apply("access/a", orjson.dumps({"agency": "a", "channel": "table", "keys": [], "version": 1}))
+    kafka.admin().set_group_offsets(GROUP, {FEED: Committed(2)})
+
+    def run(end: int) -> None:
+        schemas = MemorySchemas()
+        sink = TableSink(kafka, TOPICS, view, "a", tables, Codec(schemas), schemas, [], SystemClock())
+        stop = threading.Event()
+        thread = threading.Thread(target=sink.run, args=(stop,))
+        thread.start()
+        eventually(lambda: kafka.admin().group_offsets(GROUP) == {FEED: Committed(end)}, 10)
+        stop.set()
+        thread.join(10)
+
+    run(6)
+    kafka.producer().send(FEED.topic, key=b"k", value=b"6", partition=0).result(1)
+    run(7)
+    assert tables.given == [4, 5, 6]
+    alerts = [Alert.from_bytes(record.value) for record in kafka.logs[Partition(TOPICS.alerts, 0)]]
+    assert [one.labels for one in alerts if one.kind == AlertKind.FEED_GAP] == [{"from": "2", "to": "4"}]
