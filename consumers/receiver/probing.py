@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import socket
 import ssl
 import threading
 import time
@@ -144,8 +145,24 @@ class Probe:
             with error:
                 return Reply(error.code, time.monotonic() - began, error.read(ANSWER_BYTES))
         except (OSError, http.client.HTTPException) as error:
-            trouble = f"没有得到应答 (no answer): {type(error).__name__} {error}"
+            trouble = f"没有得到应答 (no answer)：{_why(error)}"
             return Reply(None, time.monotonic() - began, trouble=trouble)
+
+
+def _why(error: Exception) -> str:
+    """Return why nothing was answered, in plain words and with what to do where that is known."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "超时 (timed out)"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"证书没有通过验证，签发它的 CA 用 --ca 给出 (certificate refused: {cause.verify_message})"
+    if isinstance(cause, ConnectionRefusedError):
+        return "这个地址没有程序在听 (connection refused)"
+    if isinstance(cause, socket.gaierror):
+        return "域名解析不了 (the name can't be resolved)"
+    if isinstance(cause, ConnectionError | http.client.HTTPException):
+        return "对方断开了连接，或应答不是 HTTP (it closed the connection, or speaks no HTTP)"
+    return str(cause)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

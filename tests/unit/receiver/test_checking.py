@@ -116,6 +116,7 @@ def test_a_receiver_that_is_not_there_fails_all_and_says_so() -> None:
     results = check(Probe("http://127.0.0.1:9/", SECRET, LIMIT_S))
     assert not any(one.passed for one in results)
     assert all("没有得到应答" in one.detail for one in results)
+    assert all("没有程序在听" in one.detail and "urlopen" not in one.detail for one in results)
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_in_memory() -> None:
@@ -195,6 +196,9 @@ def test_a_receiver_that_asks_for_our_certificate_can_be_checked(tmp_path: Path)
         shown = CliRunner().invoke(command, [*asked, *named["certificate"], *named["private-key"]])
         assert shown.exit_code == 0, shown.output
         assert CliRunner().invoke(command, [*asked, "--limit-s", "1"]).exit_code == 1
+        stranger = CliRunner().invoke(command, [*asked[:4], "--limit-s", "1", "--json"])
+        details = [one["detail"] for one in json.loads(stranger.stdout)["checks"]]
+        assert all("用 --ca 给出" in detail for detail in details)
     finally:
         server.shutdown()
         server.server_close()
