@@ -172,7 +172,7 @@ def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> 
 
 
 def test_an_admin_commits_for_a_group_only_while_it_has_no_member(cluster: Cluster) -> None:
-    """Admin: what members hold is told, and with members there the position is theirs to commit."""
+    """Admin: what members hold is told, and with members there the position is theirs to commit, until put out."""
     cluster.write("a", "b")
     group, place = cluster.group(), Partition(cluster.source, 0)
     admin = cluster.kafka.admin()
@@ -184,6 +184,10 @@ def test_an_admin_commits_for_a_group_only_while_it_has_no_member(cluster: Clust
     poll_until(lambda: polled(member.consumer) == [] and settled(admin, group) == member.consumer.assignment())
     with pytest.raises(ConflictError):
         admin.set_group_offsets(group, {place: Committed(0)})
+    admin.evict_members(group)
+    assert admin.group_members(group) == 0
+    admin.set_group_offsets(group, {place: Committed(0)})
+    admin.evict_members(group)  # nobody to put out
     member.consumer.close()
     admin.close()
 
