@@ -31,6 +31,8 @@ from yarl import URL
 
 ANSWER_BYTES = 64 * 1024
 DRAIN_S = 1.0
+# Nothing that comes is unpacked: without this aiohttp would ask for compressed answers.
+PLAIN = {hdrs.USER_AGENT: "hongyan", hdrs.ACCEPT_ENCODING: "identity"}
 SWEEP_S = 0.1
 """How much later than its time a request may be given up: one look at all costs less than a timer for each."""
 MAX_TARGETS = 4096
@@ -128,7 +130,7 @@ class Exchange:
         parsed = URL(url)
         if parsed.scheme not in {"http", "https"}:
             raise NonHttpUrlClientError(parsed)
-        request = ClientRequest(hdrs.METH_POST, parsed, headers={hdrs.USER_AGENT: "hongyan"}, ssl=context)
+        request = ClientRequest(hdrs.METH_POST, parsed, headers=PLAIN, ssl=context)
         request.headers.popall(hdrs.CONTENT_LENGTH, None)
         fast = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         if len(self._targets) >= MAX_TARGETS:

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 
 from services.delivery.credentials import TokenRefusedError, Tokens
-from services.delivery.exchange import Exchange, read_into
+from services.delivery.exchange import PLAIN, Exchange, read_into
 from services.delivery.lookups import Lookups
 from services.delivery.message import CURSOR_HEADER, Post
 from services.delivery.network import Network, is_allowed
@@ -87,6 +87,7 @@ class Sender:
         self._exchange = Exchange(connector)
         self._session = aiohttp.ClientSession(
             connector=connector,
+            headers=PLAIN,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import ssl
@@ -382,7 +383,11 @@ class TokenServer:
             self.forms.append(body)
             self.given.append(f"t{len(self.given)}")
             answer = json.dumps({"access_token": self.given[-1], "expires_in": self.expires_in}).encode()
-            head = f"HTTP/1.1 {self.status} -\r\nConnection: close\r\nContent-Length: {len(answer)}\r\n\r\n"
+            head = f"HTTP/1.1 {self.status} -\r\nConnection: close\r\n"
+            if "gzip" in headers.get("accept-encoding", ""):
+                # As many web servers do for whoever says to understand it.
+                answer, head = gzip.compress(answer), f"{head}Content-Encoding: gzip\r\n"
+            head = f"{head}Content-Length: {len(answer)}\r\n\r\n"
             body = answer if self.status == 200 else b"x" * len(answer)
             # In two pieces, the second when the first has been read: no answer is sure to come whole.
             writer.write(head.encode() + body[:9])
@@ -533,6 +538,11 @@ def test_two_live_keys_sign_side_by_side_and_one_that_has_ended_does_not() -> No
     assert kinds == ["v1", "v1", "v1a"]
     for key in (SECRET, other, public_key(private)):
         assert verify(key, headers, body, now.timestamp()) == "evt_1"
+
+
+def test_no_compressed_answer_is_asked_for() -> None:
+    """A receiver's words are kept as they come."""
+    assert requests_of(POST)[0]["accept-encoding"] == "identity"
 
 
 def test_a_fixed_token_is_shown() -> None:
