@@ -17,7 +17,7 @@ def renew(cursors: Cursors, view: ControlView) -> None:
         if access.channel == "webhook":
             continue  # the pusher sees to these
         try:
-            cursors.renew(agency)
+            cursors.renew(agency, direct=access.channel == "kafka")
         except ConflictError as error:
             log.debug("cursor_in_use", agency=agency, error=str(error))
         except UnavailableError as error:

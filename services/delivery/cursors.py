@@ -20,6 +20,9 @@ from schemas.topics import LEFT, Topics
 from services.runtime.errors import ConflictError, UnavailableError
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 
+BEGUN = "direct"
+"""The group, one without members, that keeps which cursor of the pusher's each agency's own clients began from."""
+
 
 class HandoverError(UnavailableError):
     """推送尚未交出这个队列，请稍后重试 (the pusher has not let go of this feed yet; try again)"""
@@ -82,39 +85,60 @@ class Cursors:
             note = own.note if passes_over(own.note) is not None else ""
             self._put(admin, agency, Committed(max(offset, own.offset), note))
 
-    def renew(self, agency: str) -> None:
+    def renew(self, agency: str, *, direct: bool = False) -> None:
         """Commit an agency's cursor again: Kafka forgets those of a group without members when they are a week old.
 
+        With ``direct``, its own clients move it: once they have begun, where they have gone back to is where they stay.
         Raises ConflictError while the agency's clients are members of its group: then Kafka forgets nothing.
         """
         with self._asking(agency) as admin:
-            own = self._own(admin, agency)
-            if _noted(own.note):
+            own, begun = self._committed(admin, agency, self._topics.agency_group(agency)), None
+            if direct and (begun := self._begun(admin, agency)) is not None:
+                self._note_begun(admin, agency, begun)
+            pushed = self._committed(admin, agency, self._topics.group("pusher")) or Committed(0)
+            if own is not None and (_noted(own.note) or pushed.offset == begun):
                 self._put(admin, agency, own)
-            elif found := self._reached(admin, agency):
+            elif found := reached(pushed, own or Committed(0)):
                 self._put(admin, agency, Committed(found))
 
     def begin_own(self, agency: str) -> None:
         """Let the agency's own group stand where its feed was pushed to, before its own clients join.
 
+        Once for each time that it was pushed to: where its clients go back to later on, there they stay.
         Raises HandoverError while a pusher holds the feed, ConflictError when they have joined already.
         """
         with self._asking(agency) as admin:
-            pushed, own = self._pushed(admin, agency), self._own(admin, agency)
-            if own.offset < reached(pushed, own):
+            pushed, own = self._pushed(admin, agency), self._committed(admin, agency, self._topics.agency_group(agency))
+            if own is not None and self._begun(admin, agency) == pushed.offset:
+                return
+            # With none committed, its clients would begin wherever they are set to: at the end, by most defaults.
+            if own is None or own.offset < reached(pushed, own):
                 self._put(admin, agency, Committed(pushed.offset))
+            self._note_begun(admin, agency, pushed.offset)
 
     def _pushed(self, admin: Admin, agency: str) -> Committed:
         """Return where a pusher has let go of the feed; raises HandoverError while one holds it."""
-        feed, group = Partition(self._topics.feed(agency), 0), self._topics.group("pusher")
-        held = admin.group_offsets(group, [feed]).get(feed, Committed(0, LEFT))
+        group = self._topics.group("pusher")
+        held = self._committed(admin, agency, group) or Committed(0, LEFT)
         if held.note != LEFT and admin.group_assignment(group):
             raise HandoverError
         return held
 
     def _own(self, admin: Admin, agency: str) -> Committed:
-        feed, group = Partition(self._topics.feed(agency), 0), self._topics.agency_group(agency)
-        return admin.group_offsets(group, [feed]).get(feed, Committed(0))
+        return self._committed(admin, agency, self._topics.agency_group(agency)) or Committed(0)
+
+    def _begun(self, admin: Admin, agency: str) -> int | None:
+        """Return which cursor of the pusher's the agency's own clients have begun from, last."""
+        found = self._committed(admin, agency, self._topics.group(BEGUN))
+        return None if found is None else found.offset
+
+    def _note_begun(self, admin: Admin, agency: str, pushed: int) -> None:
+        feed = Partition(self._topics.feed(agency), 0)
+        admin.set_group_offsets(self._topics.group(BEGUN), {feed: Committed(pushed)})
+
+    def _committed(self, admin: Admin, agency: str, group: str) -> Committed | None:
+        feed = Partition(self._topics.feed(agency), 0)
+        return admin.group_offsets(group, [feed]).get(feed)
 
     def _reached(self, admin: Admin, agency: str) -> int:
         return cursor_of(admin, self._topics, Partition(self._topics.feed(agency), 0), agency)

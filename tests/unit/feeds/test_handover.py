@@ -13,7 +13,7 @@ from consumers.feeds.asking import THREADS, Asking
 from consumers.feeds.direct import TELL_AT, DirectReading
 from consumers.feeds.renewing import renew
 from schemas.topics import LEFT, Topics
-from services.delivery.cursors import Cursors, HandoverError
+from services.delivery.cursors import BEGUN, Cursors, HandoverError
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import SystemClock
 from services.runtime.kafka.port import Committed, Consumer, Partition
@@ -85,6 +85,50 @@ def test_a_group_that_is_further_on_stays_there(kafka: FakeKafka) -> None:
     kafka.admin().set_group_offsets(GROUP, {FEED: Committed(12)})
     reading(kafka, view()).settle()
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(12)}
+
+
+def test_an_agency_never_pushed_to_begins_at_the_first_event(kafka: FakeKafka) -> None:
+    """In a group that says nothing a client begins at the end, as most are set, and leaves out all that lies there."""
+    kafka.groups[TOPICS.group("pusher")].committed[FEED] = Committed(0)
+    reading(kafka, view()).settle()
+    assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(0)}
+    del kafka.groups[GROUP], kafka.groups[TOPICS.group("pusher")]
+    reading(kafka, view()).settle()
+    assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(0)}
+
+
+def test_a_client_that_has_gone_back_stays_there_whatever_is_started_anew_or_changed(kafka: FakeKafka) -> None:
+    """It reads again what it had: it is in its group, and neither a restart nor another key is a reason to put it out.
+
+    Until its feed has been pushed on meanwhile: then it begins where that ended.
+    """
+    reading(kafka, view()).settle()
+    client = joined(kafka)
+    client.commit({FEED: Committed(2)})
+    reading(kafka, view()).settle()
+    reading(kafka, view(version=2)).settle()
+    assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (1, {FEED: Committed(2)})
+    kafka.admin().set_group_offsets(TOPICS.group("pusher"), {FEED: Committed(9, LEFT)})
+    reading(kafka, view(version=4)).settle()
+    assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (0, {FEED: Committed(9)})
+
+
+def test_a_client_that_has_gone_back_and_is_stopped_is_not_moved_forward_by_renewing(
+    kafka: FakeKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed again is where its clients left it; so is what they began from, also while they run."""
+    cursors = Cursors(kafka, TOPICS)
+    reading(kafka, view()).settle()
+    client = joined(kafka)
+    client.commit({FEED: Committed(2)})
+    put: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeAdmin, "set_group_offsets", lambda _self, group, _offsets: put.append(group))
+        renew(cursors, view())
+    assert TOPICS.group(BEGUN) in put
+    client.close()
+    renew(cursors, view())
+    assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(2)}
 
 
 def test_an_agency_of_another_channel_is_left_alone(kafka: FakeKafka) -> None:
