@@ -90,7 +90,8 @@ class Alerter:
         self._take_up()
         self._end_messages(now)
         self._take_alerts(now)
-        self._world.look(self.state.ledgers, self._changed_counts, now)
+        if self._taken_up:
+            self._world.look(self.state.ledgers, self._changed_counts, now)
         judged = self._world.judge(self._book.open, self.state.ledgers, now, whole=self._taken_up)
         self._judge_ways(judged, now)
         for alert in self._book.judge(judged, now):
@@ -200,6 +201,7 @@ class Alerter:
         if now < self._counts_at or not self._taken_up:
             return
         self._counts_at = now + KEEP_COUNTS_S
-        for subject in self._changed_counts & self.state.ledgers.keys():
-            self._keep(f"{BURN}{subject}", orjson.dumps(self.state.ledgers[subject].to_json()), COUNTS)
+        for subject in self._changed_counts:
+            ledger = self.state.ledgers.get(subject)
+            self._keep(f"{BURN}{subject}", orjson.dumps(ledger.to_json()) if ledger else None, COUNTS)
         self._changed_counts.clear()

@@ -74,11 +74,16 @@ class World:
         self._counted: str = ""
 
     def look(self, ledgers: dict[str, Ledger], changed: set[str], now: datetime) -> None:
-        """Count the newest snapshot's deliveries, once."""
+        """Count the newest snapshot's deliveries, once, and forget the agencies that were removed."""
         snapshot = self._looks.snapshot.found
         if snapshot is not None and snapshot.at != self._counted and self._logs.ready.is_set():
             self._counted = snapshot.at
             changed.update(rules.count(snapshot, ledgers, now))
+        if self._follower.caught_up(CAUGHT_UP_S):
+            gone = ledgers.keys() - {rules.EVERYBODY, *list(self._follower.view.agencies)}
+            for agency in gone:
+                del ledgers[agency]
+            changed.update(gone)
 
     def judge(
         self, open_alerts: Mapping[str, Alert], ledgers: Mapping[str, Ledger], now: datetime, *, whole: bool

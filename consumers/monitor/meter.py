@@ -20,10 +20,13 @@ from schemas.topics import EVENT_PARTITIONS, PROBE_AGENCY, PROBE_DOMAIN, RECEIPT
 from services.delivery.cursors import reached
 from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot, State
 from services.runtime.clock import Clock
+from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition, Record
 from services.subscriptions.control import ControlView
+from services.subscriptions.follower import ControlFollower
 
 OBJECTIVE_S = 10.0
+KNOWN_S = 15.0
 LINES = "feed.*"
 """What stands for all pushed feeds together among what groups follow."""
 
@@ -33,6 +36,16 @@ Channels = Mapping[str, Channel]
 def measured(view: ControlView) -> dict[str, Channel]:
     """Return the agencies that are known, the system's own left out, with the channel that each takes its feed by."""
     return {agency: view.channel(agency) for agency in list(view.agencies) if agency != PROBE_AGENCY}
+
+
+def known(follower: ControlFollower, wait_s: float = KNOWN_S) -> dict[str, Channel]:
+    """Return whom to measure, once it is known; raises KafkaUnavailableError.
+
+    A look that knows of nobody yet would throw away what was read of everybody: a day of receipts, never read again.
+    """
+    if not follower.caught_up(wait_s):
+        raise KafkaUnavailableError("还没有读完单位的配置：Kafka 没有应答 (who is there is not known yet)")
+    return measured(follower.view)
 
 
 class LagMeter:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from consumers.monitor.api import add_probe, add_snapshot
 from consumers.monitor.exposition import LagCollector
-from consumers.monitor.meter import LagMeter, measured
+from consumers.monitor.meter import LagMeter, known
 from consumers.monitor.probe import Patience, Probe
 from consumers.monitor.probing import Prober, withdraw
 from consumers.monitor.watching import Watching
@@ -20,10 +20,11 @@ from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.delivery.lag import ProbeLag
 from services.runtime import logging
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import UnavailableError
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.port import Kafka
 from services.runtime.lifecycle import outlast, stop_event
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 def run(settings: Settings, *, port: int) -> None:
     """Measure until SIGTERM."""
     logging.configure(settings.log, process="monitor")
-    monitor = _Monitor(settings, stop_event())
+    monitor = _Monitor(settings, connect(settings.kafka), stop_event())
     registry = new_registry()
     registry.register(LagCollector(lambda: monitor.watching.fresh))
     app = new_app("Hongyan monitor", monitor.health, registry)
@@ -50,10 +51,11 @@ def run(settings: Settings, *, port: int) -> None:
 class _Monitor:
     """What measures, and what sends the probe."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, kafka: Kafka, stop: threading.Event) -> None:
         self._settings, wanted = settings, settings.monitor
-        self._clock, self._contracts = SystemClock(), load_contracts()
-        self._kafka, self._topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
+        self._clock: Clock = SystemClock()
+        self._contracts = load_contracts()
+        self._kafka, self._topics = kafka, Topics(settings.kafka.topic_prefix)
         self._follower = ControlFollower(self._kafka, [self._topics.control_subscriptions], "monitor")
         probes = wanted.probe_every_s > 0 and settings.security.master_key is not None
         patience = Patience(wanted.probe_every_s, wanted.probe_late_s, wanted.probe_lost_s)
@@ -89,7 +91,7 @@ class _Monitor:
             self.watching.note_away(error)
             raise
         try:
-            self.watching.run(lambda probe: meter.measure(measured(self._follower.view), probe), self.stop)
+            self.watching.run(lambda probe: meter.measure(known(self._follower), probe), self.stop)
         finally:
             meter.close()
 

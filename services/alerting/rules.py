@@ -101,7 +101,10 @@ def lagging(snapshot: Snapshot, ledgers: Mapping[str, Ledger], goal: Objective, 
 
 
 def count(snapshot: Snapshot, ledgers: dict[str, Ledger], now: datetime) -> list[str]:
-    """Take a snapshot's totals into the ledgers, of each agency and of all; return whose have changed."""
+    """Take a snapshot's totals into the ledgers, of each agency and of all; return whose have changed.
+
+    An agency that the snapshot does not name keeps its ledger: it is gone only where the configuration says so.
+    """
     sums = Deliveries()
     changed = []
     for one in snapshot.agencies:
@@ -111,8 +114,6 @@ def count(snapshot: Snapshot, ledgers: dict[str, Ledger], now: datetime) -> list
         if more.taken:
             changed.append(one.agency)
     ledgers.setdefault(EVERYBODY, Ledger()).add(now, sums)
-    for gone in ledgers.keys() - {EVERYBODY, *(one.agency for one in snapshot.agencies)}:
-        del ledgers[gone]
     return [*changed, EVERYBODY] if changed else []
 
 

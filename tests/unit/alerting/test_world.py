@@ -17,9 +17,11 @@ from consumers.alerter.looking import Look
 from consumers.alerter.world import Looks, World
 from schemas.topics import Topics
 from services.alerting.book import Book
+from services.alerting.burn import HOUR_S, Deliveries, Ledger
 from services.alerting.certificates import look_at_all
 from services.alerting.ends import Seen
-from services.delivery.lag import Snapshot
+from services.alerting.rules import EVERYBODY
+from services.delivery.lag import ProbeLag, Snapshot
 from services.runtime.alerts import AlertKind
 from services.runtime.errors import DatabaseUnavailableError
 from services.runtime.settings import AlertingSettings, DeliverySettings, SecuritySettings
@@ -35,10 +37,6 @@ GIB = 1024**3
 KINDS = (AlertKind.DISK_FILLING, AlertKind.CERTIFICATE_ENDING)
 
 
-def _no_snapshot() -> Snapshot:
-    raise OSError("no monitor")
-
-
 class Scene:
     """A database and a receiver that can be away, and what is told of them."""
 
@@ -46,11 +44,12 @@ class Scene:
         self.size: int | None = 99 * GIB
         self.ends_at = NOW + timedelta(days=3)
         self.receiver_away = False
+        self.snapshot: Snapshot | None = None
         self.clock = HandClock()
         self.book = Book()
         agencies = list(follower.view.agencies.values())
         self.looks = Looks(
-            Look("monitor", 1, _no_snapshot, self.clock),
+            Look("monitor", 1, self._monitor, self.clock),
             Look("database", 1, self._database, self.clock),
             Look("follow-ups", 1, list, self.clock),
             Look("certificates", 1, lambda: look_at_all(agencies, self._show), self.clock),
@@ -59,7 +58,13 @@ class Scene:
         logs = Logs(FakeKafka(), TOPICS, list, self.clock)
         settings = AlertingSettings(database_bytes=100 * GIB, disk_free_percent=2.0, disk_urgent_percent=1.5)
         sealer = Sealer(SecuritySettings(master_key=SecretStr(Fernet.generate_key().decode())))
+        self.logs = logs
         self.world = World(logs, follower, self.looks, sealer, settings, DeliverySettings(), folder, self.clock)
+
+    def _monitor(self) -> Snapshot:
+        if self.snapshot is None:
+            raise OSError("no monitor")
+        return self.snapshot
 
     def _database(self) -> int:
         if self.size is None:
@@ -103,6 +108,19 @@ def test_what_cannot_be_looked_at_now_is_not_over(scene: Scene) -> None:
     scene.size, scene.receiver_away, scene.ends_at = 10 * GIB, False, NOW + timedelta(days=300)
     assert scene.told(60) == set()
     assert scene.told(60) == {(kind, "closed") for kind in KINDS}
+
+
+def test_a_snapshot_that_names_nobody_takes_no_count_away_a_removed_agency_does(scene: Scene) -> None:
+    """What a monitor has not learnt yet is not gone; what the configuration does not have is, with what was kept."""
+    ledgers, changed = {name: Ledger() for name in ("market", "removed", EVERYBODY)}, set[str]()
+    for ledger in ledgers.values():
+        ledger.add(NOW, Deliveries(100, 50))
+    scene.snapshot = Snapshot(NOW.isoformat(), 900, [], [], ProbeLag("ok", NOW.isoformat()))
+    scene.looks.snapshot.once()
+    scene.logs.ready.set()
+    scene.world.look(ledgers, changed, NOW)
+    assert (set(ledgers), changed) == ({"market", EVERYBODY}, {"removed"})
+    assert ledgers["market"].within(NOW, HOUR_S) == Deliveries(100, 50)
 
 
 def test_receivers_are_looked_at_together_so_that_those_away_take_their_time_at_once() -> None:

@@ -13,8 +13,10 @@ from pydantic import SecretStr
 
 from consumers.monitor.api import add_probe, add_snapshot
 from consumers.monitor.asking import MonitorAwayError, ask
+from consumers.monitor.meter import known
 from consumers.monitor.probe import Patience, Probe
 from consumers.monitor.probing import Prober, withdraw
+from consumers.monitor.process import _Monitor
 from consumers.monitor.watching import Watching
 from schemas.contracts import load_contracts
 from schemas.topics import PROBE_AGENCY, Topics
@@ -31,8 +33,10 @@ from services.runtime.settings import Settings
 from services.runtime.web import new_app
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
+from tests.conditions import eventually
 from tests.fakes.hand_clock import NOW, HandClock
 from tests.fakes.kafka import FakeKafka
+from tests.lagging import deliver
 
 TOPICS = Topics()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -70,6 +74,29 @@ def test_while_kafka_is_away_the_last_figures_stand_with_since_when_and_why() ->
     watching.run(once, stop)
     assert watching.fresh is not None
     assert watching.fresh.away_since is None
+
+
+def test_nothing_is_measured_before_it_is_known_who_is_there(cluster: FakeKafka) -> None:
+    """Who comes late is counted from what was read at the start: a look without them would have thrown it away."""
+    for _ in range(3):
+        deliver(cluster, 10)
+    agency = {"id": "market", "name": "m", "division": "510000", "sink": "https://receiver.example/x", "keys": []}
+    cluster.producer().send(TOPICS.control_subscriptions, key=b"agency/market", value=orjson.dumps(agency), partition=0)
+    follower, stop = ControlFollower(cluster, [TOPICS.control_subscriptions], "t"), threading.Event()
+    settings = Settings()
+    settings.monitor.period_s = 0.05
+    monitor = _Monitor(settings, cluster, stop)
+    monitor._clock, monitor._follower = HandClock(), follower
+    session = threading.Thread(target=monitor._session)
+    session.start()
+    with pytest.raises(KafkaUnavailableError):
+        known(follower, 0.3)
+    assert monitor.watching.latest() is None
+    follower.start(stop)
+    seen = eventually(lambda: monitor.watching.fresh, 10)
+    stop.set()
+    session.join(10)
+    assert [(one.agency, one.latencies.delivered) for one in seen.agencies] == [("market", 3)]
 
 
 def test_before_the_first_look_the_snapshot_is_not_there_yet() -> None:
