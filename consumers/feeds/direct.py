@@ -12,23 +12,44 @@ the moment it may, and read from wherever its group stands.
 from __future__ import annotations
 
 from contextlib import closing
+from random import random
+from typing import Literal, NamedTuple
 
 import structlog
 
 from schemas.topics import Topics
 from services.delivery.cursors import Cursors
+from services.delivery.retry import RetryPolicy
+from services.identity.access import Access
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
-from services.runtime.errors import ConflictError, HongyanError, UnavailableError
+from services.runtime.errors import ConflictError, HongyanError, NoAuthoriserError, UnavailableError
 from services.runtime.kafka.port import Admin, Kafka
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import closed_to_direct_reading
 
 ALERT_S = 10.0
+REFUSED = RetryPolicy(1.0, 60.0)
+"""When a right that the broker refused to give or to take away is asked for again."""
 TELL_AT = 5
 """So many looks in a row at clients that can't be put out of a group are one too many: somebody is told."""
 
 log = structlog.get_logger()
+
+
+class Want(NamedTuple):
+    """What an agency's access should be: at which version of its entry, and open or not."""
+
+    version: int
+    open: bool
+
+
+class Refused(NamedTuple):
+    """What the broker refuses to do, how often it has in a row, and when it is asked again (monotonic seconds)."""
+
+    want: Want
+    times: int
+    again_at: float
 
 
 class DirectReading:
@@ -40,37 +61,68 @@ class DirectReading:
         self._topics = topics
         self._cursors = cursors
         self._clock = clock
-        self._settled: dict[str, tuple[int, bool]] = {}
+        self._settled: dict[str, Want] = {}
+        self._refused: dict[str, Refused] = {}
         self._conflicts: dict[str, int] = {}
+        self._told: dict[str, Want] = {}
 
     def settle(self) -> None:
         """Let each such agency read its feed, or not; what can't be done now is done next time."""
-        for agency, access in list(self._view.access.items()):
-            if access.channel == "kafka":
-                why = closed_to_direct_reading(self._view, agency, self._clock.now())
-            elif access.kafka_user:
-                why = f"渠道是 {access.channel} (another channel is in use)"
-            else:
-                continue
-            wanted = access.version, why is None
-            if self._settled.get(agency) != wanted and self._settle(agency, why):
-                self._settled[agency] = wanted
-                self._conflicts.pop(agency, None)
+        for agency in list(self._view.access):
+            want, why = self._wanted(agency)
+            if want is not None and self._due(agency, want):
+                self._settle(agency, want, why)
 
-    def _settle(self, agency: str, why: str | None) -> bool:
-        """Give the rights or take them away, and alert somebody where that can't be done; False to try again."""
+    def _wanted(self, agency: str) -> tuple[Want | None, str | None]:
+        """Return what is wanted for an agency, None for one that Kafka is no matter of, and why it is closed."""
+        access = self._view.access.get(agency, Access(agency))
+        if access.channel == "kafka":
+            why = closed_to_direct_reading(self._view, agency, self._clock.now())
+        elif access.kafka_user or agency in self._told:
+            why = f"渠道是 {access.channel} (another channel is in use)"
+        else:
+            return None, None
+        return Want(access.version, why is None), why
+
+    def _due(self, agency: str, want: Want) -> bool:
+        """Tell whether this is to be done now: what was refused has a rest, unless something else is wanted."""
+        if self._settled.get(agency) == want:
+            return False
+        refused = self._refused.get(agency)
+        return refused is None or refused.want != want or self._clock.monotonic() >= refused.again_at
+
+    def _settle(self, agency: str, want: Want, why: str | None) -> None:
+        """Give the rights or take them away, and alert somebody where that can't be done; then it is tried again."""
         try:
             with closing(self._kafka.admin()) as admin:
-                refused = self._open(admin, agency) if why is None else self._shut(admin, agency)
-            self._tell(agency, why, refused)
+                refused = self._open(admin, agency, want) if why is None else self._shut(admin, agency)
+            if isinstance(refused, NoAuthoriserError) and not self._guarded(agency):
+                refused = None
+            self._tell(agency, want, why or "未能给予读权 (no right was given)", refused)
         except ConflictError as error:
-            return self._conflicting(agency, error)
+            self._conflicting(agency, want, error)
         except UnavailableError as error:
             log.debug("direct_reading_unsettled", agency=agency, error=str(error))
-            return False
-        return True
+        else:
+            self._conflicts.pop(agency, None)
+            self._note(agency, want, refused)
 
-    def _open(self, admin: Admin, agency: str) -> HongyanError | None:
+    def _guarded(self, agency: str) -> bool:
+        """Tell whether it matters that there are no rights at all: to who reads directly, or has a user who could."""
+        access = self._view.access.get(agency, Access(agency))
+        return access.channel == "kafka" or access.kafka_user
+
+    def _note(self, agency: str, want: Want, refused: HongyanError | None) -> None:
+        """Take in that this is settled; where it was refused only if there is nothing to ask for again."""
+        before = self._refused.pop(agency, None)
+        if refused is None or isinstance(refused, NoAuthoriserError):
+            self._settled[agency] = want
+            return
+        self._settled.pop(agency, None)
+        times = before.times + 1 if before is not None and before.want == want else 1
+        self._refused[agency] = Refused(want, times, self._clock.monotonic() + REFUSED.delay_s(times, random))
+
+    def _open(self, admin: Admin, agency: str, want: Want) -> HongyanError | None:
         """Let the agency's group stand where the channel before ended, then give the rights; return what refused them.
 
         Raises HandoverError while a pusher holds the feed, ConflictError while clients can't be put out of the group.
@@ -80,6 +132,8 @@ class DirectReading:
         except ConflictError:
             self._shut(admin, agency)
             self._cursors.begin_own(agency)
+        if self._wanted(agency)[0] != want:
+            raise UnavailableError("其间又有变动 (it was decided otherwise meanwhile)")
         user = self._topics.agency_group(agency)
         try:
             admin.allow_reading(user, self._topics.feed(agency), user)
@@ -101,26 +155,29 @@ class DirectReading:
         admin.evict_members(user)
         return refused
 
-    def _conflicting(self, agency: str, error: ConflictError) -> bool:
+    def _conflicting(self, agency: str, want: Want, error: ConflictError) -> None:
         """Tell, once, of clients that stay in the group: its cursor can't be set, and the feed stays closed to it."""
         self._conflicts[agency] = looks = self._conflicts.get(agency, 0) + 1
-        if looks == TELL_AT:
+        if looks >= TELL_AT:
             try:
-                self._tell(agency, "游标不能交接，直连尚未开放 (its group can't be set yet)", error)
+                self._tell(agency, want, "游标不能交接，直连尚未开放 (its group can't be set yet)", error)
             except UnavailableError as away:
                 log.debug("conflict_untold", agency=agency, error=str(away))
-                self._conflicts[agency] -= 1
-        return False
 
-    def _tell(self, agency: str, why: str | None, refused: HongyanError | None) -> None:
+    def _tell(self, agency: str, want: Want, what: str, refused: HongyanError | None) -> None:
+        """Say that this is settled, or, once, what is not."""
         if refused is None:
-            log.info("direct_reading_settled", agency=agency, closed=why)
-        else:
-            log.warning("direct_reading_unsettled", agency=agency, closed=why, error=str(refused))
-        open_ = refused is not None and why is not None
-        detail = f"{why}；{refused}" if open_ else "已处理 (settled)"
+            self._send(agency, "已处理 (settled)", "closed")
+            self._told.pop(agency, None)
+            log.info("direct_reading_settled", agency=agency, open=want.open)
+        elif self._told.get(agency) != want:
+            self._send(agency, f"{what}；{refused}", "open")
+            self._told[agency] = want
+            log.warning("direct_reading_unsettled", agency=agency, open=want.open, error=str(refused))
+
+    def _send(self, agency: str, detail: str, state: Literal["open", "closed"]) -> None:
         at = self._clock.now().isoformat()
-        alert = Alert(AlertKind.FEED_UNGUARDED, agency, at, detail[:2000], "open" if open_ else "closed")
+        alert = Alert(AlertKind.FEED_UNGUARDED, agency, at, detail[:2000], state)
         producer = self._kafka.producer(client_id="feeds-alerts")
         try:
             producer.send(self._topics.alerts, key=alert.key.encode(), value=alert.to_bytes()).result(ALERT_S)

@@ -143,7 +143,7 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         commands=("hongyan subscription list",),
     ),
     AlertKind.FEED_UNGUARDED: Meaning(
-        "直读权限未收回，或单位的客户端占着消费组，可能读错事件 (a direct reader of Kafka is not guarded)",
+        "直读权限未能给予或收回，或单位的客户端占着消费组 (a direct reader of Kafka is not guarded)",
         "检查 Kafka 的 authorizer 与本系统的权限；在此之前断开该单位的客户端 (see to the authoriser)",
         "critical",
         commands=("hongyan agency show {subject}",),

@@ -29,6 +29,10 @@ class KafkaUnavailableError(UnavailableError):
     """Kafka does not answer."""
 
 
+class NoAuthoriserError(HongyanError):
+    """Kafka does not go by rights: no authoriser is on, so none can be given or taken away."""
+
+
 class OffTheLogError(KafkaUnavailableError):
     """A position is not on its log, which was cut, made anew, or has let go of what was there."""
 

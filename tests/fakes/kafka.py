@@ -14,6 +14,7 @@ from services.runtime.errors import (
     ConflictError,
     HongyanError,
     KafkaUnavailableError,
+    NoAuthoriserError,
     OffTheLogError,
     ProducerLostError,
     RecordTooLargeError,
@@ -535,11 +536,11 @@ class FakeAdmin:
 
     def allow_reading(self, user: str, topic: str, group: str) -> None:
         """There is no authoriser here."""
-        raise HongyanError("the fake has no authoriser")
+        raise NoAuthoriserError("the fake has no authoriser")
 
     def forbid_reading(self, user: str, topic: str, group: str) -> None:
         """There is no authoriser here."""
-        raise HongyanError("the fake has no authoriser")
+        raise NoAuthoriserError("the fake has no authoriser")
 
     def evict_members(self, group: str) -> None:
         """Put all members out: each is refused from then on."""

@@ -25,15 +25,17 @@ from kafka.admin import (
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
+    KafkaError,
     NoError,
     NotCoordinatorError,
+    SecurityDisabledError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
 from kafka.structs import OffsetAndMetadata
 
 from schemas.topics import TopicSpec
-from services.runtime.errors import ConflictError, HongyanError, KafkaUnavailableError
+from services.runtime.errors import ConflictError, HongyanError, KafkaUnavailableError, NoAuthoriserError
 from services.runtime.kafka.port import Committed, Partition
 from services.runtime.kafka.wrapping import wrapped
 
@@ -173,7 +175,7 @@ class KafkaPythonAdmin:
             raise HongyanError(f"Kafka 用户 {user} 未能建立 (the user was not made): {refused}")
 
     def allow_reading(self, user: str, topic: str, group: str) -> None:
-        """Let a user read one topic in one group, and nothing else; raises HongyanError without an authoriser."""
+        """Let a user read one topic in one group; raises HongyanError, NoAuthoriserError without an authoriser."""
         rights = [
             (ResourceType.TOPIC, topic, ACLOperation.READ),
             (ResourceType.TOPIC, topic, ACLOperation.DESCRIBE),
@@ -186,8 +188,9 @@ class KafkaPythonAdmin:
         with wrapped("allow_reading"):
             answer = self.client.create_acls(acls)
         if answer["failed"]:
-            why = ", ".join(sorted({error.__name__ for error in answer["failed"]}))
-            raise HongyanError(f"Kafka 未能授权，须启用 authorizer (no right was given; is an authoriser on?): {why}")
+            raise _refused(
+                "Kafka 未能授权，须启用 authorizer (no right was given; is an authoriser on?)", answer["failed"]
+            )
 
     def forbid_reading(self, user: str, topic: str, group: str) -> None:
         """Take a user's rights to a topic and a group away, at once; raises HongyanError without an authoriser."""
@@ -195,10 +198,9 @@ class KafkaPythonAdmin:
         given = [ACLFilter(f"User:{user}", "*", ACLOperation.ANY, ACLPermissionType.ALLOW, one) for one in patterns]
         with wrapped("forbid_reading"):
             answers = self.client.delete_acls(given)
-        refused = [error.__name__ for _, _, error in answers if error is not NoError]
+        refused = [error for _, _, error in answers if error is not NoError]
         if refused:
-            why = ", ".join(sorted(set(refused)))
-            raise HongyanError(f"Kafka 未能收回授权，须启用 authorizer (the right was not taken away): {why}")
+            raise _refused("Kafka 未能收回授权，须启用 authorizer (the right was not taken away)", refused)
 
     def evict_members(self, group: str) -> None:
         """Put all members out of a group; one that has left meanwhile is no error."""
@@ -213,6 +215,12 @@ class KafkaPythonAdmin:
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+
+def _refused(what: str, errors: Collection[type[KafkaError]]) -> HongyanError:
+    """Return our error for rights that were refused."""
+    kind = NoAuthoriserError if set(errors) == {SecurityDisabledError} else HongyanError
+    return kind(f"{what}: {', '.join(sorted({error.__name__ for error in errors}))}")
 
 
 def _patiently(what: str, call: Callable[[], T]) -> T:

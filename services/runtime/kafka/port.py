@@ -292,11 +292,14 @@ class Admin(Protocol):
         ...
 
     def allow_reading(self, user: str, topic: str, group: str) -> None:
-        """Let a user read one topic in one group, and nothing else; raises HongyanError without an authoriser."""
+        """Let a user read one topic in one group, and nothing else.
+
+        Raises HongyanError when it is refused, NoAuthoriserError where the broker does not go by rights.
+        """
         ...
 
     def forbid_reading(self, user: str, topic: str, group: str) -> None:
-        """Take a user's rights to a topic and a group away, at once; raises HongyanError without an authoriser.
+        """Take a user's rights to a topic and a group away, at once; raises what ``allow_reading`` raises.
 
         Who is a member of the group already stays one until it is put out.
         """

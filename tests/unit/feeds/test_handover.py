@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
 import orjson
 import pytest
@@ -16,8 +17,10 @@ from schemas.topics import LEFT, Topics
 from services.delivery.cursors import BEGUN, Cursors, HandoverError
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import SystemClock
+from services.runtime.errors import HongyanError
 from services.runtime.kafka.port import Committed, Consumer, Partition
 from services.subscriptions.control import ControlView
+from tests.fakes.hand_clock import HandClock
 from tests.fakes.kafka import FakeAdmin, FakeKafka
 
 TOPICS = Topics("t.")
@@ -42,12 +45,18 @@ def pushing(kafka: FakeKafka) -> Consumer:
     return member
 
 
-def view(channel: str = "kafka", version: int = 1) -> ControlView:
+def view(channel: str = "kafka", version: int = 1, *, kafka_user: bool = False) -> ControlView:
     """Return a configuration in which the agency has this channel."""
     found = ControlView()
     found.apply("agency/a", orjson.dumps({"id": "a", "name": "a", "division": "510000", "sink": "x"}))
-    found.apply("access/a", orjson.dumps({"agency": "a", "channel": channel, "keys": [], "version": version}))
+    apply(found, channel, version, kafka_user=kafka_user)
     return found
+
+
+def apply(found: ControlView, channel: str, version: int, *, agency: str = "a", kafka_user: bool = False) -> None:
+    """Give the agency this channel."""
+    entry = {"agency": agency, "channel": channel, "keys": [], "version": version, "kafka_user": kafka_user}
+    found.apply(f"access/{agency}", orjson.dumps(entry))
 
 
 def reading(kafka: FakeKafka, found: ControlView) -> DirectReading:
@@ -174,7 +183,71 @@ def test_a_client_that_was_in_the_group_before_is_put_out_and_begins_at_the_curs
     joined(kafka)
     reading(kafka, view()).settle()
     assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (0, {FEED: Committed(7)})
-    assert told(kafka) == ["closed"]
+    assert told(kafka) == ["open"], "without an authoriser no right is given: who reads is not guarded"
+
+
+@contextmanager
+def authoriser(refusing: HongyanError | None = None) -> Iterator[list[str]]:
+    """Have the broker go by rights: what it is asked for is noted, and may be refused."""
+    asked: list[str] = []
+
+    def noting(what: str) -> Callable[..., None]:
+        def asks(*_: object) -> None:
+            asked.append(what)
+            if refusing is not None:
+                raise refusing
+
+        return asks
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FakeAdmin, "allow_reading", noting("allow"))
+        patched.setattr(FakeAdmin, "forbid_reading", noting("forbid"))
+        yield asked
+
+
+@pytest.mark.parametrize(("channel", "asks"), [("kafka", "allow"), ("pull", "forbid")])
+def test_what_the_broker_refuses_is_told_once_and_asked_for_again(kafka: FakeKafka, channel: str, asks: str) -> None:
+    """A right not given as one not taken away: with rests that grow, until it is done; then it is over."""
+    clock, found = HandClock(), view(channel, kafka_user=True)
+    direct = DirectReading(found, kafka, TOPICS, Cursors(kafka, TOPICS), clock)
+    with authoriser(HongyanError("ClusterAuthorizationFailedError")) as asked:
+        for _ in range(20):
+            direct.settle()
+        assert (asked, told(kafka)) == ([asks], ["open"])
+        for _ in range(600):
+            clock.seconds += 0.5
+            direct.settle()
+        assert 5 < len(asked) < 30
+        assert told(kafka) == ["open"]
+    clock.seconds += 60
+    with authoriser() as asked:
+        for _ in range(3):
+            direct.settle()
+    assert (asked, told(kafka)) == ([asks], ["open", "closed"])
+
+
+def test_what_is_decided_otherwise_does_not_wait_for_what_was_refused(kafka: FakeKafka) -> None:
+    """A suspension is asked for at once, however long the grant before it has its rest."""
+    found = view()
+    direct = DirectReading(found, kafka, TOPICS, Cursors(kafka, TOPICS), HandClock())
+    with authoriser(HongyanError("refused")) as asked:
+        direct.settle()
+        apply(found, "pull", 2, kafka_user=True)
+        direct.settle()
+        assert asked == ["allow", "forbid"]
+
+
+def test_a_broker_without_an_authoriser_is_told_of_while_it_matters_and_asked_no_more(kafka: FakeKafka) -> None:
+    """There is nothing to ask for again; with the channel it is over, since there is no user who could read."""
+    found = view()
+    direct = reading(kafka, found)
+    for _ in range(3):
+        direct.settle()
+    assert told(kafka) == ["open"]
+    apply(found, "pull", 2)
+    for _ in range(3):
+        direct.settle()
+    assert told(kafka) == ["open", "closed"]
 
 
 def test_clients_that_stay_in_the_group_are_told_of_once_and_tried_again(
@@ -189,7 +262,8 @@ def test_clients_that_stay_in_the_group_are_told_of_once_and_tried_again(
             direct.settle()
     assert (told(kafka), kafka.admin().group_offsets(GROUP)) == (["open"], {})
     client.close()
-    direct.settle()
+    with authoriser():
+        direct.settle()
     assert (told(kafka), kafka.admin().group_offsets(GROUP)) == (["open", "closed"], {FEED: Committed(7)})
 
 
