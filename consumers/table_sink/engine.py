@@ -12,8 +12,8 @@ from consumers.pusher.note import WHY_CHARS, Note
 from consumers.pusher.placing import Bounds, is_astray
 from consumers.runner.rows import Never
 from consumers.table_sink.change import Change, Stopped, change_of
-from consumers.table_sink.placing import Start, start_of, taken_up
-from consumers.table_sink.target import Refusal, Target
+from consumers.table_sink.placing import BATCH, Start, start_of, taken_up
+from consumers.table_sink.target import Refusal, Stand, Target
 from schemas.codec import Codec, SchemaSource
 from schemas.receipts import REACHED_BY, Receipt
 from schemas.topics import Topics
@@ -29,7 +29,6 @@ from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops, grants_of, stopped
 
 POLL_S = 0.2
-BATCH = 500
 ACKNOWLEDGE_S = 10.0
 
 log = structlog.get_logger()
@@ -126,20 +125,22 @@ class TableSink:
         """Go on where the tables end. Raises ConflictError while the agency's own clients are in its group."""
         self._cursors.check_free(self._agency)  # before any receipt is written that no cursor could follow
         (pushed, own), held = self._cursors.both(self._agency), self._target.cursor()
+        offset = held.offset if held is not None else None
         consumer.assign([self._feed])
         bounds = Bounds(consumer.beginning_offsets([self._feed])[self._feed], self._cursors.log_end(self._agency))
         made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
         if self._made is not None and made not in {None, self._made}:
             start = self._anew(producer, bounds.first)
         else:
-            start = start_of(held, pushed, own, bounds)
+            start = start_of(offset, pushed, own, bounds, same=_same(held, made))
         if start.astray is not None:
             self._hold(producer, own, start.astray)
         if start.gap is not None:
             self._tell_gap(producer, start.gap.told(), start.gap)
-        if held is None or held < start.cursor or start.decided:
-            # Another channel went on meanwhile, or somebody has decided: the tables go on from there.
-            self._target.begin(start.cursor)
+        if held is None or held.offset < start.cursor or start.decided or held.making != (made or held.making):
+            # Another channel went on meanwhile, or somebody has decided: the tables go on from there. Or it was not
+            # known yet which making of the feed's topic they are of.
+            self._target.begin(start.cursor, made or "")
         if start.gap is not None or start.decided:
             self._cursors.put(self._agency, taken_up(pushed, start.cursor))
         if start.decided or self._told_astray:
@@ -153,7 +154,9 @@ class TableSink:
     def _check_making(self, consumer: Consumer) -> None:
         """Raise WaitingError, to begin anew, where the feed's topic was deleted and made anew under this reader."""
         made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
-        self._made = self._made or made
+        if self._made is None and made is not None:
+            self._made = made
+            self._target.begin(self._next, made)
         if made not in {None, self._made}:
             raise WaitingError("队列主题已重建，从新队列的开头续写 (the feed's topic was made anew)")
 
@@ -265,3 +268,10 @@ class TableSink:
             happened_at=named.get("ce_time"),
             reached_by=named.get(REACHED_BY),
         )
+
+
+def _same(held: Stand | None, made: str | None) -> bool | None:
+    """Tell whether a cursor is of this making of the feed's topic, None where nobody knows."""
+    if held is None:
+        return True
+    return held.making == made if held.making and made is not None else None

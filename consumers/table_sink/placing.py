@@ -11,6 +11,9 @@ from services.delivery.cursors import passes_over, passing_over, reached
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
+BATCH = 500
+"""So many events are taken at once: by so much the tables are ahead of the cursor in Kafka, which follows them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -27,11 +30,12 @@ class Start:
     decided: bool = False
 
 
-def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds) -> Start:
-    """Return where to go on.
+def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds, *, same: bool | None = True) -> Start:
+    """Return where to go on. ``same`` tells whether the tables' cursor is of this very log, None where nobody knows.
 
     A cursor beyond the log's end is of another log, or was never read to: what comes below it would be taken for what
-    is in the tables already, with a receipt that it was delivered.
+    is in the tables already, with a receipt that it was delivered. So would what comes below one of another log, also
+    where this one is as long by now; and one that is further ahead of Kafka's than one batch may be of another.
     """
     if _decided(pushed, own) and log.first <= own.offset <= log.end:
         return Start(own.offset, own.offset, decided=True)
@@ -39,9 +43,19 @@ def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds) -
     cursor = max(held or 0, receipted)
     if is_astray(own) or _decided(pushed, own) or cursor > log.end:
         return Start(cursor, cursor, astray_why(cursor, log))
+    if same is False or (same is None and (held or 0) > receipted + BATCH):
+        return Start(cursor, cursor, another_why(cursor))
     if cursor < log.first:
         return Start(log.first, log.first, gap=Gap(cursor, log.first))
     return Start(cursor, max(receipted, log.first))
+
+
+def another_why(cursor: int) -> str:
+    """Return why the tables wait for somebody to decide, and what to do."""
+    return (
+        f"单位数据库里的游标 {cursor} 不是这个队列日志的（主题已重建过），须由人决定从何处续写：hongyan feed go-on"
+        " (the cursor in the agency's database is of another log; somebody must decide where to go on)"
+    )
 
 
 def _decided(pushed: Committed, own: Committed) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +61,17 @@ class Refusal:
         return cls(record, reason, decided) if ours else cls(record, _REFUSED, decided, words)
 
 
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a feed stands in the tables: the offset that comes next, and which making of the feed's topic it is of.
+
+    ``making`` is the topic's id; empty where it was never noted.
+    """
+
+    offset: int
+    making: str = ""
+
+
 class Target:
     """One agency's database over one connection; made anew after an outage."""
 
@@ -81,7 +92,11 @@ class Target:
         self._tables: dict[str, Table] = {}
         self._cursors = table_of(
             prefix + _CURSOR,
-            [Column("feed", String(250), primary_key=True), Column("next_offset", BigInteger, nullable=False)],
+            [
+                Column("feed", String(250), primary_key=True),
+                Column("next_offset", BigInteger, nullable=False),
+                Column("topic_id", String(64)),
+            ],
         )
         self._parked = table_of(
             prefix + _PARKED,
@@ -94,25 +109,26 @@ class Target:
             ],
         )
 
-    def cursor(self) -> int | None:
-        """Return the offset that comes next, None for a feed that never came here; makes the tables at first."""
+    def cursor(self) -> Stand | None:
+        """Return where the feed stands, None for one that never came here; makes the tables at first."""
+        held = self._cursors.c
         with self._outages(), self._connected() as connection:
             for table in (self._cursors, self._parked):
                 table.create(connection, checkfirst=True)
+            self._add_columns(connection, self._cursors.name, [held.topic_id])
             connection.commit()
-            found = connection.execute(
-                select(self._cursors.c.next_offset).where(self._cursors.c.feed == self._feed)
-            ).scalar()
+            mine = select(held.next_offset, held.topic_id).where(held.feed == self._feed)
+            found = connection.execute(mine).one_or_none()
             connection.rollback()
-        return int(found) if found is not None else None
+        return Stand(int(found.next_offset), found.topic_id or "") if found is not None else None
 
-    def begin(self, offset: int) -> None:
+    def begin(self, offset: int, making: str) -> None:
         """Let the feed stand here, whatever it said before; what was put aside from here on will be decided anew."""
         ahead = self._parked.c.feed == self._feed, self._parked.c.cursor >= offset
         with self._outages(), self._connected() as connection, connection.begin():
             connection.execute(self._parked.delete().where(*ahead))
             connection.execute(self._cursors.delete().where(self._cursors.c.feed == self._feed))
-            connection.execute(self._cursors.insert().values(feed=self._feed, next_offset=offset))
+            connection.execute(self._cursors.insert().values(feed=self._feed, next_offset=offset, topic_id=making))
 
     def apply(self, changes: Sequence[tuple[Record, Change | Never]], expected: int, following: int) -> list[Refusal]:
         """Put rows and move the cursor, all in one transaction; return the events that the database refuses.
@@ -235,16 +251,21 @@ class Target:
         with self._connected() as connection:
             if not inspect(connection).has_table(name):
                 table_of(name, [*own_columns(), *wanted.values()]).create(connection, checkfirst=True)
-            held = {column["name"] for column in inspect(connection).get_columns(name)}
-            for column in (column for field, column in wanted.items() if field not in held):
-                definition = CreateColumn(column.copy()).compile(dialect=connection.dialect)
-                quoted = connection.dialect.identifier_preparer.quote(name)
-                connection.exec_driver_sql(f"ALTER TABLE {quoted} ADD COLUMN {definition}".replace("%", "%%"))
+            self._add_columns(connection, name, wanted.values())
             connection.commit()
         old = {} if known is None else {c.name: c for c in known.c if c.name not in wanted}
         own = own_columns()
         rest = [column.copy() for column in old.values() if column.name not in {c.name for c in own}]
         self._tables[change.table] = table_of(name, [*own, *data_columns(change.schema), *rest])
+
+    @staticmethod
+    def _add_columns(connection: Connection, name: str, wanted: Iterable[Column[Any]]) -> None:
+        """Add the columns that a table lacks."""
+        held = {column["name"] for column in inspect(connection).get_columns(name)}
+        for column in (column for column in wanted if column.name not in held):
+            definition = CreateColumn(column.copy()).compile(dialect=connection.dialect)
+            quoted = connection.dialect.identifier_preparer.quote(name)
+            connection.exec_driver_sql(f"ALTER TABLE {quoted} ADD COLUMN {definition}".replace("%", "%%"))
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -278,6 +278,7 @@ def test_a_cursor_beyond_the_feeds_end_is_decided_on_and_proves_nothing_delivere
 ) -> None:
     """Made anew while the sink is away: nothing is taken for what is in the tables already until somebody decides.
 
+    The new log is as long as the tables' cursor already when the sink comes: it is by its id that it is another.
     Made anew while it runs: it goes on at the beginning by itself, and tells of it.
     """
     sink = start(processes, sinking)
@@ -285,11 +286,11 @@ def test_a_cursor_beyond_the_feeds_end_is_decided_on_and_proves_nothing_delivere
     eventually(lambda: len(delivered(kafka, own)) == 3, 20)
     assert sink.terminate() == 0
     make_anew(admin, own)
-    events.feed(AGENCY, *(events.certificate(f"new-{n}", n) for n in range(2)))
+    events.feed(AGENCY, *(events.certificate(f"new-{n}", n) for n in range(3)))
     sink = processes.start("table-sink", sinking, wait=False)
     eventually(lambda: told(kafka, own, AlertKind.FEED_GAP) == ["open"], 40)
     assert not sink.healthy()
-    events.feed(AGENCY, *(events.certificate(f"new-{n}", n) for n in range(2, 5)))  # by now the log has that cursor
+    events.feed(AGENCY, *(events.certificate(f"new-{n}", n) for n in range(3, 5)))
     sink.kill()
     sink = processes.start("table-sink", sinking, wait=False)
     eventually(lambda: told(kafka, own, AlertKind.FEED_GAP) == ["open", "open"], 40)

@@ -11,7 +11,7 @@ import pytest
 from consumers.runner.rows import Never
 from consumers.table_sink.change import Change
 from consumers.table_sink.engine import TableSink
-from consumers.table_sink.target import Refusal, Target
+from consumers.table_sink.target import Refusal, Stand, Target
 from schemas.codec import Codec
 from schemas.topics import Topics
 from services.runtime.alerts import Alert, AlertKind
@@ -30,17 +30,17 @@ GROUP = TOPICS.agency_group("a")
 class Tables(Target):
     """An agency's tables in memory: their cursor, and which events they were given."""
 
-    def __init__(self, held: int | None) -> None:
-        self.held = held
+    def __init__(self, held: int, making: str = "") -> None:
+        self.held, self.making = held, making
         self.given: list[int] = []
 
-    def cursor(self) -> int | None:
+    def cursor(self) -> Stand | None:
         """Return the cursor."""
-        return self.held
+        return Stand(self.held, self.making)
 
-    def begin(self, offset: int) -> None:
+    def begin(self, offset: int, making: str) -> None:
         """Stand here."""
-        self.held = offset
+        self.held, self.making = offset, making
 
     def apply(self, changes: Sequence[tuple[Record, Change | Never]], expected: int, following: int) -> list[Refusal]:
         """Take events, where the cursor is as expected."""
@@ -89,5 +89,6 @@ def test_what_retention_takes_below_the_tables_is_told_with_both_offsets_once(ka
     kafka.producer().send(FEED.topic, key=b"k", value=b"6", partition=0).result(1)
     run(7)
     assert tables.given == [4, 5, 6]
+    assert tables.making == kafka.topic_ids[FEED.topic], "of which log the cursor is was not noted before"
     alerts = [Alert.from_bytes(record.value) for record in kafka.logs[Partition(TOPICS.alerts, 0)]]
     assert [one.labels for one in alerts if one.kind == AlertKind.FEED_GAP] == [{"from": "2", "to": "4"}]

@@ -8,7 +8,7 @@ import pytest
 
 from consumers.pusher.note import Note
 from consumers.pusher.placing import NONE, Bounds, answer_to
-from consumers.table_sink.placing import Start, start_of, taken_up
+from consumers.table_sink.placing import BATCH, Start, start_of, taken_up
 from services.delivery.cursors import reached
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
@@ -50,6 +50,17 @@ def test_a_cursor_beyond_the_end_waits_for_somebody_whoever_has_moved_it(
 ) -> None:
     """What comes below it is not in the tables."""
     assert "hongyan feed go-on" in (start_of(held, pushed, own, LOG).astray or "")
+
+
+def test_a_cursor_of_another_log_waits_for_somebody_though_this_one_is_as_long_by_now() -> None:
+    """Without a note of which log it is of it is believed, unless it is further ahead of Kafka's than a batch."""
+    grown = Bounds(0, 2000)
+    assert "hongyan feed go-on" in (start_of(1000, NONE, NONE, grown, same=False).astray or "")
+    assert start_of(BATCH + 1, NONE, NONE, grown, same=None).astray
+    assert start_of(BATCH, NONE, NONE, grown, same=None) == Start(BATCH, 0)
+    assert start_of(1000, NONE, NONE, grown) == Start(1000, 0), "Kafka forgot the cursor of this very log"
+    answer = Committed(7, answer_to(SINCE, 0))
+    assert start_of(1000, NONE, answer, grown, same=False) == Start(7, 7, decided=True)
 
 
 def test_what_waits_does_so_until_it_is_decided_though_the_log_grows() -> None:
