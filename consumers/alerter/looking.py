@@ -11,10 +11,11 @@ from typing import Generic, TypeVar
 import structlog
 
 from services.runtime.clock import Clock
-from services.runtime.errors import HongyanError
 
 LATE_S = 10.0
 """A look that takes longer has found a server that hangs: it takes connections and answers nobody."""
+RETRY_S = 5.0
+"""A look that failed is taken again so soon, so that what it tells is of now."""
 HANGS = "没有应答 (no answer)"
 
 log = structlog.get_logger()
@@ -57,14 +58,14 @@ class Look(Generic[Found]):
         """Look until ``stop``."""
         while not stop.is_set():
             self.once()
-            stop.wait(self._every_s)
+            stop.wait(self._every_s if self._trouble is None else min(self._every_s, RETRY_S))
 
     def once(self) -> None:
         """Look once; what fails is noted with since when."""
         self._asked = self._clock.monotonic(), self._clock.now()
         try:
             self.found, self._trouble = self._look(), None
-        except (HongyanError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is told, and the next look is taken)
             self.found = None
             said = str(error) or type(error).__name__
             if self._trouble is None:

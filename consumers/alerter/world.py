@@ -72,6 +72,7 @@ class World:
         self._goal = Objective(settings.slo_share, settings.slo_least, settings.behind_s)
         self._configured: tuple[int, dict[str, str], list[Agency]] = (-1, {}, [])
         self._counted: str = ""
+        self._without_database: datetime | None = None
 
     def look(self, ledgers: dict[str, Ledger], changed: set[str], now: datetime) -> None:
         """Count the newest snapshot's deliveries, once, and forget the agencies that were removed."""
@@ -183,12 +184,19 @@ class World:
         if silent_s > self._settings.away_s:
             why = "连不上，或不应答 (no connection, or no answer)"
             found.append(Away("kafka", now - timedelta(seconds=silent_s), why))
-        for server, trouble in (
-            (DATABASE, self._looks.database.trouble),
-            ("monitor", self._looks.snapshot.trouble),
-        ):
+        looks, troubles = self._looks, {"monitor": self._looks.snapshot.trouble, DATABASE: self._looks.database.trouble}
+        troubles[looks.certificates.name] = looks.certificates.trouble
+        for server, trouble in troubles.items():
             if trouble is not None and (now - trouble.since).total_seconds() >= self._settings.away_s:
                 found.append(Away(server, trouble.since, trouble.why))
+        if troubles[DATABASE] is not None:
+            self._without_database = now
+        # These need the database: while it is away, and until they had time to see it again, it alone is told of.
+        for look in (looks.follow_ups, looks.gaps):
+            trouble = look.trouble
+            since = max(trouble.since, self._without_database or trouble.since) if trouble is not None else now
+            if trouble is not None and (now - since).total_seconds() >= self._settings.away_s:
+                found.append(Away(look.name, trouble.since, trouble.why))
         return found
 
     def _kafka_silent_s(self) -> float:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import orjson
+import psycopg
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
@@ -20,7 +21,7 @@ from services.alerting.book import Book
 from services.alerting.burn import HOUR_S, Deliveries, Ledger
 from services.alerting.certificates import look_at_all
 from services.alerting.ends import Seen
-from services.alerting.rules import EVERYBODY
+from services.alerting.rules import EVERYBODY, FollowUp
 from services.delivery.lag import ProbeLag, Snapshot
 from services.runtime.alerts import AlertKind
 from services.runtime.errors import DatabaseUnavailableError
@@ -45,13 +46,14 @@ class Scene:
         self.ends_at = NOW + timedelta(days=3)
         self.receiver_away = False
         self.snapshot: Snapshot | None = None
+        self.refused: Exception | None = None
         self.clock = HandClock()
         self.book = Book()
         agencies = list(follower.view.agencies.values())
         self.looks = Looks(
             Look("monitor", 1, self._monitor, self.clock),
             Look("database", 1, self._database, self.clock),
-            Look("follow-ups", 1, list, self.clock),
+            Look("follow-ups", 1, self._follow_ups, self.clock),
             Look("certificates", 1, lambda: look_at_all(agencies, self._show), self.clock),
             Look("gaps", 1, list, self.clock),
         )
@@ -65,6 +67,11 @@ class Scene:
         if self.snapshot is None:
             raise OSError("no monitor")
         return self.snapshot
+
+    def _follow_ups(self) -> list[FollowUp]:
+        if self.refused is not None:
+            raise self.refused
+        return []
 
     def _database(self) -> int:
         if self.size is None:
@@ -121,6 +128,32 @@ def test_a_snapshot_that_names_nobody_takes_no_count_away_a_removed_agency_does(
     scene.world.look(ledgers, changed, NOW)
     assert (set(ledgers), changed) == ({"market", EVERYBODY}, {"removed"})
     assert ledgers["market"].within(NOW, HOUR_S) == Deliveries(100, 50)
+
+
+def test_whatever_a_look_raises_its_last_answer_counts_no_more_and_people_are_told(scene: Scene) -> None:
+    """A right that was taken away is no outage; beside an outage of the database it is not told of extra."""
+    scene.told(0)
+    assert scene.looks.follow_ups.found == []
+    scene.snapshot = Snapshot(NOW.isoformat(), 900, [], [], ProbeLag("ok", NOW.isoformat()))
+    scene.refused = psycopg.errors.InsufficientPrivilege("permission denied for table events")
+
+    def away(seconds: float) -> list[str]:
+        scene.told(seconds)
+        return [one.server for one in scene.world._away(scene.clock.now()) if one.server != "kafka"]
+
+    assert away(60) == []
+    assert scene.looks.follow_ups.trouble is not None
+    assert "permission denied" in scene.looks.follow_ups.trouble.why
+    assert scene.world._looks.follow_ups.found is None
+    assert away(60) == ["follow-ups"]
+    size, scene.size = scene.size, None
+    assert away(60) == []
+    assert away(60) == ["postgresql"]
+    scene.size = size
+    assert away(5) == []
+    assert away(60) == ["follow-ups"]
+    scene.refused = None
+    assert away(5) == []
 
 
 def test_receivers_are_looked_at_together_so_that_those_away_take_their_time_at_once() -> None:
