@@ -130,7 +130,7 @@ def _in_turn(installation: Installation) -> tuple[float, float]:
             publisher.publish(TYPE, {**sample, "certificate_no": f"（川）医广〔2025〕第{name}号"}, id=name)
 
         for turn in range(2 * ROUNDS):
-            watching = turn % 2 == 0
+            watching = turn % 4 in {0, 3}  # who goes first in a pair alternates
             for pid in pids:
                 os.kill(pid, signal.SIGCONT if watching else signal.SIGSTOP)
             threading.Event().wait(3.0 if watching else 1.0)
