@@ -13,7 +13,8 @@ import structlog
 from services.runtime.clock import Clock
 
 LATE_S = 10.0
-"""A look that takes longer has found a server that hangs: it takes connections and answers nobody."""
+"""A look that takes longer has found a server that hangs: it takes connections and answers nobody. One that is seldom
+taken has much to do, and as long as it may take between two."""
 RETRY_S = 5.0
 """A look that failed is taken again so soon, so that what it tells is of now."""
 HANGS = "没有应答 (no answer)"
@@ -39,6 +40,7 @@ class Look(Generic[Found]):
         self._trouble: Trouble | None = None
         self._asked: tuple[float, datetime] | None = None
         self._every_s = every_s
+        self._late_s = max(LATE_S, every_s)
         self._look = look
         self._clock = clock
 
@@ -46,7 +48,7 @@ class Look(Generic[Found]):
     def trouble(self) -> Trouble | None:
         """Return since when it fails and why, None while it does not."""
         asked = self._asked
-        if self._trouble is None and asked is not None and self._clock.monotonic() - asked[0] > LATE_S:
+        if self._trouble is None and asked is not None and self._clock.monotonic() - asked[0] > self._late_s:
             return Trouble(asked[1], HANGS)
         return self._trouble
 
