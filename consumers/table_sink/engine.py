@@ -191,6 +191,7 @@ class TableSink:
         refusals = self._target.parked([record for record in records if record.offset < self._next])
         if fresh:
             changes = [(record, self._change(record)) for record in fresh]
+            self._check_turn()  # schemas may have been waited for
             refusals += self._target.apply(changes, self._next, following)
             self._next = following
         self._settle(producer, records, refusals)
