@@ -19,7 +19,7 @@ from services.delivery.acknowledgement import Acknowledgement, One, Signed
 from services.delivery.gap import Gap
 from services.quarantine.aside import aside
 from services.runtime.clock import Clock
-from services.runtime.errors import FieldProblem, InvalidError, UnavailableError
+from services.runtime.errors import ConflictError, FieldProblem, InvalidError, UnavailableError
 from services.runtime.kafka.port import Kafka, Producer
 
 ACKNOWLEDGE_S = 10.0
@@ -100,8 +100,15 @@ class Acknowledging:
             ]
             fresh = await asyncio.to_thread(self._write, agency, body, signed, receipts)
             if following > cursor:
-                await self._cursors.move(agency, following)
+                await self._move(agency, following)
             return Taken(max(cursor, following), fresh, len(receipts) - fresh)
+
+    async def _move(self, agency: str, following: int) -> None:
+        try:
+            await self._cursors.move(agency, following)
+        except ConflictError as error:
+            # They joined after it was looked: what is on the log stays there, and the same sent again changes nothing.
+            raise UnavailableError(f"回执已记录，游标未移动；请原样再发 (recorded; send it again): {error}") from error
 
     async def _entries(
         self, agency: str, channel: Channel, said: Acknowledgement, cursor: int, kept: Bounds

@@ -1,0 +1,76 @@
+"""Receipts whose cursor can't be moved any more once they are on the log."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from consumers.feeds.acknowledging import Acknowledging, Taken
+from consumers.feeds.asking import Asking
+from consumers.feeds.entry import Entry
+from consumers.feeds.history import History
+from consumers.feeds.showing import Showing
+from consumers.feeds.superseding import Superseding
+from schemas.contracts import load_contracts
+from schemas.topics import Topics
+from services.delivery.acknowledgement import Acknowledgement
+from services.delivery.cursors import Cursors
+from services.runtime.clock import SystemClock
+from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Consumer
+from services.subscriptions.control import ControlView
+from services.subscriptions.stopping import Stops
+from tests.fakes.kafka import FakeKafka
+
+TOPICS = Topics("t.")
+
+
+class Joining(Asking):
+    """A client of the agency's joins its group right after it was looked whether there is one."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        super().__init__(Cursors(kafka, TOPICS))
+        self.client: Consumer = kafka.consumer(TOPICS.agency_group("a"))
+        self.joins = True
+
+    async def check_free(self, agency: str) -> None:
+        """Look, and join."""
+        await super().check_free(agency)
+        if self.joins:
+            self.client.subscribe([TOPICS.feed("a")], lambda _: None, lambda _: None)
+            self.client.poll(0, 1)
+
+
+def recorded(kafka: FakeKafka) -> list[int]:
+    """Return the cursors of the receipts on the log."""
+    logs = [log for partition, log in kafka.logs.items() if partition.topic == TOPICS.receipts]
+    return [orjson.loads(record.value or b"")["cursor"] for log in logs for record in log]
+
+
+def test_receipts_that_are_recorded_are_not_told_to_be_refused_where_a_client_joins_meanwhile() -> None:
+    """It is told that they are, and that the same is to be sent again; that moves the cursor and records nothing."""
+    kafka, clock = FakeKafka(), SystemClock()
+    kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.base_specs([])])
+    for _ in range(2):
+        kafka.producer().send(TOPICS.feed("a"), key=b"k", value=b"v", partition=0).result(1)
+    asking = Joining(kafka)
+    history = History(kafka, TOPICS, lambda record: Entry(record.offset, {"id": "e"}, b"", record), 1)
+    showing = Showing(Stops(ControlView()), Superseding(history, load_contracts()), asking, clock)
+    acknowledging = Acknowledging(kafka, TOPICS, history, asking, showing, 10, clock)
+
+    async def said() -> None:
+        body = Acknowledgement(up_to=1)
+        with pytest.raises(UnavailableError, match="回执已记录，游标未移动"):
+            await acknowledging.take("a", "pull", body, b"", None)
+        assert recorded(kafka) == [0, 1]
+        asking.client.close()
+        asking.joins = False
+        assert await acknowledging.take("a", "pull", body, b"", None) == Taken(2, 0, 2)
+        assert recorded(kafka) == [0, 1]
+
+    asyncio.run(said())
+    acknowledging.close()
+    history.close()
+    asking.close()
