@@ -170,7 +170,8 @@ class PushOffice:
             event_id=message.event_id if message else headers.get("ce_id", b"").decode(errors="replace"),
             source=message.source if message else headers.get("ce_source", b"").decode(errors="replace"),
             type=message.type if message else headers.get("ce_type", b"").decode(errors="replace"),
-            subject=message.subject if message else None,
+            # What ends unbuilt tells of its event too: the ledger joins receipts by it.
+            subject=message.subject if message else headers.get("ce_subject", b"").decode(errors="replace"),
             attempts=delivery.attempts,
             first_at=delivery.first_at.isoformat() if delivery.first_at else None,
             last_at=ended.at.isoformat(),

@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -205,6 +205,36 @@ def test_the_story_of_an_event_is_told_to_publisher_and_agency_each_its_own_part
         receiver.close()
 
 
+def test_what_was_parked_unsent_is_told_as_parked_and_awaits_nothing(
+    kafka: Kafka,
+    own: OwnTopics,
+    installation: Settings,
+    configuration: Configuration,
+    events: TestEvents,
+    processes: Processes,
+    desk: Desk,
+) -> None:
+    """One's grant was suspended, one can't be decoded: no message was ever made of either, yet both are known."""
+    own.ensure_agency("a", "b")
+    for name, kind in (("a", ISSUED), ("b", CORRECTED)):
+        configuration.agency(name, "http://127.0.0.1:9/never")
+        configuration.subscription(f"s-{name}", name, [kind])
+    for name in ("router", "ledger"):
+        processes.start(name, installation)
+    broken = events.certificate("broken", 2, CORRECTED)
+    events.publish(events.certificate("stopped", 1), replace(broken, value=broken.value[:20]))
+    for event in ("stopped", "broken"):
+        eventually(complete(desk, event, entitled=1, parked=0), 30)
+    configuration.subscription("s-a", "a", [ISSUED], state="suspended")
+    processes.start("pusher", installation)
+    for event in ("stopped", "broken"):
+        told = eventually(complete(desk, event, entitled=1, parked=1), 30, f"{event} is told as parked")
+        assert [part["state"] for part in told["agencies"]] == ["parked"]
+        (listed,) = desk.ask(f"/v1/events?event={event}")[1]["events"]
+        assert (listed["entitled"], listed["parked"]) == (1, 1)
+    eventually(lambda: recount_ledger(dsn_of(installation.database)) == recount_log(kafka, own), 30)
+
+
 @dataclass(frozen=True)
 class Recount:
     """What the log holds, counted without the product's projection."""
@@ -212,7 +242,7 @@ class Recount:
     events: Counter[tuple[str, int, int, str, str, int]]
     routes: Counter[tuple[str, int, int, str, str]]
     entitlements: Counter[tuple[str, str, str, str, int]]
-    receipts: Counter[tuple[str, int, str, str, str, str]]
+    receipts: Counter[tuple[str, int, str, str, str, str, str]]
     counted: Counter[tuple[str, str, str]]
     """How many of each, over all hours: of a source, for an agency, and what."""
 
@@ -252,7 +282,10 @@ def recount_log(kafka: Kafka, topics: Topics) -> Recount:
         ),
         Counter((one["topic"], one["partition"], one["offset"], one["verdict"], one["type"] or "") for one in routed),
         Counter((agency, why, one["id"], one["type"], stamp(one)) for agency, why, one in entitled),
-        Counter((r["agency"], r["cursor"], r["event_id"], r["type"], r["outcome"], r["last_at"]) for r in receipts),
+        Counter(
+            (r["agency"], r["cursor"], r["event_id"], r["subject"], r["type"], r["outcome"], r["last_at"])
+            for r in receipts
+        ),
         Counter((attribute(r, "ce_source"), "", "published") for r in records)
         + Counter((one["source"] or "", "", one["verdict"]) for one in routed)
         + Counter((one["source"], who, "entitled") for agency, _, one in entitled for who in (agency, ""))
@@ -270,7 +303,7 @@ def recount_ledger(dsn: str) -> Recount:
         def ms(name: str) -> str:
             return f"(1000 * extract(epoch FROM {name}))::bigint"
 
-        receipts = rows("SELECT agency, cursor, event_id, type, outcome, last_at FROM ledger_receipt")
+        receipts = rows("SELECT agency, cursor, event_id, subject, type, outcome, last_at FROM ledger_receipt")
         return Recount(
             rows(
                 "SELECT topic, partition, \"offset\", coalesce(event_id, ''), coalesce(subject, ''), "

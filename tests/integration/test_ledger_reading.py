@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ from services.runtime.errors import ForbiddenError
 from tests.events import CORRECTED, ISSUED
 
 pytestmark = pytest.mark.servers
+FOLDER = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 10, 8, 30, tzinfo=UTC)
 SOURCES = ("urn:health", "urn:market")
 AGENCIES = ("a", "b", "c")
@@ -219,6 +221,33 @@ def test_an_operator_finds_nothing_by_the_beginning_of_a_guarded_number(desk: De
     desk.event(NOW, ["a"])
     assert not desk.reader.search(OPERATOR, Criteria(number="S-0")).events
     assert desk.reader.search(OPERATOR, Criteria(number="N-0")).events
+
+
+def test_who_was_not_given_all_fields_finds_nothing_by_the_beginning_of_a_number(desk: Desk) -> None:
+    """Else it would find out a field that was kept from it, one character after the other."""
+    event = desk.event(NOW, ["a", "b"], redacted=["b"], number="(川)中医广[2025]第1200002号")
+    asked = Criteria(number="1200002")
+    for scope, found in ((Scope.of_agency("a"), [event]), (Scope.of_agency("b"), []), (OPERATOR, [event])):
+        assert [one["event_id"] for one in desk.reader.search(scope, asked).events] == found, scope
+    of_b = Criteria(number="1200002", agency="b")
+    for scope in (OPERATOR, Scope.of_publisher(SOURCES)):
+        assert desk.reader.search(scope, of_b).events, "who may know the number finds whom it went to"
+
+
+def test_receipts_of_what_was_parked_unsent_get_the_business_key_that_they_lacked(desk: Desk) -> None:
+    """The migration knows it from what the agency was entitled to; of two events with one id it can't tell which."""
+    event = desk.event(NOW - timedelta(hours=2), ["a"])
+    for subject in ("k-x", "k-y"):
+        desk.event(NOW - timedelta(hours=2), ["a"], id="twin", subject=subject)
+    for one in (event, "twin"):
+        desk.receipt(one, "a", "parked", timedelta(seconds=3))
+    (migration,) = (FOLDER / "services/runtime/migrations").glob("*.ledger_parked_subjects.sql")
+    with psycopg.connect(desk.dsn, autocommit=True) as connection:
+        connection.execute("UPDATE ledger_receipt SET subject = NULL")
+        connection.execute(migration.read_bytes())
+        held = connection.execute("SELECT event_id, subject FROM ledger_receipt ORDER BY event_id").fetchall()
+    assert held == [(event, "k-0"), ("twin", None)]
+    assert [one["parked"] for one in desk.reader.search(OPERATOR, Criteria(event=event)).events] == [1]
 
 
 def test_what_a_reader_is_told_of_an_event_is_its_own_part(desk: Desk) -> None:

@@ -52,14 +52,16 @@ def test_a_receipt_is_written_whatever_the_time_of_publication_is(published: str
 def test_what_was_stopped_is_parked_with_its_reason_and_alarms_nobody(refused: Refused, told: int) -> None:
     """It was somebody's decision: a receipt and a place from which it can be put back, no alert, no dead letter."""
     outbox, office = office_and_outbox()
-    record = FakeRecord(TOPICS.feed("a"), 0, 7, 0, b"k", b"v", [("ce_id", b"e"), ("hongyan-subscriptions", b"s")])
+    named = [("ce_id", b"e"), ("ce_subject", "键".encode()), ("hongyan-subscriptions", b"s")]
+    record = FakeRecord(TOPICS.feed("a"), 0, 7, 0, b"k", b"v", named)
     office.record(Ended("a", Delivery(record), refused, datetime(2026, 1, 1, tzinfo=UTC)), lambda: None)
     written = written_by(outbox)
     (parked,) = written[TOPICS.parked("a")]
-    assert parked.headers[:2] == record.headers
+    assert parked.headers[:3] == record.headers
     assert dict(parked.headers)["hongyan-refusal"].decode() == refused.reason
     (receipt,) = (orjson.loads(one.value or b"") for one in written[TOPICS.receipts])
     assert (receipt["outcome"], receipt["reason"], receipt["attempts"]) == ("parked", refused.reason, 0)
+    assert (receipt["event_id"], receipt["subject"]) == ("e", "键")
     assert [len(written[topic]) for topic in (TOPICS.alerts, TOPICS.deadletter("pusher"))] == [told, told]
 
 
