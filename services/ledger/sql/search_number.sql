@@ -18,6 +18,8 @@ WHERE event_id IS NOT NULL
             AND entitlement.topic = event.topic AND entitlement.partition = event.partition
             AND entitlement."offset" = event."offset" AND entitlement.agency = %(agency)s
             AND entitlement.logged_at >= %(low)s::timestamptz AND entitlement.logged_at <= %(high)s::timestamptz
+            -- Who was not given all fields can't feel its way through a number that it may not know.
+            AND (whole OR %(guarded)s <> 'whole')
     ))
 ORDER BY logged_at DESC, topic DESC, partition DESC, "offset" DESC
 LIMIT %(limit)s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -89,9 +89,8 @@ class Asked:
     until: str = ""
 
     def query(self, **more: str) -> str:
-        """Return it as the query of an address."""
-        named = {"q": self.q, "agency": self.agency, "source": self.source, "type": self.type}
-        named |= {"from": self.since, "to": self.until, **more}
+        """Return it as the query of an address, by the names of the form's fields."""
+        named = asdict(self) | more
         return urlencode({name: text for name, text in named.items() if text})
 
 
@@ -132,8 +131,8 @@ class Events:
             source=asked.source or None,
             type=asked.type or None,
             agency=asked.agency or None,
-            since=_time(asked.since, "/from"),
-            until=_time(asked.until, "/to"),
+            since=_time(asked.since, "/since"),
+            until=_time(asked.until, "/until"),
         )
 
         def read() -> tuple[Page, str | None]:

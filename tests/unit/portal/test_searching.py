@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from urllib.parse import parse_qsl
 
 import pytest
 
 from services.ledger.flowing import FlowsTooManyError
 from services.ledger.reading import SearchTooWideError
 from services.ledger.searching import Criteria, Page
-from services.portal.web.events import guessed
+from services.portal.web.events import Asked, guessed
 from services.portal.web.overview import NOT_READ, TOO_MANY, counted
 from services.portal.web.remembering import Held
+from services.portal.web.rendering import FOLDER
 from services.runtime.errors import DatabaseUnavailableError, UnavailableError
 from tests.unit.portal.test_reasons import AT
 
@@ -63,3 +66,18 @@ def test_too_many_events_are_no_outage(error: UnavailableError, said: str) -> No
 
     assert counted(get) == (None, said)
     assert counted(lambda: Held(1, AT)) == (Held(1, AT), None)
+
+
+def test_the_address_of_the_next_page_asks_the_same_as_the_form() -> None:
+    """A search within bounds of time keeps them on every page, by the names that the form's fields have."""
+    asked = Asked("（川）第1", "a", "urn:health", "t", "2026-03-01T08:00", "2026-03-02T08:00")
+    given = dict(parse_qsl(asked.query(before="place")))
+    assert given.pop("before") == "place"
+    assert Asked(**given) == asked
+    form = (FOLDER / "templates/events/search.html").read_text().split("</form>")[0]
+    assert set(re.findall(r"ui\.field\(\"(\w+)\"|<select [^>]*name=\"(\w+)\"", form)) == {
+        *((name, "") for name in ("q", "since", "until")),
+        *(("", name) for name in ("agency", "source", "type")),
+    }
+    assert set(given) == {"q", "since", "until", "agency", "source", "type"}
+    assert Asked(q="x").query() == "q=x"
