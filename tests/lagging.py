@@ -53,9 +53,9 @@ class CountedReads(FakeKafka):
         made.poll = counted  # type: ignore[method-assign]
         return made
 
-    def admin(self) -> FakeAdmin:
+    def admin(self, *, timeout_s: float = 30.0) -> FakeAdmin:
         """Make an admin client that notes."""
-        made = super().admin()
+        made = super().admin(timeout_s=timeout_s)
         ask = made.groups_offsets
 
         def noted(groups: Collection[str]) -> dict[str, dict[Partition, Committed]]:

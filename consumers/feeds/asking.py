@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
+from consumers.feeds.lanes import Lanes
 from services.delivery.cursors import Cursors
+from services.runtime.errors import UnavailableError
 
-THREADS = 8
+ASK_S = 5.0
+"""An answer that takes longer is not waited for: who asked comes again."""
+SLOW_S = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Asking:
-    """A few threads of its own; an agency has at most one of them, however often it asks while its broker is slow."""
+    """An agency has at most one question under way, however often it asks while its broker is slow.
 
-    def __init__(self, cursors: Cursors) -> None:
+    All raise UnavailableError where there is no answer in time. What was begun goes on: a cursor may yet move.
+    """
+
+    def __init__(self, cursors: Cursors, ask_s: float = ASK_S) -> None:
         self._cursors = cursors
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cursors")
+        self._ask_s = ask_s
+        self._lanes = Lanes("cursors", SLOW_S)
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def get(self, agency: str) -> int:
@@ -40,10 +47,20 @@ class Asking:
         await self._ask(self._cursors.move, agency, offset)
 
     async def _ask(self, ask: Callable[Concatenate[str, P], T], agency: str, *rest: P.args, **named: P.kwargs) -> T:
-        async with self._turns.setdefault(agency, asyncio.Lock()):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, lambda: ask(agency, *rest, **named))
+        turn, loop = self._turns.setdefault(agency, asyncio.Lock()), asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._ask_s):
+                async with turn:
+                    answer = self._lanes.begin(agency, lambda: ask(agency, *rest, **named))
+                    try:
+                        return await asyncio.shield(asyncio.wrap_future(answer, loop=loop))
+                    finally:
+                        answer.cancel()  # if it waits for a thread yet
+        except TimeoutError as error:
+            raise UnavailableError(
+                "Kafka 没有及时答复，请稍候再来 (Kafka did not answer in time; come again)"
+            ) from error
 
     def close(self) -> None:
         """Begin nothing more, and wait for nobody."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()

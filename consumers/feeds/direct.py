@@ -11,14 +11,17 @@ the moment it may, and read from wherever its group stands.
 
 from __future__ import annotations
 
-from contextlib import closing
+from concurrent.futures import Future, wait
+from contextlib import closing, suppress
+from functools import partial
 from random import random
 from typing import Literal, NamedTuple
 
 import structlog
 
+from consumers.feeds.lanes import THREADS, Lanes
 from schemas.topics import Topics
-from services.delivery.cursors import Cursors
+from services.delivery.cursors import CALL_S, Cursors
 from services.delivery.retry import RetryPolicy
 from services.identity.access import Access
 from services.runtime.alerts import Alert, AlertKind
@@ -29,6 +32,11 @@ from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import closed_to_direct_reading
 
 ALERT_S = 10.0
+LOOK_S = 0.3
+"""For so long a look waits for what it has begun; what takes longer goes on, and nobody else waits for it."""
+SLOW_S = 1.0
+OPENINGS = THREADS // 2
+"""So much may be under way when an opening is begun: whatever is to be closed finds a thread."""
 REFUSED = RetryPolicy(1.0, 60.0)
 """When a right that the broker refused to give or to take away is asked for again."""
 TELL_AT = 5
@@ -65,13 +73,40 @@ class DirectReading:
         self._refused: dict[str, Refused] = {}
         self._conflicts: dict[str, int] = {}
         self._told: dict[str, Want] = {}
+        self._lanes = Lanes("direct", SLOW_S)
+        self._begun: list[Future[None]] = []
 
-    def settle(self) -> None:
-        """Let each such agency read its feed, or not; what can't be done now is done next time."""
+    def settle(self, within_s: float = LOOK_S) -> None:
+        """Let each such agency read its feed, or not: first what is to be closed, and none waits for another.
+
+        What can't be done now is done next time; what was begun and takes longer than this goes on.
+        """
+        begun = []
+        for agency, want in sorted(self._due(), key=lambda one: one[1].open):
+            if not want.open or self._lanes.under_way() < OPENINGS:
+                with suppress(UnavailableError):
+                    begun.append(self._lanes.begin(agency, partial(self._settle, agency)))
+        wait(begun, within_s)
+        self._begun += begun
+        ended = [one for one in self._begun if one.done()]
+        self._begun = [one for one in self._begun if one not in ended]
+        for one in ended:
+            one.result()
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for nobody."""
+        self._lanes.close()
+
+    def _due(self) -> list[tuple[str, Want]]:
+        """Return what is to be done now: what was refused has a rest, unless something else is wanted."""
+        now, found = self._clock.monotonic(), []
         for agency in list(self._view.access):
-            want, why = self._wanted(agency)
-            if want is not None and self._due(agency, want):
-                self._settle(agency, want, why)
+            want, _ = self._wanted(agency)
+            refused = self._refused.get(agency)
+            rests = refused is not None and refused.want == want and now < refused.again_at
+            if want is not None and self._settled.get(agency) != want and not rests:
+                found.append((agency, want))
+        return found
 
     def _wanted(self, agency: str) -> tuple[Want | None, str | None]:
         """Return what is wanted for an agency, None for one that Kafka is no matter of, and why it is closed."""
@@ -84,17 +119,13 @@ class DirectReading:
             return None, None
         return Want(access.version, why is None), why
 
-    def _due(self, agency: str, want: Want) -> bool:
-        """Tell whether this is to be done now: what was refused has a rest, unless something else is wanted."""
-        if self._settled.get(agency) == want:
-            return False
-        refused = self._refused.get(agency)
-        return refused is None or refused.want != want or self._clock.monotonic() >= refused.again_at
-
-    def _settle(self, agency: str, want: Want, why: str | None) -> None:
+    def _settle(self, agency: str) -> None:
         """Give the rights or take them away, and alert somebody where that can't be done; then it is tried again."""
+        want, why = self._wanted(agency)
+        if want is None:
+            return
         try:
-            with closing(self._kafka.admin()) as admin:
+            with closing(self._kafka.admin(timeout_s=CALL_S)) as admin:
                 refused = self._open(admin, agency, want) if why is None else self._shut(admin, agency)
             if isinstance(refused, NoAuthoriserError) and not self._guarded(agency):
                 refused = None

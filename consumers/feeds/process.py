@@ -158,6 +158,7 @@ class _Parts:
             chore.cancel()
         self._acknowledging.close()
         self._asking.close()
+        self._direct.close()
         self._cursors.close()
         self.feeds.close()
 

@@ -20,6 +20,8 @@ from schemas.topics import LEFT, Topics
 from services.runtime.errors import ConflictError, UnavailableError
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 
+CALL_S = 5.0
+"""For so long one answer of a broker is waited for: whoever asks is asked to come again, or looks again."""
 BEGUN = "direct"
 """The group, one without members, that keeps which cursor of the pusher's each agency's own clients began from."""
 
@@ -153,7 +155,7 @@ class Cursors:
             try:
                 admin = self._free.get_nowait()
             except Empty:
-                admin = self._kafka.admin()
+                admin = self._kafka.admin(timeout_s=CALL_S)
             try:
                 yield admin
             finally:

@@ -109,7 +109,7 @@ class FakeKafka:
         self.open.pop(transactional_id, None)
         return FakeTransactionalProducer(self, transactional_id)
 
-    def admin(self) -> FakeAdmin:
+    def admin(self, *, timeout_s: float = 30.0) -> FakeAdmin:
         """Make an admin client."""
         return FakeAdmin(self)
 

@@ -135,10 +135,12 @@ class KafkaPython:
                 raise
         return KafkaPythonTransactionalProducer(client)
 
-    def admin(self) -> KafkaPythonAdmin:
-        """Make an admin client."""
+    def admin(self, *, timeout_s: float = 30.0) -> KafkaPythonAdmin:
+        """Make an admin client that waits so long for each answer."""
         with wrapped("connect"):
-            return KafkaPythonAdmin(KafkaAdminClient(**self._admin), self._replication_factor)
+            return KafkaPythonAdmin(
+                KafkaAdminClient(**self._admin, request_timeout_ms=int(timeout_s * 1000)), self._replication_factor
+            )
 
 
 def connect(settings: KafkaSettings) -> Kafka:

@@ -43,10 +43,10 @@ class GuardedKafka:
         self._check()
         return self._kafka.transactional_producer(transactional_id)
 
-    def admin(self) -> Admin:
+    def admin(self, *, timeout_s: float = 30.0) -> Admin:
         """Make an admin client."""
         self._check()
-        return self._kafka.admin()
+        return self._kafka.admin(timeout_s=timeout_s)
 
 
 class KafkaAnswering:

@@ -347,6 +347,6 @@ class Kafka(Protocol):
         """Make a transactional producer and end what its predecessor left open."""
         ...
 
-    def admin(self) -> Admin:
-        """Make an admin client."""
+    def admin(self, *, timeout_s: float = 30.0) -> Admin:
+        """Make an admin client that waits so long for each answer."""
         ...

@@ -10,16 +10,18 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from consumers.feeds.asking import THREADS, Asking
-from consumers.feeds.direct import TELL_AT, DirectReading
+from consumers.feeds.asking import Asking
+from consumers.feeds.direct import OPENINGS, TELL_AT, DirectReading
+from consumers.feeds.lanes import SLOW, THREADS, Lanes
 from consumers.feeds.renewing import renew
 from schemas.topics import LEFT, Topics
 from services.delivery.cursors import BEGUN, Cursors, HandoverError
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import SystemClock
-from services.runtime.errors import HongyanError
+from services.runtime.errors import HongyanError, UnavailableError
 from services.runtime.kafka.port import Committed, Consumer, Partition
 from services.subscriptions.control import ControlView
+from tests.conditions import eventually
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.kafka import FakeAdmin, FakeKafka
 
@@ -48,13 +50,13 @@ def pushing(kafka: FakeKafka) -> Consumer:
 def view(channel: str = "kafka", version: int = 1, *, kafka_user: bool = False) -> ControlView:
     """Return a configuration in which the agency has this channel."""
     found = ControlView()
-    found.apply("agency/a", orjson.dumps({"id": "a", "name": "a", "division": "510000", "sink": "x"}))
     apply(found, channel, version, kafka_user=kafka_user)
     return found
 
 
 def apply(found: ControlView, channel: str, version: int, *, agency: str = "a", kafka_user: bool = False) -> None:
     """Give the agency this channel."""
+    found.apply(f"agency/{agency}", orjson.dumps({"id": agency, "name": "a", "division": "510000", "sink": "x"}))
     entry = {"agency": agency, "channel": channel, "keys": [], "version": version, "kafka_user": kafka_user}
     found.apply(f"access/{agency}", orjson.dumps(entry))
 
@@ -267,32 +269,128 @@ def test_clients_that_stay_in_the_group_are_told_of_once_and_tried_again(
     assert (told(kafka), kafka.admin().group_offsets(GROUP)) == (["open", "closed"], {FEED: Committed(7)})
 
 
-class SlowForOne(FakeKafka):
-    """A cluster whose coordinator of one agency's group does not answer."""
+class SlowForSome(FakeKafka):
+    """A cluster in which the coordinator of some agencies' groups does not answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *slow: str) -> None:
         super().__init__()
+        self.slow = {TOPICS.agency_group(agency) for agency in slow}
         self.answers, self.asked = threading.Event(), 0
 
-    def admin(self) -> FakeAdmin:
-        """Return a client that waits when it asks of that group."""
+    def admin(self, *, timeout_s: float = 30.0) -> FakeAdmin:
+        """Return a client that waits when it asks of such a group."""
         cluster = self
+
+        def wait(group: str) -> None:
+            if group in cluster.slow:
+                cluster.asked += 1
+                cluster.answers.wait(20)
 
         class Waiting(FakeAdmin):
             def group_offsets(
                 self, group: str, partitions: Collection[Partition] | None = None
             ) -> dict[Partition, Committed]:
-                if group == GROUP:
-                    cluster.asked += 1
-                    cluster.answers.wait(20)
+                wait(group)
                 return super().group_offsets(group, partitions)
+
+            def evict_members(self, group: str) -> None:
+                wait(group)
+                super().evict_members(group)
 
         return Waiting(self)
 
 
+MANY = [f"slow-{n}" for n in range(SLOW + 1)]
+
+
+def test_agencies_of_a_slow_broker_take_no_thread_that_another_needs_and_are_told_to_come_again() -> None:
+    """Who asks waits a bounded time for an answer, and has one question under way, however often it asks."""
+    kafka = SlowForSome(*MANY)
+    for agency in (*MANY, "b"):
+        kafka.admin().ensure_topics(TOPICS.agency_specs(agency))
+    asking = Asking(Cursors(kafka, TOPICS), ask_s=0.2)
+
+    async def body() -> None:
+        for _ in range(2):
+            slow = await asyncio.gather(*(asking.get(agency) for agency in MANY), return_exceptions=True)
+            assert {type(one) for one in slow} == {UnavailableError}
+            for cursor in range(1, 10):
+                await asking.move("b", cursor)
+        assert kafka.asked == len(MANY), "each has one question under way"
+        kafka.answers.set()
+
+    try:
+        asyncio.run(body())
+    finally:
+        kafka.answers.set()
+        asking.close()
+
+
+def test_who_was_slow_shares_a_few_threads() -> None:
+    """So that however many they are, and however often they ask, most threads are there for the others."""
+    lanes, held = Lanes("test", slow_s=0.0), threading.Event()
+    try:
+        for agency in MANY:
+            lanes.begin(agency, lambda: None).result(5)
+        begun = [lanes.begin(agency, lambda: held.wait(20)) for agency in MANY[:-1]]
+        with pytest.raises(UnavailableError):
+            lanes.begin(MANY[-1], lambda: None)
+        assert lanes.begin("another", lambda: 3).result(5) == 3
+        held.set()
+        assert all(one.result(5) for one in begun)
+        lanes.begin(MANY[-1], lambda: None).result(5)
+    finally:
+        held.set()
+        lanes.close()
+
+
+@pytest.mark.parametrize("channel", ["kafka", "pull"])
+def test_a_suspension_waits_for_no_agency_of_a_slow_broker(channel: str) -> None:
+    """Whether those are being let in or shut out; nor does the look itself, and each of them is asked once."""
+    kafka, found = SlowForSome(*MANY), view()
+    kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), TOPICS.shares_spec(), TOPICS.alerts_spec()])
+    direct = reading(kafka, found)
+    with authoriser() as asked:
+        direct.settle(20)
+        assert asked == ["allow"]
+        for agency in MANY:
+            apply(found, channel, 1, agency=agency, kafka_user=True)
+        direct.settle(0.1)
+        before = asked.count("forbid")
+        client = joined(kafka)
+        apply(found, "pull", 2, kafka_user=True)
+        direct.settle(0.1)
+        eventually(lambda: asked.count("forbid") == before + 1, 5, "its rights are taken away")
+        eventually(lambda: told(kafka) == ["closed", "closed"], 5, "it is settled")
+        assert (kafka.admin().group_members(GROUP), kafka.asked) == (0, len(MANY))
+        client.close()
+        kafka.answers.set()
+        eventually(lambda: len(told(kafka)) == 2 + len(MANY), 10, "the others are seen to as well")
+    direct.close()
+
+
+def test_what_is_to_be_closed_goes_first() -> None:
+    """And what is to be opened leaves threads for it."""
+    slow = SlowForSome(*(f"s-{n}" for n in range(OPENINGS + 1)))
+    slow.admin().ensure_topics([*TOPICS.agency_specs("a"), TOPICS.shares_spec(), TOPICS.alerts_spec()])
+    found = ControlView()
+    for n in range(OPENINGS + 1):
+        apply(found, "kafka", 1, agency=f"s-{n}")
+    apply(found, "pull", 1, kafka_user=True)
+    direct = reading(slow, found)
+    with authoriser() as asked:
+        direct.settle(0.1)
+        eventually(lambda: asked == ["forbid"], 5, "the last of them is closed")
+        eventually(lambda: slow.asked >= OPENINGS - 1, 5, "so many are being opened")
+        direct.settle(0.1)
+        assert slow.asked <= OPENINGS
+        slow.answers.set()
+        direct.close()
+
+
 def test_a_slow_broker_of_one_agencys_group_keeps_nobody_else_waiting() -> None:
     """However often that agency asks, it waits on one thread and with one client; others ask and move as ever."""
-    kafka = SlowForOne()
+    kafka = SlowForSome("a")
     kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.agency_specs("b"), TOPICS.shares_spec()])
     asking = Asking(Cursors(kafka, TOPICS))
 

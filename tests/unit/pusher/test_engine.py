@@ -93,7 +93,7 @@ class Counting(FakeAdmin):
 class CountingKafka(FakeKafka):
     """A Kafka whose admin clients note what they are asked."""
 
-    def admin(self) -> FakeAdmin:
+    def admin(self, *, timeout_s: float = 30.0) -> FakeAdmin:
         """Return one."""
         return Counting(self)
 
