@@ -134,12 +134,12 @@ def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, 
     channel("kafka", 1)
     kafka = broker.connect()
     direct = DirectReading(view, kafka, topics, Cursors(kafka, topics), SystemClock())
-    direct.settle()
     feed = Partition(topics.feed(AGENCY), 0)
     reader = user.consumer(None)
     reader.assign([feed])
 
     def opened() -> bool:
+        direct.settle()  # as the process does again and again: a look waits for nothing that takes long
         try:
             reader.seek(feed, 0)
             return bool(reader.poll(1, 10))
@@ -154,12 +154,11 @@ def test_a_reader_is_shut_out_while_something_of_its_is_stopped(broker: Broker, 
         (lambda: channel("pull", 2), lambda: channel("kafka", 3)),
     ):
         stop()
-        direct.settle()
         eventually(lambda: not opened(), 20, "the feed is closed")
         lift()
-        direct.settle()
         eventually(opened, 20, "the feed is open again")
     reader.close()
+    direct.close()
 
 
 class Stubborn(threading.Thread):
@@ -215,10 +214,10 @@ def test_a_client_that_never_stops_trying_begins_where_the_webhook_ended_each_ti
     def channel(name: str, version: int) -> None:
         entry = {"agency": AGENCY, "channel": name, "version": version, "kafka_user": True}
         view.apply(f"access/{AGENCY}", orjson.dumps(entry))
-        direct.settle()
+        direct.settle(20)
 
     def let_in(count: int) -> bool:
-        direct.settle()
+        direct.settle(20)
         return len(client.got) >= count
 
     view.apply(f"agency/{AGENCY}", orjson.dumps({"id": AGENCY, "name": "a", "division": "510000", "sink": "x"}))
@@ -233,7 +232,7 @@ def test_a_client_that_never_stops_trying_begins_where_the_webhook_ended_each_ti
         pusher.commit({feed: Committed(2)})
         channel("kafka", 2)
         client.denied()  # the pusher holds the feed
-        direct.settle()
+        direct.settle(20)
         pusher.commit({feed: Committed(3, LEFT)})
         eventually(lambda: let_in(1), 30, "the client is let in")
         wanted: list[bytes | None] = [b"3", *events(4)]
@@ -304,7 +303,7 @@ def test_the_command_makes_a_user_that_reads_its_own_feed_and_a_second_one_ends_
     access = {"agency": name, "channel": "kafka", "version": 1, "kafka_user": True}
     view.apply(f"access/{name}", orjson.dumps(access))
     kafka = broker.connect()
-    DirectReading(view, kafka, topics, Cursors(kafka, topics), SystemClock()).settle()
+    DirectReading(view, kafka, topics, Cursors(kafka, topics), SystemClock()).settle(20)
     feed = Partition(second["topic"], 0)
     kafka.producer().send(feed.topic, key=b"k", value=b"one", partition=0).result(10)
     consumer = broker.connect_as(second["user"], second["password"]).consumer(second["group"])
