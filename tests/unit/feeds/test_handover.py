@@ -84,27 +84,27 @@ def test_the_group_begins_where_the_pusher_let_go(kafka: FakeKafka) -> None:
     """Not before: while the pusher holds the feed, it may have events under way."""
     member = pushing(kafka)
     direct = reading(kafka, view())
-    direct.settle()
+    direct.settle(20)
     assert kafka.admin().group_offsets(GROUP) == {}
     member.commit({FEED: Committed(9, LEFT)})
-    direct.settle()
+    direct.settle(20)
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(9)}
 
 
 def test_a_group_that_is_further_on_stays_there(kafka: FakeKafka) -> None:
     """Cursors only rise."""
     kafka.admin().set_group_offsets(GROUP, {FEED: Committed(12)})
-    reading(kafka, view()).settle()
+    reading(kafka, view()).settle(20)
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(12)}
 
 
 def test_an_agency_never_pushed_to_begins_at_the_first_event(kafka: FakeKafka) -> None:
     """In a group that says nothing a client begins at the end, as most are set, and leaves out all that lies there."""
     kafka.groups[TOPICS.group("pusher")].committed[FEED] = Committed(0)
-    reading(kafka, view()).settle()
+    reading(kafka, view()).settle(20)
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(0)}
     del kafka.groups[GROUP], kafka.groups[TOPICS.group("pusher")]
-    reading(kafka, view()).settle()
+    reading(kafka, view()).settle(20)
     assert kafka.admin().group_offsets(GROUP) == {FEED: Committed(0)}
 
 
@@ -113,14 +113,14 @@ def test_a_client_that_has_gone_back_stays_there_whatever_is_started_anew_or_cha
 
     Until its feed has been pushed on meanwhile: then it begins where that ended.
     """
-    reading(kafka, view()).settle()
+    reading(kafka, view()).settle(20)
     client = joined(kafka)
     client.commit({FEED: Committed(2)})
-    reading(kafka, view()).settle()
-    reading(kafka, view(version=2)).settle()
+    reading(kafka, view()).settle(20)
+    reading(kafka, view(version=2)).settle(20)
     assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (1, {FEED: Committed(2)})
     kafka.admin().set_group_offsets(TOPICS.group("pusher"), {FEED: Committed(9, LEFT)})
-    reading(kafka, view(version=4)).settle()
+    reading(kafka, view(version=4)).settle(20)
     assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (0, {FEED: Committed(9)})
 
 
@@ -129,7 +129,7 @@ def test_a_client_that_has_gone_back_and_is_stopped_is_not_moved_forward_by_rene
 ) -> None:
     """What is committed again is where its clients left it; so is what they began from, also while they run."""
     cursors = Cursors(kafka, TOPICS)
-    reading(kafka, view()).settle()
+    reading(kafka, view()).settle(20)
     client = joined(kafka)
     client.commit({FEED: Committed(2)})
     put: list[str] = []
@@ -144,7 +144,7 @@ def test_a_client_that_has_gone_back_and_is_stopped_is_not_moved_forward_by_rene
 
 def test_an_agency_of_another_channel_is_left_alone(kafka: FakeKafka) -> None:
     """A puller's cursor moves by its receipts."""
-    reading(kafka, view("pull")).settle()
+    reading(kafka, view("pull")).settle(20)
     assert kafka.admin().group_offsets(GROUP) == {}
 
 
@@ -183,7 +183,7 @@ def test_the_cursor_of_a_webhook_is_the_pushers(kafka: FakeKafka) -> None:
 def test_a_client_that_was_in_the_group_before_is_put_out_and_begins_at_the_cursor(kafka: FakeKafka) -> None:
     """It would go on from wherever it stood, or keep the cursor from being set."""
     joined(kafka)
-    reading(kafka, view()).settle()
+    reading(kafka, view()).settle(20)
     assert (kafka.admin().group_members(GROUP), kafka.admin().group_offsets(GROUP)) == (0, {FEED: Committed(7)})
     assert told(kafka) == ["open"], "without an authoriser no right is given: who reads is not guarded"
 
@@ -214,17 +214,17 @@ def test_what_the_broker_refuses_is_told_once_and_asked_for_again(kafka: FakeKaf
     direct = DirectReading(found, kafka, TOPICS, Cursors(kafka, TOPICS), clock)
     with authoriser(HongyanError("ClusterAuthorizationFailedError")) as asked:
         for _ in range(20):
-            direct.settle()
+            direct.settle(20)
         assert (asked, told(kafka)) == ([asks], ["open"])
         for _ in range(600):
             clock.seconds += 0.5
-            direct.settle()
+            direct.settle(20)
         assert 5 < len(asked) < 30
         assert told(kafka) == ["open"]
     clock.seconds += 60
     with authoriser() as asked:
         for _ in range(3):
-            direct.settle()
+            direct.settle(20)
     assert (asked, told(kafka)) == ([asks], ["open", "closed"])
 
 
