@@ -179,7 +179,7 @@ def test_a_changed_definition_never_rewrites_a_closed_month(store: OwnStore) -> 
 
 def only(*versions: Metric) -> Metrics:
     """Return definitions of one metric."""
-    return Metrics({versions[0].id: versions}, [Group("own", "自定", (versions[0].id,))])
+    return Metrics({versions[0].id: versions}, [Group("own", "自定", "our own", (versions[0].id,))])
 
 
 def test_counting_again_gives_the_digest(store: OwnStore) -> None:
