@@ -21,7 +21,7 @@ from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, place_of
-from consumers.pusher.reading import Reading
+from consumers.pusher.reading import Looked, Reading
 from consumers.pusher.receivers import Receivers
 from schemas.topics import LEFT, Topics
 from services.delivery.breaker import Breaker
@@ -168,9 +168,9 @@ class Pusher:
         survey = self._in_loop(self._look, found)
         if survey.behind and (at_once or survey.urgent or now >= self._commit_at):
             self._commit_at = now + COMMIT_EVERY_S
-            commits = dict(survey.behind)
-            if reading.commit(commits):
-                self._in_loop(self._note_commits, commits)
+            settled = reading.commit(dict(survey.behind))
+            if settled:
+                self._in_loop(self._note_commits, settled)
         reading.pause_only(survey.full)
 
     def _look(self, found: Found) -> Survey:
@@ -227,14 +227,21 @@ class Pusher:
         self._went_back = False
         if not (reading.off_the_log or reading.look_due()):
             return False
-        for partition in reading.found_deleted():
-            self._in_loop(
-                self._tell_gap, partition, "队列主题已被删除；重建后自动从头续推 (the feed's topic was deleted)"
-            )
-        self._anew |= reading.made_anew()
+        looked = reading.look()
+        if looked.deleted or looked.back:
+            self._in_loop(self._tell_deleted, looked)
+        self._anew |= looked.anew
         decided = self._decided(reading)
         self._in_loop(self._close_lines, decided)
         return reading.off_the_log or bool(self._anew or decided)
+
+    def _tell_deleted(self, looked: Looked) -> None:
+        for partition in looked.deleted:
+            self._tell_gap(partition, "队列主题已被删除；重建后自动从头续推 (the feed's topic was deleted)")
+        for partition in looked.back:
+            self._tell_gap(partition, "队列主题又在 (the feed's topic is there again)", closed=True)
+            self._committed.pop(partition, None)  # it was not, while there was no topic to commit it for
+            self._changed.add(partition)
 
     def _decided(self, reading: Reading) -> list[Partition]:
         """Return the lines that were astray, and of which somebody has decided where they go on."""

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 import structlog
 
 from consumers.pusher.placing import NONE, Bounds
 from schemas.topics import Topics
 from services.runtime.clock import Clock
-from services.runtime.errors import OffTheLogError, UnavailableError
+from services.runtime.errors import OffTheLogError, UnavailableError, UnknownTopicError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Record
 
 # While shares are dealt anew nobody can commit; longer than this it is an outage.
 COMMIT_PATIENCE_S = 20.0
 # A broker may not know of a topic yet, or of its making: only what is missing for so long was deleted.
 MISSING_S = 2.0
-# How often it is looked whether a feed was made anew, by what the reader's metadata says.
+# How often it is looked whether a feed was deleted or made anew, by what the reader's metadata says.
 LOOK_S = 1.0
+# Where the reader's metadata does not know a feed, yet or any more, it is looked again sooner.
+LOOK_AGAIN_S = 0.1
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The feeds that were made anew, deleted, or are there again, since it was looked last."""
+
+    anew: set[Partition]
+    deleted: set[Partition]
+    back: set[Partition]
 
 
 class Reading:
@@ -40,9 +52,8 @@ class Reading:
             self._opened = opened.pop_all()
         self._paused: set[Partition] = set()
         self._read: set[Partition] = set()
-        self._deleted: set[Partition] = set()
-        self._untold: set[Partition] = set()
         self._missing: dict[Partition, float] = {}
+        self._deleted: set[Partition] = set()
         self._ids: dict[str, str] = {}
         self._look_at = 0.0
         self.off_the_log = False
@@ -70,7 +81,8 @@ class Reading:
 
         A feed may be a moment old, and not known to every broker.
         """
-        self._deleted.clear()  # one may have been made anew
+        self._missing = {feed: since for feed, since in self._missing.items() if feed in feeds}
+        self._deleted &= self._missing.keys()
         return dict.fromkeys(feeds, NONE) | (self._member.committed(feeds) if feeds else {})
 
     def own_cursors(self, feeds: Collection[Partition]) -> dict[Partition, Committed]:
@@ -95,19 +107,43 @@ class Reading:
         return {feed: Bounds(firsts[feed], ends[feed]) for feed in there}
 
     def look_due(self) -> bool:
-        """Tell, now and then, that it is time to ask whether feeds were made anew."""
+        """Tell, now and then, that it is time to look what has become of the feeds."""
         now = self._clock.monotonic()
         due = now >= self._look_at
         if due:
             self._look_at = now + LOOK_S
         return due
 
-    def made_anew(self) -> set[Partition]:
-        """Return the feeds that were deleted and made anew since they were first read, or since they were told last."""
+    def look(self) -> Looked:
+        """Return what has become of the feeds since it was looked last, by what the reader's metadata says.
+
+        What it does not know is asked for, and only what is missing for long was deleted.
+        """
         ids = self._reader.topic_ids({feed.topic for feed in self._read})
         anew = {topic for topic, found in ids.items() if self._ids.get(topic, found) != found}
         self._ids.update(ids)
-        return {feed for feed in self._read if feed.topic in anew}
+        doubtful = {feed for feed in self._read if (feed.topic in ids) == (feed in self._deleted)}
+        doubtful |= (self._missing.keys() - self._deleted) | (self._deleted - self._read)
+        now = self._clock.monotonic()
+        if doubtful:
+            self._ask_for(doubtful)
+        if doubtful - self._deleted:
+            self._look_at = now + LOOK_AGAIN_S
+        gone = {feed for feed, since in self._missing.items() if now - since >= MISSING_S}
+        told, self._deleted = self._deleted, gone
+        for feed in gone - told:
+            log.error("feed_deleted", feed=feed.topic)
+        return Looked({feed for feed in self._read if feed.topic in anew}, gone - told, told - gone)
+
+    def _ask_for(self, feeds: Collection[Partition]) -> None:
+        """Note which of these feeds there are not, and since when."""
+        existing = self._admin.list_topics()
+        now = self._clock.monotonic()
+        for feed in feeds:
+            if feed.topic in existing:
+                self._missing.pop(feed, None)
+            else:
+                self._missing.setdefault(feed, now)
 
     def read(self, positions: Mapping[Partition, int]) -> None:
         """Read exactly these feeds, from these positions."""
@@ -148,47 +184,37 @@ class Reading:
             self._reader.resume(self._paused - wanted)
         self._paused = wanted
 
-    def commit(self, cursors: Mapping[Partition, Committed]) -> bool:
-        """Commit cursors; False while the group refuses (shares are being dealt anew, or are another's by now).
+    def commit(self, cursors: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+        """Commit cursors, and return those that need no other commit: none while the group refuses.
 
-        Raises UnavailableError when it is refused for long. A feed that somebody has deleted has no cursor to keep: it
-        must not keep everybody else's from being committed.
+        It does while shares are dealt anew, or when they are another's by now; refused for long, it raises
+        UnavailableError. A feed that there is not must not keep everybody else's cursor from being committed: its own
+        waits for it to come back, and needs no commit once the feed was deleted.
         """
-        kept = {partition: cursor for partition, cursor in cursors.items() if partition not in self._deleted}
+        kept = self._there(cursors)
         try:
-            if kept:
-                self._member.commit(kept)
+            try:
+                self._commit(kept)
+            except UnknownTopicError:
+                self._ask_for(kept)
+                kept = self._there(kept)
+                self._commit(kept)
         except UnavailableError as error:
-            if self._note_deleted(kept):
-                return False
             now = self._clock.monotonic()
             self._failing_since = self._failing_since or now
             if now - self._failing_since > COMMIT_PATIENCE_S:
                 raise
             log.debug("cursors_uncommitted", error=str(error))
-            return False
+            return {}
         self._failing_since = None
-        return True
+        return {feed: cursor for feed, cursor in cursors.items() if feed in kept or feed in self._deleted}
 
-    def _note_deleted(self, feeds: Collection[Partition]) -> bool:
-        """Find feeds among these that are there no more; tell whether there are any.
+    def _there(self, cursors: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+        return {feed: cursor for feed, cursor in cursors.items() if feed not in self._missing}
 
-        One look is not enough: a broker's metadata may be old.
-        """
-        existing = self._admin.list_topics()
-        now = self._clock.monotonic()
-        self._missing = {p: self._missing.get(p, now) for p in feeds if p.topic not in existing}
-        deleted = {partition for partition, since in self._missing.items() if now - since >= MISSING_S}
-        self._deleted |= deleted
-        for partition in deleted:
-            log.error("feed_deleted", feed=partition.topic)
-            self._untold.add(partition)
-        return bool(deleted)
-
-    def found_deleted(self) -> set[Partition]:
-        """Return the feeds that were found deleted since it was asked last."""
-        found, self._untold = self._untold, set()
-        return found
+    def _commit(self, cursors: Mapping[Partition, Committed]) -> None:
+        if cursors:
+            self._member.commit(cursors)
 
     def close(self) -> None:
         """Leave the group and close both."""

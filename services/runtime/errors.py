@@ -37,6 +37,10 @@ class OffTheLogError(KafkaUnavailableError):
     """A position is not on its log, which was cut, made anew, or has let go of what was there."""
 
 
+class UnknownTopicError(KafkaUnavailableError):
+    """Kafka does not know a topic: it was deleted, or is a moment old."""
+
+
 class BufferFullError(UnavailableError):
     """Too many events wait for Kafka's acknowledgement."""
 

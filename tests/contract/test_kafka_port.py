@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from services.runtime.errors import (
     RecordTooLargeError,
     TransactionFailedError,
     UnavailableError,
+    UnknownTopicError,
 )
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition, Record
@@ -169,6 +171,22 @@ def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> 
     assert admin.groups_offsets([group, "nobody"]) == {group: {place: Committed(1, "held")}, "nobody": {}}
     assert (admin.group_members(group) > 0, admin.group_members("nobody")) == (True, 0)
     second.consumer.close()
+
+
+def test_a_commit_that_names_a_topic_that_there_is_not_is_refused_at_once_and_the_others_are_kept(
+    cluster: Cluster,
+) -> None:
+    """Commit: one deleted topic keeps no other cursor back, and nobody waiting."""
+    cluster.write("a")
+    place, gone = Partition(cluster.source, 0), Partition(f"{cluster.name}.gone", 0)
+    member = Member(cluster.kafka.consumer(cluster.group())).join(cluster.source)
+    member.read(1)
+    before = time.monotonic()
+    with pytest.raises(UnknownTopicError):
+        member.consumer.commit({gone: Committed(1), place: Committed(1)})
+    assert time.monotonic() - before < 2
+    assert member.consumer.committed([gone, place]) == {place: Committed(1)}
+    member.consumer.close()
 
 
 def test_an_admin_commits_for_a_group_only_while_it_has_no_member(cluster: Cluster) -> None:

@@ -19,6 +19,7 @@ from services.runtime.errors import (
     ProducerLostError,
     RecordTooLargeError,
     TransactionFailedError,
+    UnknownTopicError,
 )
 from services.runtime.kafka.admin import differences
 from services.runtime.kafka.port import Committed, Consumer, HeaderList, Partition, Placed, Rebalanced
@@ -253,11 +254,14 @@ class FakeConsumer:
         return {p: held[p] for p in partitions if p in held}
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> None:
-        """Commit; refused to a stale member."""
+        """Commit; refused to a stale member, and for a topic that there is not."""
         self._cluster.check()
         self.check_membership(KafkaUnavailableError)
         assert self._group is not None
-        self._group.committed.update(offsets)
+        known = {p: c for p, c in offsets.items() if p.topic in self._cluster.partitions}
+        self._group.committed.update(known)
+        if len(known) < len(offsets):
+            raise UnknownTopicError
 
     def check_membership(self, error: type[KafkaUnavailableError] | type[TransactionFailedError]) -> None:
         """Raise when the group has moved on since this member last polled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -26,15 +27,21 @@ pytestmark = pytest.mark.servers
 
 
 class Rig:
-    """Two agencies and what is told of them."""
+    """Three agencies and what is told of them."""
 
     def __init__(self, kafka: Kafka, admin: Admin, topics: OwnTopics, pusher: Running) -> None:
         self.kafka, self.admin, self.topics, self.pusher = kafka, admin, topics, pusher
         self.feed = Partition(topics.feed("market"), 0)
 
-    def cursor(self) -> Committed:
-        """Return the committed cursor of the agency that is in trouble."""
-        return self.admin.group_offsets(self.topics.group("pusher"), [self.feed]).get(self.feed, Committed(0))
+    def cursor(self, agency: str = "market") -> Committed:
+        """Return an agency's committed cursor."""
+        feed = Partition(self.topics.feed(agency), 0)
+        return self.admin.group_offsets(self.topics.group("pusher"), [feed]).get(feed, Committed(0))
+
+    def begun(self) -> set[str]:
+        """Return the agencies of which the pusher has committed a cursor."""
+        held = self.admin.group_offsets(self.topics.group("pusher"))
+        return {self.topics.agency_of(feed.topic) for feed in held}
 
     def told(self) -> list[tuple[str, str, bool]]:
         """Return the alerts of gaps."""
@@ -51,8 +58,8 @@ def run(installation: Settings, *words: str) -> str:
 
 @pytest.fixture
 def receivers(own: OwnTopics, configuration: Configuration) -> Iterator[dict[str, ScriptedReceiver]]:
-    """Make two agencies."""
-    made = {agency: ScriptedReceiver() for agency in ("market", "tax")}
+    """Make three agencies."""
+    made = {agency: ScriptedReceiver() for agency in ("market", "tax", "idle")}
     for agency, receiver in made.items():
         own.ensure_agency(agency)
         configuration.agency(agency, receiver.url)
@@ -108,3 +115,24 @@ def test_a_cursor_beyond_the_end_and_a_feed_made_anew_hold_up_nobody_else_and_lo
     assert "已销号" in run(installation, "seen", "market", "--reason", "looked at")
     assert ("market", "closed", True) in rig.told()
     assert again.process.poll() is None
+
+
+def test_a_feed_deleted_under_traffic_delays_nobody_elses_deliveries_and_commits_and_is_told_for_an_idle_agency_too(
+    rig: Rig, receivers: dict[str, ScriptedReceiver], events: TestEvents
+) -> None:
+    """What the deleted feed's events end in can't be committed: that is nobody else's wait."""
+    eventually(lambda: rig.begun() == set(receivers))
+    events.feed("market", *(events.certificate(f"m-{n}", n) for n in range(400)))
+    eventually(lambda: len(receivers["market"].accepted) > 20)
+    rig.admin.delete_topics([rig.feed.topic, rig.topics.feed("idle")])
+    wanted, took = {("market", "open", False), ("idle", "open", False)}, list[float]()
+    for number in range(1000):
+        began = time.monotonic()
+        events.feed("tax", events.certificate(f"t-{number}", number))
+        eventually(lambda upto=number + 1: rig.cursor("tax") == Committed(upto))
+        took.append(time.monotonic() - began)
+        if number >= 50 and wanted <= set(rig.told()):
+            break
+    assert wanted <= set(rig.told())
+    assert max(took) < 3
+    assert receivers["tax"].accepted == [f"t-{n}" for n in range(len(took))]

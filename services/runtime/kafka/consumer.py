@@ -8,8 +8,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
+from kafka.util import Timer
 
 from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.health import CLIENTS
@@ -19,6 +21,7 @@ from services.runtime.kafka.wrapping import wrapped
 CALL_TIMEOUT_MS = 10_000
 JOIN_WAIT_MS = 3_000
 LEARNING_ATTEMPTS = 5
+COMMIT_AGAIN_S = 0.02
 
 
 def topic_partition(partition: Partition) -> TopicPartition:
@@ -170,12 +173,31 @@ class KafkaPythonConsumer:
         return {Partition(*tp): Committed(at.offset, at.metadata or "") for tp, at in held.items() if at.offset >= 0}
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> None:
-        """Commit these positions; raises KafkaUnavailableError, also when they are another member's by now."""
+        """Commit these positions; raises KafkaUnavailableError, also when they are another member's by now.
+
+        Raises UnknownTopicError at once where a topic is not known: it has the others'.
+        """
+        wanted = {topic_partition(p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()}
         with wrapped("commit"):
-            self.client.commit(
-                {topic_partition(p): OffsetAndMetadata(c.offset, c.note, -1) for p, c in offsets.items()},
-                timeout_ms=CALL_TIMEOUT_MS,
-            )
+            self.client._net.run(self._commit, wanted)
+
+    async def _commit(self, wanted: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit. The library's own tries a topic that there is not again until the time is over."""
+        coordinator, manager, timer = self.client._coordinator, self.client._manager, Timer(CALL_TIMEOUT_MS)
+        while True:
+            await coordinator.ensure_coordinator_ready_async(timeout_ms=timer.timeout_ms)
+            answer = manager.call_soon(coordinator._send_offset_commit_request, wanted)
+            try:
+                await manager.wait_for(answer, timer.timeout_ms)
+            except UnknownTopicOrPartitionError:
+                raise
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            else:
+                return
+            await self.client._net.sleep(COMMIT_AGAIN_S)
+            timer.maybe_raise()
 
     def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return the first offset still kept of each."""

@@ -142,7 +142,10 @@ class Consumer(Protocol):
         ...
 
     def commit(self, offsets: Mapping[Partition, Committed]) -> None:
-        """Commit these positions; raises UnavailableError (also when the partition is another member's by now)."""
+        """Commit these positions; raises UnavailableError (also when the partition is another member's by now).
+
+        Raises UnknownTopicError at once where a topic is not known to the broker, or not yet: it has the others'.
+        """
         ...
 
     def beginning_offsets(self, partitions: Collection[Partition]) -> dict[Partition, int]:

@@ -16,9 +16,16 @@ from kafka.errors import (
     PolicyViolationError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
 
-from services.runtime.errors import HongyanError, KafkaUnavailableError, OffTheLogError, RecordTooLargeError
+from services.runtime.errors import (
+    HongyanError,
+    KafkaUnavailableError,
+    OffTheLogError,
+    RecordTooLargeError,
+    UnknownTopicError,
+)
 from services.runtime.kafka.health import CLIENTS
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -42,6 +49,8 @@ def wrapped(what: str) -> Iterator[None]:
 def _kind(error: BaseException) -> type[HongyanError]:
     if isinstance(error, TOO_LARGE):
         return RecordTooLargeError
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return UnknownTopicError
     return OffTheLogError if isinstance(error, OffsetOutOfRangeError) else KafkaUnavailableError
 
 

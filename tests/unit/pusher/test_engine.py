@@ -280,3 +280,19 @@ def test_a_log_that_was_cut_below_a_running_line_holds_it_and_ends_nothing(rig: 
     two = Partition(TOPICS.feed("two"), 0)
     put(rig, two, 1)
     soon(rig, lambda: rig.cursor(two) == Committed(1))
+
+
+def test_a_deleted_feed_is_told_and_holds_nobody_up_and_one_that_is_there_again_is_committed(rig: Rig) -> None:
+    """Nothing had to be committed for it to be noticed; a broker that had lost sight of it takes its cursor later."""
+    eventually(committed(rig))
+    put(rig, ONE, 2)
+    soon(rig, lambda: rig.cursor(ONE) == Committed(2))
+    known, made = rig.kafka.partitions.pop(ONE.topic), rig.kafka.topic_ids.pop(ONE.topic)
+    soon(rig, lambda: ("one", "open", {}) in told(rig))
+    two = Partition(TOPICS.feed("two"), 0)
+    put(rig, two, 1)
+    soon(rig, lambda: rig.cursor(two) == Committed(1))
+    del rig.kafka.groups[TOPICS.group("pusher")].committed[ONE]
+    rig.kafka.partitions[ONE.topic], rig.kafka.topic_ids[ONE.topic] = known, made
+    soon(rig, lambda: rig.cursor(ONE) == Committed(2))
+    soon(rig, lambda: ("one", "closed", {}) in told(rig))

@@ -2,74 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from consumers.pusher.reading import MISSING_S, Reading
+import pytest
+
+from consumers.pusher.reading import MISSING_S, Looked, Reading
 from schemas.topics import LEFT, Topics
-from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.fakes.hand_clock import HandClock
-from tests.fakes.kafka import FakeKafka
+from tests.fakes.kafka import FakeAdmin, FakeKafka
 
 TOPICS = Topics()
+KEPT, GONE = Partition(TOPICS.feed("a"), 0), Partition(TOPICS.feed("gone"), 0)
+CURSORS = {KEPT: Committed(3), GONE: Committed(1, LEFT)}
+NOTHING = Looked(set(), set(), set())
 
 
-def test_a_deleted_feed_keeps_nobodys_cursor_from_being_committed() -> None:
-    """A broker refuses a commit for a topic that is gone; once it is gone for long, one leaves it out, and is done.
+class Asked(FakeKafka):
+    """A Kafka that counts how often it is asked for its topics."""
 
-    One look does not tell that it is gone: a broker's metadata may be old.
-    When the feed is there again, its cursor is committed again.
-    """
-    kafka = FakeKafka()
-    kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.agency_specs("gone")])
-    clock = HandClock()
-    reading = Reading(kafka, TOPICS, "pusher-0", clock)
-    kept, gone = Partition(TOPICS.feed("a"), 0), Partition(TOPICS.feed("gone"), 0)
-    cursors = {kept: Committed(3), gone: Committed(1, LEFT)}
-    commit, committed = reading._member.commit, dict[Partition, Committed]()
+    asked = 0
 
-    def refusing(offsets: Mapping[Partition, Committed]) -> None:
-        if any(partition.topic not in kafka.partitions for partition in offsets):
-            raise KafkaUnavailableError("UnknownTopicOrPartitionError")
-        commit(offsets)
-        committed.update(offsets)
+    def admin(self, *, timeout_s: float = 30.0) -> FakeAdmin:
+        """Return one that counts."""
+        return Counting(self)
 
-    reading._member.commit = refusing  # type: ignore[method-assign]
-    kafka.admin().delete_topics([gone.topic])
-    assert not reading.commit(cursors)
-    assert not reading.commit(cursors)
+
+class Counting(FakeAdmin):
+    """Counts."""
+
+    def list_topics(self) -> set[str]:
+        """Count it."""
+        assert isinstance(self._cluster, Asked)
+        self._cluster.asked += 1
+        return super().list_topics()
+
+
+@pytest.fixture
+def kafka() -> Asked:
+    """Return a Kafka with two agencies' topics."""
+    made = Asked()
+    made.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.agency_specs("gone")])
+    return made
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """Return a clock."""
+    return HandClock()
+
+
+@pytest.fixture
+def reading(kafka: Asked, clock: HandClock) -> Iterator[Reading]:
+    """Read both feeds."""
+    made = Reading(kafka, TOPICS, "pusher-0", clock)
+    made.starts([KEPT, GONE])
+    made.read({KEPT: 0, GONE: 0})
+    assert made.look() == NOTHING
+    yield made
+    made.close()
+
+
+def committed(kafka: FakeKafka) -> dict[Partition, Committed]:
+    """Return what the group has committed."""
+    return kafka.groups[TOPICS.group("pusher")].committed
+
+
+def test_a_deleted_feed_keeps_nobodys_cursor_from_being_committed(
+    kafka: Asked, clock: HandClock, reading: Reading
+) -> None:
+    """Nobody waits for it: not even once. Its own waits, until it is gone for long: then there is none to commit."""
+    kafka.admin().delete_topics([GONE.topic])
+    assert reading.commit(CURSORS) == {KEPT: Committed(3)}
+    assert committed(kafka) == {KEPT: Committed(3)}
+    assert reading.commit({GONE: Committed(1)}) == {}
+    assert (reading.look(), reading.commit(CURSORS)) == (NOTHING, {KEPT: Committed(3)})
     clock.seconds += MISSING_S
-    assert (reading.found_deleted(), reading.commit(cursors)) == (set(), False)
-    assert (reading.found_deleted(), reading.found_deleted()) == ({gone}, set())
-    assert reading.commit(cursors)
-    assert committed == {kept: Committed(3)}
+    assert (reading.look(), reading.look()) == (Looked(set(), {GONE}, set()), NOTHING)
+    assert reading.commit(CURSORS) == CURSORS
+    assert committed(kafka) == {KEPT: Committed(3)}
     kafka.admin().ensure_topics(TOPICS.agency_specs("gone"))
-    reading.starts([kept, gone])
-    assert reading.commit(cursors)
-    assert committed == cursors
-    reading.close()
+    assert reading.look() == Looked({GONE}, set(), {GONE})
+    assert reading.commit(CURSORS) == CURSORS
+    assert committed(kafka) == CURSORS
 
 
-def test_a_feed_that_is_away_for_a_moment_is_not_taken_for_deleted() -> None:
-    """Two looks some time apart, and it is there in the second: the clock starts again."""
-    kafka, clock = FakeKafka(), HandClock()
-    kafka.admin().ensure_topics(TOPICS.agency_specs("a"))
-    reading, feed = Reading(kafka, TOPICS, "pusher-0", clock), Partition(TOPICS.feed("a"), 0)
-    reading._member.commit = refused  # type: ignore[method-assign]
-    hidden = kafka.partitions.pop(feed.topic)
-    assert not reading.commit({feed: Committed(1)})
-    kafka.partitions[feed.topic] = hidden
+def test_an_idle_agencys_deleted_feed_is_noticed_without_any_commit(
+    kafka: Asked, clock: HandClock, reading: Reading
+) -> None:
+    """And asks the broker for nothing while all is well, or once it is known."""
+    asked = kafka.asked
+    reading.look()
+    assert kafka.asked == asked
+    kafka.admin().delete_topics([GONE.topic])
+    assert reading.look() == NOTHING
     clock.seconds += MISSING_S
-    assert not reading.commit({feed: Committed(1)})
-    del kafka.partitions[feed.topic]
-    assert not reading.commit({feed: Committed(1)})
-    assert reading.found_deleted() == set()
-    reading.close()
+    assert reading.look() == Looked(set(), {GONE}, set())
+    asked = kafka.asked
+    assert (reading.look(), kafka.asked) == (NOTHING, asked)
 
 
-def refused(offsets: Mapping[Partition, Committed]) -> None:
-    """Refuse a commit."""
-    raise KafkaUnavailableError("UnknownTopicOrPartitionError")
+def test_a_feed_that_is_away_for_a_moment_is_not_taken_for_deleted(
+    kafka: Asked, clock: HandClock, reading: Reading
+) -> None:
+    """Two looks some time apart, and it is there in the second: the clock starts again, and its cursor is committed."""
+    hidden = kafka.partitions.pop(GONE.topic)
+    assert reading.commit({GONE: Committed(1)}) == {}
+    kafka.partitions[GONE.topic] = hidden
+    clock.seconds += MISSING_S
+    assert reading.look() == NOTHING
+    assert reading.commit({GONE: Committed(1)}) == {GONE: Committed(1)}
+    del kafka.partitions[GONE.topic]
+    assert reading.commit({GONE: Committed(2)}) == {}
+    assert reading.look() == NOTHING
 
 
 def test_a_feed_made_anew_is_told_of_once() -> None:
@@ -78,9 +123,9 @@ def test_a_feed_made_anew_is_told_of_once() -> None:
     kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.agency_specs("b")])
     reading, feed = Reading(kafka, TOPICS, "pusher-0", HandClock()), Partition(TOPICS.feed("a"), 0)
     reading.read({feed: 0, Partition(TOPICS.feed("b"), 0): 0})
-    assert reading.made_anew() == set()
+    assert reading.look() == NOTHING
     kafka.admin().delete_topics([feed.topic])
-    assert reading.made_anew() == set()
+    assert reading.look() == NOTHING
     kafka.admin().ensure_topics(TOPICS.agency_specs("a"))
-    assert (reading.made_anew(), reading.made_anew()) == ({feed}, set())
+    assert (reading.look(), reading.look()) == (Looked({feed}, set(), set()), NOTHING)
     reading.close()
