@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import TypeVar
 
@@ -69,19 +70,20 @@ def stop_event(grace_s: float = GRACE_S) -> threading.Event:
     is lost by it, since only finished work was ever committed.
     """
     stop = threading.Event()
+    # The handler may only do what takes no lock: the thread that it interrupts may hold the event's own, about to wait.
+    asked: SimpleQueue[int] = SimpleQueue()
 
-    def overdue() -> None:
+    def obey() -> None:
+        asked.get()
+        stop.set()
+        time.sleep(grace_s)
         structlog.get_logger().warning("stop_overran", grace_s=grace_s)
         os._exit(1)
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            return
-        stop.set()
-        timer = threading.Timer(grace_s, overdue)
-        timer.daemon = True
-        timer.start()
+        asked.put(number)
 
+    threading.Thread(target=obey, name="stop", daemon=True).start()
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
