@@ -313,8 +313,8 @@ class Line:
             self._start(group, rate)
             begun += len(group)
         waiting = [delivery.not_before for delivery in heads.values() if delivery.not_before > now]
-        if waiting and len(self._tasks) < profile.concurrency:
-            self._due(min(waiting))
+        if waiting and len(self._tasks) < profile.concurrency and self._due(min(waiting)):
+            self._pump_soon()  # its time came while this was looked at
 
     def _next_group(self, due: Sequence[int]) -> Sequence[int]:
         """Return what goes in the next request: heads only, so never two events of one key."""

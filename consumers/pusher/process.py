@@ -6,6 +6,8 @@ import asyncio
 import gc
 import threading
 
+import uvloop
+
 from consumers.pusher.engine import Pusher
 from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
@@ -40,7 +42,8 @@ def run(settings: Settings, *, port: int) -> None:
     """Push until SIGTERM."""
     logging.configure(settings.log, process="pusher")
     stop = stop_event()
-    asyncio.run(_push(settings, port, stop))
+    # A delivery is a dozen turns of the loop: on uvloop's it takes four fifths of the processor's time.
+    uvloop.run(_push(settings, port, stop))
 
 
 async def _push(settings: Settings, port: int, stop: threading.Event) -> None:

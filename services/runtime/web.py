@@ -176,7 +176,14 @@ def serve(
     has stopped, and without a handler for it the process would end before its own clean-up.
     """
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=10, http="h11"
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=10,
+        http="h11",
+        loop="asyncio",
     )
     try:
         _Server(config, on_exit).run()

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -212,4 +213,5 @@ def assert_feeds_exact(kafka: Kafka, topics: Topics, hall: Hall, ids: set[str]) 
 
 def cursor_of(kafka: Kafka, topics: Topics, feed: Partition) -> int:
     """Return a feed's committed cursor."""
-    return kafka.admin().group_offsets(topics.group("pusher")).get(feed, Committed(0)).offset
+    with closing(kafka.admin()) as admin:
+        return admin.group_offsets(topics.group("pusher")).get(feed, Committed(0)).offset

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -143,7 +144,8 @@ def test_what_is_refused_names_its_field_and_changes_nothing(
     assert (status, "密钥不对" in problem["detail"], "无效" in problem["title"]) == (401, True, True)
     assert "需要管理密钥" in call("/v1/agencies", outside, key="")[1]["detail"]
     assert rows(installation) == before
-    assert own.feed("outside") not in kafka.admin().list_topics()
+    with closing(kafka.admin()) as admin:
+        assert own.feed("outside") not in admin.list_topics()
 
 
 def test_a_pushers_request_suspends_the_agency(

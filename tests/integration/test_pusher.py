@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import orjson
 import pytest
@@ -60,7 +61,8 @@ def start(installation: Settings, processes: Processes) -> Callable[[], Running]
 
 def cursor(kafka: Kafka, topics: Topics, agency: str) -> Committed:
     """Return an agency's committed cursor."""
-    return kafka.admin().group_offsets(topics.group("pusher")).get(Partition(topics.feed(agency), 0), Committed(0))
+    with closing(kafka.admin()) as admin:
+        return admin.group_offsets(topics.group("pusher")).get(Partition(topics.feed(agency), 0), Committed(0))
 
 
 def receipts(kafka: Kafka, topics: Topics) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -165,7 +166,8 @@ def test_a_hint_to_abort_parks_at_once_and_tells(
 
 def cursors(kafka: Kafka, topics: Topics, *agencies: str) -> dict[str, int]:
     """Return the committed cursors."""
-    held = kafka.admin().group_offsets(topics.group("pusher"))
+    with closing(kafka.admin()) as admin:
+        held = admin.group_offsets(topics.group("pusher"))
     return {a: held.get(Partition(topics.feed(a), 0), Committed(0)).offset for a in agencies}
 
 

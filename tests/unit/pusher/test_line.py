@@ -837,3 +837,33 @@ def test_a_decision_taken_back_while_nobody_delivered_leaves_no_note() -> None:
     suspended.line.seed(note)
     suspended.clock.seconds += 3600
     assert suspended.line.note() == note
+
+
+class Passing(VirtualClock):
+    """A clock that goes on while somebody looks at it, as a real one does."""
+
+    step_s = 0.0
+
+    def monotonic(self) -> float:
+        """Return the seconds since the start."""
+        self.seconds += self.step_s
+        return self.seconds
+
+
+@given(st.floats(0.001, 0.5))
+def test_an_attempt_that_falls_due_while_the_line_looks_at_its_clock_is_made(step_s: float) -> None:
+    """Nothing else may ever wake a line that nothing comes to and nobody commits."""
+    office = office_with({0: b"a"}, {0: [Attempt(Later("HTTP 503", 503), 0.01)] * 2})
+    clock = Passing()
+    clock.step_s = step_s
+    office.clock = office.line.clock = clock
+
+    async def main() -> None:
+        office.line.take([record(0, b"a")])
+        while not office.recorded[0]:
+            assert clock.seconds < 60.0, "the line stands still"
+            await asyncio.sleep(0.05)
+        office.line.close()
+
+    run(clock, main())
+    assert len(office.attempts) == 3
