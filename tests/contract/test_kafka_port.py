@@ -170,6 +170,8 @@ def test_a_committed_position_and_its_note_are_found_again(cluster: Cluster) -> 
     assert admin.group_offsets(group, [Partition(place.topic, place.partition + 1)]) == {}
     assert admin.groups_offsets([group, "nobody"]) == {group: {place: Committed(1, "held")}, "nobody": {}}
     assert (admin.group_members(group) > 0, admin.group_members("nobody")) == (True, 0)
+    assert admin.groups_members([group, "nobody"]) == {group: admin.group_members(group), "nobody": 0}
+    assert admin.groups_members([]) == {}
     second.consumer.close()
 
 

@@ -519,8 +519,12 @@ class FakeAdmin:
 
     def group_members(self, group: str) -> int:
         """Return how many members a group has."""
-        held = self._cluster.groups.get(group)
-        return len(held.members) if held else 0
+        return self.groups_members([group])[group]
+
+    def groups_members(self, groups: Collection[str]) -> dict[str, int]:
+        """Return how many members each of many groups has."""
+        found = self._cluster.groups
+        return {group: len(found[group].members) if group in found else 0 for group in groups}
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group without members."""

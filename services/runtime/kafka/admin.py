@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,12 +26,14 @@ from kafka.admin import (
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
     KafkaError,
     NoError,
     NotCoordinatorError,
     SecurityDisabledError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
+    for_code,
 )
 from kafka.structs import OffsetAndMetadata
 
@@ -135,8 +138,24 @@ class KafkaPythonAdmin:
 
     def group_members(self, group: str) -> int:
         """Return how many members a group has now; 0 for one that there is not."""
-        found = _patiently("group_members", lambda: self.client.describe_groups([group])[group])
-        return len(found["members"])
+        return self.groups_members([group])[group]
+
+    def groups_members(self, groups: Collection[str]) -> dict[str, int]:
+        """Return how many members each of many groups has now, asked at once."""
+        found = _patiently("group_members", lambda: self._described(groups))
+        return {group: len(found[group]["members"]) for group in groups}
+
+    def _described(self, groups: Collection[str]) -> dict[str, Any]:
+        """Return what the broker says of groups; raises what it says of one that it can't tell of.
+
+        The library hands such an answer out as a group without members.
+        """
+        found: dict[str, Any] = self.client.describe_groups(sorted(groups)) if groups else {}
+        for group in groups:
+            error = found[group]["error"]
+            if error is not None and (kind := _kind_of(error)) is not GroupIdNotFoundError:
+                raise kind(f"{group}: {error}")
+        return found
 
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group that has no member now; raises ConflictError when it has one."""
@@ -156,7 +175,7 @@ class KafkaPythonAdmin:
 
     def group_assignment(self, group: str) -> set[Partition]:
         """Return the partitions that a group's members hold; raises KafkaUnavailableError while it is rebalancing."""
-        found = _patiently("group_assignment", lambda: self.client.describe_groups([group])[group])
+        found = _patiently("group_assignment", lambda: self._described([group])[group])
         if found["group_state"] not in SETTLED:
             raise KafkaUnavailableError(f"{group} is rebalancing")
         return {
@@ -206,7 +225,7 @@ class KafkaPythonAdmin:
         """Put all members out of a group; one that has left meanwhile is no error."""
 
         def evict() -> None:
-            members = self.client.describe_groups([group])[group]["members"]
+            members = self._described([group])[group]["members"]
             if members:
                 self.client.remove_group_members(group, [MemberToRemove(one["member_id"]) for one in members])
 
@@ -235,6 +254,13 @@ def _patiently(what: str, call: Callable[[], T]) -> T:
                 if time.monotonic() > deadline:
                     raise
                 pause.wait(0.1)
+
+
+def _kind_of(error: str) -> type[KafkaError]:
+    """Return the error that the library has made a text of: ``[Error 15] CoordinatorNotAvailableError``."""
+    code = re.match(r"\[Error (-?\d+)\]", error)
+    kind: type[KafkaError] = for_code(int(code[1])) if code else KafkaError
+    return kind
 
 
 def _committed(found: Mapping[Any, Any]) -> dict[Partition, Committed]:

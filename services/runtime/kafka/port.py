@@ -282,6 +282,13 @@ class Admin(Protocol):
         """Return how many members a group has now; 0 for one that there is not."""
         ...
 
+    def groups_members(self, groups: Collection[str]) -> dict[str, int]:
+        """Return how many members each of many groups has now, asked at once.
+
+        Raises UnavailableError where the broker can't tell of one: no answer is not the answer that there are none.
+        """
+        ...
+
     def set_group_offsets(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
         """Commit for a group that has no member now; raises ConflictError when it has one."""
         ...
