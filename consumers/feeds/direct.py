@@ -162,6 +162,7 @@ class DirectReading:
             self._cursors.begin_own(agency)
         except ConflictError:
             self._shut(admin, agency)
+            admin.evict_members(self._topics.agency_group(agency))  # before they join again
             self._cursors.begin_own(agency)
         if self._wanted(agency)[0] != want:
             raise UnavailableError("其间又有变动 (it was decided otherwise meanwhile)")
@@ -175,7 +176,11 @@ class DirectReading:
         return None
 
     def _shut(self, admin: Admin, agency: str) -> HongyanError | None:
-        """Take the rights away, and put the agency's clients out of its group; return what refused that."""
+        """Take the rights away, and put the agency's clients out of its group; return what refused that.
+
+        Where there are no rights they would join again at once, and whoever takes the feed over waits for them to
+        leave: put out, they would look as if they had.
+        """
         user, refused = self._topics.agency_group(agency), None
         try:
             admin.forbid_reading(user, self._topics.feed(agency), user)
@@ -183,7 +188,8 @@ class DirectReading:
             raise
         except HongyanError as error:
             refused = error
-        admin.evict_members(user)
+        if not isinstance(refused, NoAuthoriserError):
+            admin.evict_members(user)
         return refused
 
     def _conflicting(self, agency: str, want: Want, error: ConflictError) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -23,6 +23,7 @@ from consumers.pusher.outbox import Outbox
 from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, place_of
 from consumers.pusher.reading import Looked, Reading
 from consumers.pusher.receivers import Receivers
+from consumers.pusher.waiting import waits_why
 from schemas.topics import LEFT, Topics
 from services.delivery.breaker import Breaker
 from services.delivery.gap import Gap
@@ -231,9 +232,9 @@ class Pusher:
         if looked.deleted or looked.back:
             self._in_loop(self._tell_deleted, looked)
         self._anew |= looked.anew
-        decided = self._decided(reading)
-        self._in_loop(self._close_lines, decided)
-        return reading.off_the_log or bool(self._anew or decided)
+        free = [*self._decided(reading), *reading.left([p for p, line in self._lines.items() if line.waits])]
+        self._in_loop(self._close_lines, free)
+        return reading.off_the_log or bool(self._anew or free)
 
     def _tell_deleted(self, looked: Looked) -> None:
         for partition in looked.deleted:
@@ -293,9 +294,13 @@ class Pusher:
         starts = reading.starts(wanted) | dict.fromkeys(anew, NONE)
         self._in_loop(self._close_lines, [p for p in self._lines if not self._still_ours(p, starts)])
         new = {partition: start for partition, start in starts.items() if partition in feeds - set(self._lines)}
-        own, bounds = reading.own_cursors(self._maybe_moved(new, anew)), reading.bounds(new)
-        self._in_loop(self._open_lines, {p: place_of(at, own.get(p, NONE), bounds.get(p)) for p, at in new.items()})
-        reading.read({p: line.position() for p, line in self._lines.items() if line.astray is None})
+        moved = self._maybe_moved(new, anew)
+        members = reading.members(moved)  # before their cursors: who has left by now moves them no more
+        own, bounds = reading.own_cursors(moved), reading.bounds(new)
+        places = {p: place_of(at, own.get(p, NONE), bounds.get(p)) for p, at in new.items()}
+        places = {p: replace(place, waits=waits_why(members.get(p, 0))) for p, place in places.items()}
+        self._in_loop(self._open_lines, places)
+        reading.read({p: line.position() for p, line in self._lines.items() if line.reads()})
         self._anew.clear()
         self._metrics.lines.set(len(self._lines))
         log.info("feeds_assigned", feeds=len(self._lines), new=len(new))
@@ -326,7 +331,7 @@ class Pusher:
         off = [
             (partition, line, found)
             for partition, found in bounds.items()
-            if (line := self._lines[partition]).astray is None and not found.first <= line.position() <= found.end
+            if (line := self._lines[partition]).reads() and not found.first <= line.position() <= found.end
         ]
         if not off:
             raise OffTheLogError
@@ -364,7 +369,7 @@ class Pusher:
             profile, start = receiver.profile, place.cursor
             breaker = Breaker(profile.retry, profile.hold_after, random.random)
             line = Line(partition, receiver, self._office, Window(profile.window, start.offset), breaker, self._clock)
-            line.changed, line.astray = self._changed, place.astray
+            line.changed, line.astray, line.waits = self._changed, place.astray, place.waits
             line.seed(start.note)
             self._tell_place(partition, place)
             self._lines[partition] = line

@@ -123,6 +123,7 @@ class Line:
     """Whether somebody was told that the line is held: by us, or by the process that had it before."""
     was_gone: bool = False
     astray: str | None = None  # why nothing is read before somebody has decided from where on
+    waits: str | None = None  # why nothing is read before the agency's own clients have left
     _told: bool = False
     _note: Note | None = None
 
@@ -137,7 +138,7 @@ class Line:
             # The suspension that was asked for is not in force: nothing goes before it is, or another address is named.
             if known.sink in {None, sink_mark(self.receiver.sink)}:
                 self._gone_since(Gone(known.why))
-        elif not known.decided and not known.astray:
+        elif not (known.decided or known.astray or known.waits):
             self.breaker.held_since, self.breaker.why = known.held_since, known.why
         if known.rest_until is not None and known.sink == sink_mark(self.receiver.sink):
             left_s = min((known.rest_until - self.clock.now()).total_seconds(), RETRY_AFTER_CAP_S)
@@ -160,7 +161,11 @@ class Line:
 
     def wants_more(self) -> bool:
         """Tell whether the partition should be read on."""
-        return not self.waiting and self.window.room() > 0 and self._leaving_until is None and self.astray is None
+        return not self.waiting and self.window.room() > 0 and self._leaving_until is None and self.reads()
+
+    def reads(self) -> bool:
+        """Tell whether it may take anything in: nobody has to decide first, or to leave."""
+        return self.astray is None and self.waits is None
 
     def starved(self) -> bool:
         """Tell whether only a commit can let it go on: nothing waits to be sent, and there is no room for more."""
@@ -228,7 +233,7 @@ class Line:
         """Return since when and why the line is held, as JSON; empty while it flows."""
         if self.has_left():
             return LEFT
-        why = self.receiver.held or self.astray or self._gone or self.breaker.why
+        why = self.receiver.held or self.astray or self.waits or self._gone or self.breaker.why
         if why is None:
             self._note = None
             return ""
@@ -241,6 +246,7 @@ class Line:
             decided=self.receiver.held is not None,
             gone=self.was_gone,
             astray=self.astray is not None,
+            waits=self.waits is not None,
             quiet=not self.troubled and self.receiver.held is None,
             rest_until=rest,
             sink=sink_mark(self.receiver.sink) if rest is not None or self._gone is not None else None,

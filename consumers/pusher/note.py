@@ -17,7 +17,7 @@ WHY_CHARS = 500
 class Note:
     """A held line: by a person's decision or not; whether its receiver was gone (410); until when it wants no more;
     whether nobody was told yet (``quiet``), since it will soon be over; whether its cursor is not on the log
-    (``astray``).
+    (``astray``); whether the agency's own clients are still there (``waits``).
 
     The wish to be left alone (Retry-After) is that of whoever stood behind the address that ``sink`` stands for.
     """
@@ -30,6 +30,7 @@ class Note:
     sink: str | None = None
     quiet: bool = False
     astray: bool = False
+    waits: bool = False
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -42,6 +43,7 @@ class Note:
             "sink": self.sink,
             "quiet": self.quiet,
             "astray": self.astray,
+            "waits": self.waits,
         }
         return orjson.dumps({name: value for name, value in document.items() if value}).decode()
 
@@ -61,6 +63,7 @@ def note_of(text: str) -> Note | None:
         sink=known.get("sink"),
         quiet=bool(known.get("quiet")),
         astray=bool(known.get("astray")),
+        waits=bool(known.get("waits")),
     )
 
 

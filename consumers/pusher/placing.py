@@ -25,10 +25,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a line begins with. ``astray``: why it waits until somebody has decided where; ``decided``: somebody has."""
+    """What a line begins with. ``astray``: why it waits until somebody has decided where; ``decided``: somebody has.
+
+    ``waits``: why it waits until the agency's own clients have left.
+    """
 
     cursor: Committed
     astray: str | None = None
+    waits: str | None = None
     gap: Gap | None = None
     decided: bool = False
 

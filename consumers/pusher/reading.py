@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from consumers.pusher.placing import NONE, Bounds
+from consumers.pusher.waiting import Leaving, members
 from schemas.topics import Topics
 from services.runtime.clock import Clock
 from services.runtime.errors import OffTheLogError, UnavailableError, UnknownTopicError
@@ -50,6 +51,8 @@ class Reading:
             opened.callback(self._reader.close)
             self._member = kafka.consumer(topics.group("pusher"), client_id=instance, instance=instance)
             self._opened = opened.pop_all()
+        self._leaving = Leaving(kafka, topics)
+        self._opened.callback(self._leaving.close)
         self._paused: set[Partition] = set()
         self._read: set[Partition] = set()
         self._missing: dict[Partition, float] = {}
@@ -95,6 +98,14 @@ class Reading:
         groups = {self._topics.agency_group(self._topics.agency_of(p.topic)): p for p in feeds}
         held = self._admin.groups_offsets(list(groups))
         return {p: held.get(group, {}).get(p, NONE) for group, p in groups.items()}
+
+    def members(self, feeds: Collection[Partition]) -> dict[Partition, int]:
+        """Return how many clients of its own each feed's agency has in its group; raises UnavailableError."""
+        return members(self._admin, self._topics, feeds)
+
+    def left(self, waiting: Collection[Partition]) -> set[Partition]:
+        """Return those of these feeds whose agency's own clients have left, as far as is known by now."""
+        return self._leaving.left(waiting)
 
     def bounds(self, feeds: Collection[Partition]) -> dict[Partition, Bounds]:
         """Return what the logs of these feeds have; one that there is not, or not yet, is left out."""

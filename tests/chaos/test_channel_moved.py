@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -55,6 +56,8 @@ def test_an_agency_moved_over_all_channels_gets_each_event_once(
 ) -> None:
     """Each channel begins where the one before it ended, while events keep coming; another agency notices nothing.
 
+    Its own Kafka client goes on for a while after it was moved away from Kafka.
+
     All of it by the administration's own decisions, on a router, a pusher and a feeds API that know of nothing else.
     """
     receivers = {name: ScriptedReceiver() for name in (AGENCY, STEADY)}
@@ -79,9 +82,17 @@ def test_an_agency_moved_over_all_channels_gets_each_event_once(
     pulled = pull(puller)
     first = list(pushed)
     move("kafka")
-    direct = read_directly(kafka, own)
-    assert pushed == first, "nothing was pushed meanwhile"
+    client = OwnClient(kafka, own)
+    client.start()
+    eventually(lambda: len(client.got) >= STRETCH, 30, "events by Kafka")
     move("webhook")
+    eventually(lambda: "Kafka 客户端" in pushers_note(kafka, own), 30, "the webhook waits for the client")
+    taken = len(client.got)
+    eventually(lambda: len(client.got) >= taken + STRETCH, 30, "events by Kafka still")
+    assert pushed == first, "nothing was pushed meanwhile"
+    client.ending.set()
+    client.join(20)
+    direct = client.got
     eventually(lambda: len(pushed) >= len(first) + STRETCH, 30, "events by webhook again")
     publishing.ending.set()
     publishing.join(10)
@@ -140,22 +151,31 @@ def pull(puller: Puller) -> list[str]:
     return found
 
 
-def read_directly(kafka: Kafka, topics: OwnTopics) -> list[str]:
-    """Take a stretch in the agency's own group, and commit each batch."""
-    feed, found = Partition(topics.feed(AGENCY), 0), list[str]()
-    consumer = kafka.consumer(topics.agency_group(AGENCY))
-    consumer.subscribe([feed.topic], lambda _: None, lambda _: None)
+class OwnClient(threading.Thread):
+    """The agency's own client: it reads in the agency's group and commits each batch, until somebody stops it."""
 
-    def stretch() -> bool:
-        try:
-            records = consumer.poll(0.2, 100).get(feed, ())
-        except UnavailableError:
-            return False
-        if records:
-            found.extend(attribute(record, "ce_id") for record in records)
-            consumer.commit({feed: Committed(records[-1].offset + 1)})
-        return len(found) >= STRETCH
+    def __init__(self, kafka: Kafka, topics: OwnTopics) -> None:
+        super().__init__(daemon=True)
+        self.got: list[str] = []
+        self.ending = threading.Event()
+        self._kafka = kafka
+        self._group = topics.agency_group(AGENCY)
+        self._feed = Partition(topics.feed(AGENCY), 0)
 
-    eventually(stretch, 30, "events by Kafka")
-    consumer.close()
-    return found
+    def run(self) -> None:
+        """Read; what could not be committed comes again."""
+        with closing(self._kafka.consumer(self._group)) as consumer:
+            consumer.subscribe([self._feed.topic], lambda _: None, lambda _: None)
+            while not self.ending.is_set():
+                with suppress(UnavailableError):
+                    records = consumer.poll(0.2, 100).get(self._feed, ())
+                    if records:
+                        consumer.commit({self._feed: Committed(records[-1].offset + 1)})
+                        self.got.extend(attribute(record, "ce_id") for record in records)
+
+
+def pushers_note(kafka: Kafka, topics: OwnTopics) -> str:
+    """Return what the pusher notes beside the feed's cursor."""
+    with closing(kafka.admin()) as admin:
+        held = admin.group_offsets(topics.group("pusher"))
+    return held.get(Partition(topics.feed(AGENCY), 0), Committed(0)).note

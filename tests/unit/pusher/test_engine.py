@@ -26,7 +26,7 @@ from services.delivery.receiver import Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.sender import Sender
 from services.runtime.alerts import Alert, AlertKind
-from services.runtime.errors import InvalidError, NotFoundError
+from services.runtime.errors import InvalidError, NotFoundError, UnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.conditions import eventually
 from tests.fakes.kafka import FakeAdmin, FakeKafka
@@ -83,11 +83,18 @@ class Counting(FakeAdmin):
     """An admin client that notes which groups it was asked for."""
 
     asked: ClassVar[list[str]] = []
+    untold: ClassVar[bool] = False
 
     def group_offsets(self, group: str, partitions: Collection[Partition] | None = None) -> dict[Partition, Committed]:
         """Note it."""
         self.asked.append(group)
         return super().group_offsets(group, partitions)
+
+    def groups_members(self, groups: Collection[str]) -> dict[str, int]:
+        """Fail while the broker can't tell."""
+        if self.untold:
+            raise UnavailableError("the broker can't tell")
+        return super().groups_members(groups)
 
 
 class CountingKafka(FakeKafka):
@@ -296,3 +303,31 @@ def test_a_deleted_feed_is_told_and_holds_nobody_up_and_one_that_is_there_again_
     rig.kafka.partitions[ONE.topic], rig.kafka.topic_ids[ONE.topic] = known, made
     soon(rig, lambda: rig.cursor(ONE) == Committed(2))
     soon(rig, lambda: ("one", "closed", {}) in told(rig))
+
+
+@pytest.mark.parametrize("taken", [0, 4])
+def test_a_feed_waits_until_the_agencys_own_clients_have_left_and_nobody_elses_does(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """It says for whom; it begins where they ended; a broker that can't tell has not said that they left."""
+    eventually(committed(rig))
+    rig.receivers.moved = True
+    three, two = begin(rig, "three", 6), Partition(TOPICS.feed("two"), 0)
+    client = rig.kafka.consumer(TOPICS.agency_group("three"))
+    client.subscribe([three.topic], lambda _: None, lambda _: None)
+    client.poll(0.0, 1)
+    appear(rig, "three")
+    soon(rig, lambda: "Kafka 客户端" in rig.cursor(three).note)
+    put(rig, two, 1)
+    soon(rig, lambda: rig.cursor(two) == Committed(1))
+    monkeypatch.setattr(Counting, "untold", True)
+    if taken:
+        client.commit({three: Committed(taken)})
+    client.close()
+    for number in range(2, 30):
+        put(rig, two, 1)
+        soon(rig, lambda number=number: rig.cursor(two) == Committed(number))  # type: ignore[misc]
+    assert (ended(rig, "three"), "Kafka 客户端" in rig.cursor(three).note) == ([], True)
+    monkeypatch.setattr(Counting, "untold", False)
+    soon(rig, lambda: rig.cursor(three) == Committed(6))
+    assert ended(rig, "three") == list(range(taken, 6))
