@@ -11,6 +11,7 @@ import structlog
 
 from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
+from consumers.feeds.footing import Footing
 from consumers.feeds.history import Bounds, History
 from consumers.feeds.showing import Showing
 from schemas.receipts import REACHED_BY, Channel, Outcome, Receipt, Statement
@@ -46,6 +47,7 @@ class Acknowledging:
         topics: Topics,
         history: History,
         cursors: Asking,
+        footing: Footing,
         showing: Showing,
         most: int,
         clock: Clock,
@@ -54,6 +56,7 @@ class Acknowledging:
         self._topics = topics
         self._history = history
         self._cursors = cursors
+        self._footing = footing
         self._showing = showing
         self._most = most
         self._clock = clock
@@ -73,12 +76,12 @@ class Acknowledging:
     ) -> Taken:
         """Record what an agency said; raises InvalidError that names the field, GoneError or UnavailableError.
 
-        And ConflictError, with nothing recorded, where its cursor can't be moved: its own clients are in its group.
+        And ConflictError, with nothing recorded, where its cursor can't be moved: its own clients are in its group, or
+        it is not on the feed's log.
         ``streamed`` tells that it has a stream open now.
         """
         async with self._turns.setdefault(agency, asyncio.Lock()):
-            cursor_of = self._cursors.handed_over if channel == "pull" else self._cursors.get
-            cursor = await cursor_of(agency)
+            cursor = await (self._footing.at(agency) if channel == "pull" else self._cursors.get(agency))
             kept = await self._history.bounds(agency)
             entries = await self._entries(agency, channel, said, cursor, kept)
             following = said.up_to + 1 if channel == "pull" and said.up_to is not None else 0

@@ -21,6 +21,7 @@ from consumers.feeds.credentials import AgencyCredentials
 from consumers.feeds.digest import digest_of
 from consumers.feeds.entry import Entry
 from consumers.feeds.feeds import Feeds
+from consumers.feeds.footing import Footing
 from consumers.feeds.showing import Showing
 from schemas.times import asked_time
 from services.delivery.acknowledgement import Acknowledgement, verified
@@ -102,6 +103,7 @@ class FeedsApi:
         view: ControlView,
         feeds: Feeds,
         cursors: Asking,
+        footing: Footing,
         acknowledging: Acknowledging,
         showing: Showing,
         sealer: Sealer,
@@ -114,6 +116,7 @@ class FeedsApi:
         self._view = view
         self._feeds = feeds
         self._cursors = cursors
+        self._footing = footing
         self._acknowledging = acknowledging
         self._showing = showing
         self._sealer = sealer
@@ -131,10 +134,14 @@ class FeedsApi:
         """Return the cursor to read beyond: the one given, the last before a time, or where the agency stands."""
         if since is not None:
             return await self._feeds.history.at(agency, int(since.timestamp() * 1000)) - 1
+        channel = self._view.channel(agency)
         if after is not None:
+            if channel == "pull" and not await self._feeds.reaches(agency, after + 1):
+                await self._footing.at(agency)  # it may be where its own cursor stands
             return after
-        pushed = self._view.channel(agency) == "webhook"
-        cursor_of = self._cursors.get if pushed else self._cursors.handed_over
+        if channel == "pull":
+            return await self._footing.at(agency) - 1
+        cursor_of = self._cursors.get if channel == "webhook" else self._cursors.handed_over
         return await cursor_of(agency) - 1
 
     async def read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> Page:

@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from consumers.feeds.lanes import Lanes
 from services.delivery.cursors import Cursors
 from services.runtime.errors import UnavailableError
+from services.runtime.kafka.port import Committed
 
 ASK_S = 5.0
 """An answer that takes longer is not waited for: who asked comes again."""
@@ -37,6 +38,14 @@ class Asking:
     async def handed_over(self, agency: str) -> int:
         """Return the agency's cursor; raises HandoverError while a pusher holds the feed."""
         return await self._ask(self._cursors.handed_over, agency)
+
+    async def both(self, agency: str) -> tuple[Committed, Committed]:
+        """Return the pusher's cursor and the agency's own, each with its note; raises HandoverError."""
+        return await self._ask(self._cursors.both, agency)
+
+    async def put(self, agency: str, cursor: Committed) -> None:
+        """Have the agency's own group say this; raises ConflictError while its clients are members."""
+        await self._ask(self._cursors.put, agency, cursor)
 
     async def check_free(self, agency: str) -> None:
         """Raise ConflictError while the agency's own clients are members of its group."""

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import structlog
 
 from consumers.feeds.lanes import THREADS, Lanes
+from consumers.feeds.telling import tell
 from schemas.topics import Topics
 from services.delivery.cursors import CALL_S, Cursors
 from services.delivery.retry import RetryPolicy
@@ -31,7 +32,6 @@ from services.runtime.kafka.port import Admin, Kafka
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import closed_to_direct_reading
 
-ALERT_S = 10.0
 LOOK_S = 0.3
 """For so long a look waits for what it has begun; what takes longer goes on, and nobody else waits for it."""
 SLOW_S = 1.0
@@ -214,9 +214,4 @@ class DirectReading:
 
     def _send(self, agency: str, detail: str, state: Literal["open", "closed"]) -> None:
         at = self._clock.now().isoformat()
-        alert = Alert(AlertKind.FEED_UNGUARDED, agency, at, detail[:2000], state)
-        producer = self._kafka.producer(client_id="feeds-alerts")
-        try:
-            producer.send(self._topics.alerts, key=alert.key.encode(), value=alert.to_bytes()).result(ALERT_S)
-        finally:
-            producer.close()
+        tell(self._kafka, self._topics, Alert(AlertKind.FEED_UNGUARDED, agency, at, detail[:2000], state))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
+
+import structlog
 
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import Bounds, History
@@ -15,6 +17,8 @@ from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Kafka, Record
 from services.runtime.settings import FeedsSettings
+
+log = structlog.get_logger()
 
 OPEN_S = 5.0
 OPENERS = 4
@@ -52,6 +56,7 @@ class Feeds:
             render_at_once or render,
             clock,
             lambda arrived: _in_loop(loop, lambda: self._arrived(arrived)),
+            lambda openings: _in_loop(loop, lambda: self._remade(openings)),
         )
 
     async def read(self, agency: str, after: int, limit: int, wait_s: float) -> list[Entry]:
@@ -78,10 +83,19 @@ class Feeds:
                 return found
             await tail.grow(left)
 
+    async def reaches(self, agency: str, cursor: int) -> bool:
+        """Tell whether a feed's log reaches to a cursor; raises UnavailableError."""
+        if cursor <= (await self._tail(agency)).following:
+            return True
+        return cursor <= (await self.history.bounds(agency)).end
+
     async def _check_end(self, agency: str, after: int) -> None:
         kept: Bounds = await self.history.bounds(agency)
         if after >= kept.end:
-            detail = f"游标 {after} 超出队列末尾 {kept.end - 1} (the cursor is beyond the end)"
+            detail = (
+                f"游标 {after} 超出队列末尾 {kept.end - 1}；不带 after 即接着回执读"
+                " (beyond the end; without after it goes on behind your receipts)"
+            )
             raise InvalidError([FieldProblem("/after", detail)])
 
     async def _tail(self, agency: str) -> Tail:
@@ -126,6 +140,14 @@ class Feeds:
         for opening, entries in arrived.items():
             if self._wanted.get(opening.agency) == opening:
                 self._tails[opening.agency].append(entries)
+
+    def _remade(self, openings: Collection[Opening]) -> None:
+        """Forget what was read of a log that there is no more: whoever reads next opens the new one."""
+        for opening in openings:
+            if self._wanted.get(opening.agency) == opening:
+                log.warning("feed_made_anew", agency=opening.agency)
+                del self._tails[opening.agency], self._wanted[opening.agency]
+        self.reader.want(self._wanted.values())
 
     def let_idle_go(self) -> None:
         """Forget feeds that nobody has read for a while."""

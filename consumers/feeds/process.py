@@ -16,6 +16,7 @@ from consumers.feeds.asking import Asking
 from consumers.feeds.direct import DirectReading
 from consumers.feeds.entry import entry_of
 from consumers.feeds.feeds import Feeds
+from consumers.feeds.footing import Footing
 from consumers.feeds.renewing import renew
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
@@ -104,14 +105,16 @@ class _Parts:
         self._cursors = Cursors(kafka, topics)
         superseding = Superseding(self.feeds.history, load_contracts())
         self._asking = Asking(self._cursors)
+        footing = Footing(kafka, topics, self.feeds, self._asking, clock)
         showing = Showing(Stops(follower.view), superseding, self._asking, clock)
         self._acknowledging = Acknowledging(
-            kafka, topics, self.feeds.history, self._asking, showing, limits.max_ack, clock
+            kafka, topics, self.feeds.history, self._asking, footing, showing, limits.max_ack, clock
         )
         self.api = FeedsApi(
             follower.view,
             self.feeds,
             self._asking,
+            footing,
             self._acknowledging,
             showing,
             Sealer(settings.security),

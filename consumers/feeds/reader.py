@@ -17,6 +17,7 @@ POLL_S = 0.05
 POLL_RECORDS = 500
 IDLE_S = 0.02
 SCHEMA_RETRY_S = 0.1
+LOOK_S = 1.0
 
 
 class Opening(NamedTuple):
@@ -44,12 +45,17 @@ class TailReader:
         render: Callable[[Record], Entry],
         clock: Clock,
         arrived: Arrived,
+        remade: Callable[[Collection[Opening]], None] = lambda _: None,
     ) -> None:
+        """``remade`` is called from its thread too, with feeds whose topic was deleted and made anew meanwhile."""
         self._kafka = kafka
         self._topics = topics
         self._render = render
         self._clock = clock
         self._arrived = arrived
+        self._remade = remade
+        self._ids: dict[Opening, str] = {}
+        self._look_at = 0.0
         self._wanted: frozenset[Opening] = frozenset()
         self._openings: dict[Partition, Opening] = {}
         self._positions: dict[Partition, int] = {}
@@ -79,6 +85,7 @@ class TailReader:
                 self.working = True
                 if following:
                     self._read_on(consumer)
+                    self._look(consumer)
                     self._take(consumer, consumer.poll(POLL_S, POLL_RECORDS))
                 else:
                     stop.wait(IDLE_S)
@@ -116,6 +123,19 @@ class TailReader:
                 arrived[self._openings[partition]] = entries
         if arrived:
             self._arrived(arrived)
+
+    def _look(self, consumer: Consumer) -> None:
+        """See, now and then, whether a followed topic is the one that was opened, by what the metadata says."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        ids = consumer.topic_ids({partition.topic for partition in self._openings})
+        found = {one: ids[p.topic] for p, one in self._openings.items() if p.topic in ids}
+        remade = [one for one, made in found.items() if self._ids.get(one, made) != made]
+        self._ids = {one: self._ids.get(one, made) for one, made in found.items()}
+        if remade:
+            self._remade(remade)
 
     def _read_on(self, consumer: Consumer) -> None:
         now = self._clock.monotonic()

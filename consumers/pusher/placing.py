@@ -51,6 +51,14 @@ def astray_note(committed: Committed) -> Note | None:
     return note if note is not None and note.astray else None
 
 
+def is_decided(own: Committed) -> bool:
+    """Tell whether somebody has decided where a feed goes on, and its cursor has not been moved since."""
+    try:
+        return "answers" in orjson.loads(own.note or b"{}")
+    except (ValueError, TypeError):
+        return False
+
+
 def answered(pushed: Committed, own: Committed) -> bool:
     """Tell whether somebody has decided where a line that is astray goes on."""
     note = astray_note(pushed)
@@ -64,6 +72,8 @@ def place_of(pushed: Committed, own: Committed, bounds: Bounds | None) -> Place:
     would be passed over, also once there are so many. So the line is astray until somebody decides, who answers the
     note.
     """
+    if is_astray(own) and not is_astray(pushed):
+        return Place(Committed(pushed.offset, own.note), astray_why(max(pushed.offset, own.offset), bounds))
     if is_astray(pushed):
         if bounds is not None and answered(pushed, own) and bounds.first <= own.offset <= bounds.end:
             return Place(Committed(own.offset), decided=True)

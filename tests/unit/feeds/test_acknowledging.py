@@ -10,7 +10,8 @@ import pytest
 from consumers.feeds.acknowledging import Acknowledging, Taken
 from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
-from consumers.feeds.history import History
+from consumers.feeds.feeds import Feeds
+from consumers.feeds.footing import Footing
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
 from schemas.contracts import load_contracts
@@ -20,6 +21,7 @@ from services.delivery.cursors import Cursors
 from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Consumer
+from services.runtime.settings import FeedsSettings
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops
 from tests.fakes.kafka import FakeKafka
@@ -56,9 +58,13 @@ def test_receipts_that_are_recorded_are_not_told_to_be_refused_where_a_client_jo
     for _ in range(2):
         kafka.producer().send(TOPICS.feed("a"), key=b"k", value=b"v", partition=0).result(1)
     asking = Joining(kafka)
-    history = History(kafka, TOPICS, lambda record: Entry(record.offset, {"id": "e"}, b"", record), 1)
+    loop = asyncio.new_event_loop()
+    feeds = Feeds(
+        kafka, TOPICS, lambda record: Entry(record.offset, {"id": "e"}, b"", record), FeedsSettings(), clock, loop
+    )
+    history, footing = feeds.history, Footing(kafka, TOPICS, feeds, asking, clock)
     showing = Showing(Stops(ControlView()), Superseding(history, load_contracts()), asking, clock)
-    acknowledging = Acknowledging(kafka, TOPICS, history, asking, showing, 10, clock)
+    acknowledging = Acknowledging(kafka, TOPICS, history, asking, footing, showing, 10, clock)
 
     async def said() -> None:
         body = Acknowledgement(up_to=1)
@@ -70,7 +76,8 @@ def test_receipts_that_are_recorded_are_not_told_to_be_refused_where_a_client_jo
         assert await acknowledging.take("a", "pull", body, b"", None) == Taken(2, 0, 2)
         assert recorded(kafka) == [0, 1]
 
-    asyncio.run(said())
+    loop.run_until_complete(said())
+    loop.close()
     acknowledging.close()
-    history.close()
+    feeds.close()
     asking.close()
