@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +26,6 @@ from services.subscriptions.lifecycle import ADMINISTRATOR
 
 WAIT_S = 10.0
 NEWEST = 20_000
-IDLE_POLLS = 30
 NOBODY = (
     "没有叫 {} 的单位或部门，也没有过它的告警；查 hongyan agency list、hongyan alerts --all "
     "(there is no such agency or department, and no alert was about it)"
@@ -178,25 +176,14 @@ class Alerts:
         finally:
             admin.close()
 
-    def _read(self) -> deque[Alert]:
-        partition = Partition(self._spec.name, 0)
-        consumer = self._kafka.consumer(None, client_id="alerts")
-        alerts: deque[Alert] = deque(maxlen=NEWEST)
-        try:
-            consumer.assign([partition])
-            end = consumer.end_offsets([partition])[partition]
-            consumer.seek(partition, max(consumer.beginning_offsets([partition])[partition], end - NEWEST))
-            idle = 0
-            while idle < IDLE_POLLS and consumer.position(partition) < end:
-                records = consumer.poll(0.2, 1000).get(partition, ())
-                idle = 0 if records else idle + 1
-                for record in records:
-                    try:
-                        alerts.append(Alert.from_bytes(record.value))
-                    except ValueError as error:
-                        log.error("alert_unreadable", offset=record.offset, error=str(error))
-        finally:
-            consumer.close()
+    def _read(self) -> Sequence[Alert]:
+        """Return the newest, oldest first; raises UnavailableError where not all of them could be read."""
+        alerts: list[Alert] = []
+        for record in scan(self._kafka, [Partition(self._spec.name, 0)], newest=NEWEST, client_id="alerts"):
+            try:
+                alerts.append(Alert.from_bytes(record.value))
+            except ValueError as error:
+                log.error("alert_unreadable", offset=record.offset, error=str(error))
         return alerts
 
 

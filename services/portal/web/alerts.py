@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from services.portal.web.audit import Audit
 from services.portal.web.forms import Posted, reason_of
 from services.portal.web.plain_words import in_language
 from services.portal.web.reasons import Step
-from services.portal.web.remembering import Held, Kept, kept_or_none
+from services.portal.web.remembering import ALWAYS, Held, Kept, kept_or_none
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import Standing, standing
@@ -105,10 +105,13 @@ class Counted:
 
 
 class AlertBook:
-    """The newest alerts, kept for while Kafka is away."""
+    """The newest alerts, kept for while Kafka is away: nothing is fresh then, however young."""
 
-    def __init__(self, alerts: Alerts, parties: Parties, watch: Watch, clock: Clock) -> None:
+    def __init__(
+        self, alerts: Alerts, parties: Parties, watch: Watch, clock: Clock, away: Callable[[], bool] = lambda: False
+    ) -> None:
         self.alerts = alerts
+        self._away = away
         self.clock = clock
         self._parties = parties
         self._watch = watch
@@ -119,7 +122,7 @@ class AlertBook:
 
     def held(self) -> Held[AlertsNow]:
         """Return all that are open and the newest ended ones; raises UnavailableError."""
-        return self._kept.get(ALERTS, self._read, FRESH)
+        return self._kept.get(ALERTS, self._read, ALWAYS if self._away() else FRESH)
 
     def _read(self) -> AlertsNow:
         found = self.alerts.now(KNOWN_ENDED)

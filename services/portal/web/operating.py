@@ -26,6 +26,7 @@ from services.portal.web.alerts import AlertBook
 from services.portal.web.contents import Contents
 from services.portal.web.events import Events
 from services.portal.web.live import Streams
+from services.portal.web.outages import KAFKA
 from services.portal.web.overview import Overview, Present
 from services.portal.web.sides import Parties
 from services.portal.web.site import Site
@@ -56,7 +57,7 @@ def routes(
     threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
     present = Present(watch, parties, FlowReader(pool), clock)
     raised = Alerts(kafka, topics, clock)
-    book = AlertBook(raised, parties, watch, clock)
+    book = AlertBook(raised, parties, watch, clock, lambda: site.outages.is_away(KAFKA))
     pages.alerts_open = lambda viewer: book.counted(alerts.own_of(viewer))
     log = EventLog(kafka, topics)
     explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)

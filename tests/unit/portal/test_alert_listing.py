@@ -13,9 +13,10 @@ from services.portal.web.alerts import KNOWN_ENDED, AlertBook, Counted
 from services.portal.web.rendering import FOLDER, Statics, _environment
 from services.portal.web.sides import Side
 from services.runtime.alerts import Alert, AlertKind
+from services.runtime.errors import KafkaUnavailableError
 from tests.conditions import eventually
 from tests.fakes.hand_clock import NOW, HandClock
-from tests.fakes.kafka import FakeKafka
+from tests.fakes.kafka import FakeConsumer, FakeKafka
 
 TOPICS = Topics()
 ENDED = KNOWN_ENDED + 50
@@ -92,6 +93,25 @@ def test_how_many_are_open_is_counted_as_the_page_of_alerts_lists_them(many: Ale
     eventually(lambda: pages.counted(None) is not None, 10, "counted")
     assert pages.counted(None) == Counted(len(pages.of(Side(), pages.held().value)), 1) == Counted(2, 1)
     assert (pages.counted("tax"), pages.counted("")) == (Counted(1, 0), Counted(0, 0))
+
+
+def test_what_was_read_just_before_kafka_went_is_shown_with_its_time() -> None:
+    """It is young, but nobody knows what has come since."""
+    kafka, clock = FakeKafka(), HandClock()
+    alerts = Alerts(kafka, TOPICS, clock)
+    pages = AlertBook(alerts, Nobody(), Nobody(), clock, lambda: kafka.away)  # type: ignore[arg-type]
+    assert pages.held().away == ""
+    kafka.away = True
+    assert "away" in pages.held().away
+    kafka.away = False
+    assert pages.held().away == ""
+
+
+def test_alerts_that_kafka_owes_are_not_taken_for_none(many: Alerts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Kafka that goes while they are read gives no shorter list."""
+    monkeypatch.setattr(FakeConsumer, "poll", lambda *_: {})
+    with pytest.raises(KafkaUnavailableError):
+        many.list(everything=False, agency=None, limit=10)
 
 
 def test_the_count_is_read_anew_and_stands_while_kafka_is_away() -> None:
