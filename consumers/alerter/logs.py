@@ -7,7 +7,7 @@ Whatever is written waits here while Kafka is away, in order, and is lost by not
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -106,6 +106,11 @@ class Logs:
         """Return the parked events that wait for somebody."""
         with self._lock:
             return [one for held in self._waiting.values() for one in held.values()]
+
+    def parked_numbers(self) -> Mapping[str, int]:
+        """Return how many parked events of each agency wait for somebody."""
+        numbers = Counter(one.agency for one in self.parked())
+        return {agency: numbers[agency] for agency in list(self._agencies())}
 
     def letters(self) -> Mapping[str, int]:
         """Return how many dead letters of each stage are not corrected."""

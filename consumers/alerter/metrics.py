@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from consumers.alerter.logs import Logs
 from services.alerting.groups import Group
 from services.runtime import metrics
-from services.runtime.measuring import CollectorRegistry
+from services.runtime.measuring import Collector, CollectorRegistry, Metric
 
 
 class AlerterMetrics:
@@ -25,3 +26,21 @@ class AlerterMetrics:
         for (kind, severity), number in counts.items():
             self._open.labels(kind, severity).set(number)
         self._unwritten.set(unwritten)
+
+
+class AsideCollector(Collector):
+    """Gives what is set aside as the log has it: while Kafka is away as it was last; nothing before all was read."""
+
+    def __init__(self, current: Callable[[], Logs | None]) -> None:
+        self._current = current
+
+    def collect(self) -> list[Metric]:
+        """Return the figures; an agency that was removed is in them no more."""
+        parked, letters = metrics.PARKED_EVENTS.family(), metrics.OPEN_DEAD_LETTERS.family()
+        logs = self._current()
+        if logs is not None and logs.ready.is_set():
+            for agency, number in logs.parked_numbers().items():
+                parked.add_metric([agency], number)
+            for stage, number in logs.letters().items():
+                letters.add_metric([stage], number)
+        return [parked, letters]

@@ -13,7 +13,7 @@ from consumers.alerter.duty import Duty
 from consumers.alerter.engine import Alerter
 from consumers.alerter.logs import Logs
 from consumers.alerter.looking import Look
-from consumers.alerter.metrics import AlerterMetrics
+from consumers.alerter.metrics import AlerterMetrics, AsideCollector
 from consumers.alerter.owed import FollowUpsLook
 from consumers.alerter.telling import Telling
 from consumers.alerter.world import Looks, World
@@ -61,6 +61,7 @@ def run(settings: Settings, *, port: int) -> None:
     kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
     duty = Duty(kafka, topics, clock, settings.alerting.away_s / 2)
     desk = _Desk(settings, kafka, topics, clock, duty, AlerterMetrics(metrics))
+    metrics.register(AsideCollector(lambda: desk.logs))
     with ProbeServer(settings.http.host, port, desk.health, metrics):
         duty.serve(desk.work, stop)
 
@@ -77,6 +78,7 @@ class _Desk:
         self._clock = clock
         self._duty = duty
         self._metrics = metrics
+        self.logs: Logs | None = None
         self._alerter: Alerter | None = None
         self._telling: Telling | None = None
 
@@ -87,7 +89,7 @@ class _Desk:
         follower = ControlFollower(kafka, [topics.control_subscriptions, topics.control_identities], "alerter")
         sealer, networks = Sealer(settings.security), parse_networks(settings.delivery.allowed_networks)
         codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
-        logs = Logs(kafka, topics, lambda: list(follower.view.agencies), clock)
+        logs = self.logs = Logs(kafka, topics, lambda: list(follower.view.agencies), clock)
         looks = looks_of(settings, follower, sealer, networks, contracts, clock)
         publishing = Publishing(kafka)
         telling = self._telling = Telling(
@@ -111,7 +113,7 @@ class _Desk:
         following.join(WRITTEN_S)
         publishing.close()
         self._metrics.show((), logs.unwritten())
-        self._alerter = self._telling = None
+        self._alerter = self._telling = self.logs = None
 
     def health(self) -> Health:
         """Tell whether this process alerts, or stands by for one that does."""

@@ -215,6 +215,16 @@ CONTROL_OFFSET = GaugeSpec(
 # -- telling people -----------------------------------------------------------------------------------------------
 
 ALERTS_OPEN = GaugeSpec("hongyan_alerts_open", "未关闭的问题", "troubles that are open", ALERTER, ("kind", "severity"))
+PARKED_EVENTS = GaugeSpec(
+    "hongyan_parked_events",
+    "停放着、还没有放回的事件",
+    "events that are parked and were not put back yet",
+    ALERTER,
+    ("agency",),
+)
+OPEN_DEAD_LETTERS = GaugeSpec(
+    "hongyan_open_dead_letters", "未更正的死信", "dead letters that nobody has corrected", ALERTER, ("stage",)
+)
 ALERT_MESSAGES = CounterSpec(
     "hongyan_alert_messages_total",
     "发给人的告警消息：way 是 mail、webhook 或 feed，outcome 是 sent 或 failed",
