@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from services.runtime.clock import Clock
+from services.runtime.errors import UnavailableError
 
 LATE_S = 10.0
 """A look that takes longer has found a server that hangs: it takes connections and answers nobody. One that is seldom
@@ -25,10 +26,11 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A look has found nothing since then, and why."""
+    """A look has found nothing since then, and why; ``answered``: what it looks at did answer."""
 
     since: datetime
     why: str
+    answered: bool = False
 
 
 class Look(Generic[Found]):
@@ -72,6 +74,7 @@ class Look(Generic[Found]):
             said = str(error) or type(error).__name__
             if self._trouble is None:
                 log.warning("look_failed", look=self.name, error=said)
-            self._trouble = Trouble(self._trouble.since if self._trouble else self._clock.now(), said[:500])
+            since = self._trouble.since if self._trouble else self._clock.now()
+            self._trouble = Trouble(since, said[:500], not isinstance(error, UnavailableError | OSError))
         finally:
             self._asked = None

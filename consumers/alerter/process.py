@@ -34,7 +34,7 @@ from services.runtime import logging
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.database import dsn_of, open_pool
 from services.runtime.direct import open_direct
-from services.runtime.errors import DatabaseUnavailableError, UnavailableError
+from services.runtime.errors import DatabaseUnavailableError, HongyanError
 from services.runtime.exposition import new_registry
 from services.runtime.kafka.client import connect
 from services.runtime.kafka.port import Kafka, Producer
@@ -180,12 +180,12 @@ def looks_of(
 
 
 def newest_snapshot(url: str) -> Snapshot:
-    """Ask the monitor; raises OSError or what a malformed answer raises."""
+    """Ask the monitor; raises OSError, or where it answers, but no snapshot, HongyanError or what that raises."""
     try:
         with open_direct(url.rstrip("/") + SNAPSHOT_PATH, MONITOR_S) as answer:
             return Snapshot.from_json(json.load(answer))
     except urllib.error.HTTPError as error:
-        raise UnavailableError(f"HTTP {error.code}: {error.read(500).decode(errors='replace')}") from error
+        raise HongyanError(f"HTTP {error.code}: {error.read(500).decode(errors='replace')}") from error
 
 
 def database_size(settings: Settings) -> int:

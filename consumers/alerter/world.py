@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from consumers.alerter.logs import Logs
-from consumers.alerter.looking import Look
+from consumers.alerter.looking import Look, Trouble
 from services.alerting import rules
 from services.alerting.book import REMOVED, Judged
 from services.alerting.burn import Ledger
@@ -28,8 +28,9 @@ from services.subscriptions.sealing import Sealer
 
 STALE_S = 15.0
 """A snapshot of the monitor that is older says nothing of now."""
+OLD = "它给出的是旧的测量 (what it gives was measured too long ago)"
 CAUGHT_UP_S = 0.0
-DATABASE = "postgresql"
+DATABASE, MONITOR = "postgresql", "monitor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class World:
         self._configured: tuple[int, dict[str, str], list[Agency]] = (-1, {}, [])
         self._counted: str = ""
         self._without_database: datetime | None = None
+        self._without_kafka: datetime | None = None
 
     def look(self, ledgers: dict[str, Ledger], changed: set[str], now: datetime) -> None:
         """Count the newest snapshot's deliveries, once, and forget the agencies that were removed."""
@@ -92,6 +94,7 @@ class World:
         """Return what is wrong; of what Kafka tells only when ``whole`` of it is known."""
         judged, settings = Judged(), self._settings
         judged.add({AlertKind.SERVER_AWAY}, rules.away(self._away(now), now))
+        judged.add({AlertKind.LOOK_FAILING}, rules.failing(self._failing(now), now))
         seen, unseen = self._volumes()
         filling = rules.filling(seen, settings.disk_free_percent, settings.disk_urgent_percent, now)
         judged.add({AlertKind.DISK_FILLING}, rules.unseen(open_alerts.values(), AlertKind.DISK_FILLING, unseen))
@@ -179,25 +182,53 @@ class World:
         return found, unseen
 
     def _away(self, now: datetime) -> list[Away]:
+        """Return the servers that do not answer."""
         found = []
         silent_s = self._kafka_silent_s()
+        if silent_s > self._settings.away_s / 2:
+            self._without_kafka = now
         if silent_s > self._settings.away_s:
             why = "连不上，或不应答 (no connection, or no answer)"
             found.append(Away("kafka", now - timedelta(seconds=silent_s), why))
-        looks, troubles = self._looks, {"monitor": self._looks.snapshot.trouble, DATABASE: self._looks.database.trouble}
-        troubles[looks.certificates.name] = looks.certificates.trouble
-        for server, trouble in troubles.items():
-            if trouble is not None and (now - trouble.since).total_seconds() >= self._settings.away_s:
+        for server, trouble in self._servers().items():
+            if trouble is not None and not trouble.answered and self._stands(trouble, now):
                 found.append(Away(server, trouble.since, trouble.why))
-        if troubles[DATABASE] is not None:
+        if self._looks.database.trouble is not None:
             self._without_database = now
-        # These need the database: while it is away, and until they had time to see it again, it alone is told of.
-        for look in (looks.follow_ups, looks.gaps):
-            trouble = look.trouble
-            since = max(trouble.since, self._without_database or trouble.since) if trouble is not None else now
-            if trouble is not None and (now - since).total_seconds() >= self._settings.away_s:
-                found.append(Away(look.name, trouble.since, trouble.why))
         return found
+
+    def _failing(self, now: datetime) -> list[Away]:
+        """Return the looks that find nothing, though the servers that they need answer."""
+        looks = self._looks
+        servers, found = self._servers(), []
+        for name, trouble in ((DATABASE, servers[DATABASE]), (looks.certificates.name, looks.certificates.trouble)):
+            if trouble is not None and (trouble.answered or name != DATABASE):
+                found.append((name, trouble, trouble.since))
+        # These need Kafka or the database: while it is away, and until they had time to see it again, it alone is told.
+        blind, database = self._blind(now, servers[MONITOR]), self._without_database
+        needing = [(MONITOR, blind, self._without_kafka)]
+        needing += [(look.name, look.trouble, database) for look in (looks.follow_ups, looks.gaps)]
+        for name, trouble, without in needing:
+            if trouble is not None:
+                found.append((name, trouble, max(trouble.since, without or trouble.since)))
+        least = timedelta(seconds=self._settings.away_s)
+        return [Away(name, trouble.since, trouble.why) for name, trouble, since in found if now - since >= least]
+
+    def _servers(self) -> dict[str, Trouble | None]:
+        return {MONITOR: self._looks.snapshot.trouble, DATABASE: self._looks.database.trouble}
+
+    def _stands(self, trouble: Trouble, now: datetime) -> bool:
+        return (now - trouble.since).total_seconds() >= self._settings.away_s
+
+    def _blind(self, now: datetime, trouble: Trouble | None) -> Trouble | None:
+        """Return since when a monitor that answers has measured nothing, and why."""
+        snapshot = self._looks.snapshot.found
+        if snapshot is None:
+            return trouble if trouble is not None and trouble.answered else None
+        if snapshot.away_since is not None:
+            return Trouble(datetime.fromisoformat(snapshot.away_since), snapshot.away_why or "", answered=True)
+        old = _age_s(snapshot, now) > STALE_S
+        return Trouble(datetime.fromisoformat(snapshot.at), OLD, answered=True) if old else None
 
     def _kafka_silent_s(self) -> float:
         return self._clock.monotonic() - self._logs.contact_at

@@ -51,7 +51,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """A server that does not answer, since when and why."""
+    """A server that does not answer, or a look by its name that fails, since when and why."""
 
     server: str
     since: datetime
@@ -262,6 +262,19 @@ def away(servers: Iterable[Away], now: datetime) -> list[Alert]:
             f" (does not answer)：{one.why}",
         )
         for one in servers
+    ]
+
+
+def failing(looks: Iterable[Away], now: datetime) -> list[Alert]:
+    """Return the looks that find nothing, though what they look at answers."""
+    return [
+        Alert(
+            AlertKind.LOOK_FAILING,
+            one.server,
+            now.isoformat(),
+            f"{one.server} 自 {one.since.astimezone(SHANGHAI):%Y-%m-%d %H:%M:%S} 起看不成 (this look fails)：{one.why}",
+        )
+        for one in looks
     ]
 
 

@@ -46,6 +46,7 @@ class AlertKind(StrEnum):
     GROUP_TROUBLED = "group-troubled"
     DISK_FILLING = "disk-filling"
     SERVER_AWAY = "server-away"
+    LOOK_FAILING = "look-failing"
     FACTS_LOST = "facts-lost"
     WAY_FAILING = "way-failing"
 
@@ -229,6 +230,15 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "恢复该服务；恢复后各进程自动继续，事件不丢 (bring it back; everything goes on by itself)",
         "critical",
         commands=("hongyan lag",),
+    ),
+    AlertKind.LOOK_FAILING: Meaning(
+        "一项查看失败，服务却在应答；靠它判断的告警此时看不出来 (a look fails, though the servers answer)",
+        "按原因更正权限或设置，或看该进程的日志；好了自动继续判断 (mend the rights or settings that the reason names)",
+        "critical",
+        commands=(
+            "hongyan alerts",
+            "hongyan lag",
+        ),
     ),
     AlertKind.FACTS_LOST: Meaning(
         "已关账月份有记录不在日志中，不能重新统计；公布数不变 (a closed month can't be counted again)",

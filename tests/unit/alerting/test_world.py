@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,8 +46,10 @@ class Scene:
         self.size: int | None = 99 * GIB
         self.ends_at = NOW + timedelta(days=3)
         self.receiver_away = False
+        self.measuring = True
         self.snapshot: Snapshot | None = None
         self.refused: Exception | None = None
+        self.fails: Exception | None = None
         self.clock = HandClock()
         self.book = Book()
         agencies = list(follower.view.agencies.values())
@@ -66,7 +69,7 @@ class Scene:
     def _monitor(self) -> Snapshot:
         if self.snapshot is None:
             raise OSError("no monitor")
-        return self.snapshot
+        return replace(self.snapshot, at=self.clock.now().isoformat()) if self.measuring else self.snapshot
 
     def _follow_ups(self) -> list[FollowUp]:
         if self.refused is not None:
@@ -74,6 +77,8 @@ class Scene:
         return []
 
     def _database(self) -> int:
+        if self.fails is not None:
+            raise self.fails
         if self.size is None:
             raise DatabaseUnavailableError("no space left on device")
         return self.size
@@ -91,6 +96,17 @@ class Scene:
         found = self.book.judge(self.world.judge(self.book.open, {}, self.clock.now(), whole=True), self.clock.now())
         told: set[tuple[AlertKind, str]] = {(one.kind, one.state) for one in found if one.kind in KINDS}
         return told
+
+    def failing(self, seconds: float, *, kafka: bool = True) -> list[tuple[str, str]]:
+        """Look at everything after so long, and return what is judged to be away or to fail."""
+        self.clock.seconds += seconds
+        if kafka:
+            self.logs.contact_at = self.clock.monotonic()
+        for look in self.looks.all():
+            look.once()
+        judged = self.world.judge(self.book.open, {}, self.clock.now(), whole=True).alerts.values()
+        kinds = {AlertKind.SERVER_AWAY, AlertKind.LOOK_FAILING}
+        return sorted((str(one.kind), one.subject) for one in judged if one.kind in kinds)
 
 
 @pytest.fixture
@@ -137,23 +153,48 @@ def test_whatever_a_look_raises_its_last_answer_counts_no_more_and_people_are_to
     scene.snapshot = Snapshot(NOW.isoformat(), 900, [], [], ProbeLag("ok", NOW.isoformat()))
     scene.refused = psycopg.errors.InsufficientPrivilege("permission denied for table events")
 
-    def away(seconds: float) -> list[str]:
-        scene.told(seconds)
-        return [one.server for one in scene.world._away(scene.clock.now()) if one.server != "kafka"]
-
-    assert away(60) == []
+    assert scene.failing(60) == []
     assert scene.looks.follow_ups.trouble is not None
     assert "permission denied" in scene.looks.follow_ups.trouble.why
     assert scene.world._looks.follow_ups.found is None
-    assert away(60) == ["follow-ups"]
+    assert scene.failing(60) == [("look-failing", "follow-ups")]
     size, scene.size = scene.size, None
-    assert away(60) == []
-    assert away(60) == ["postgresql"]
+    assert scene.failing(60) == []
+    assert scene.failing(60) == [("server-away", "postgresql")]
     scene.size = size
-    assert away(5) == []
-    assert away(60) == ["follow-ups"]
+    assert scene.failing(5) == []
+    assert scene.failing(60) == [("look-failing", "follow-ups")]
     scene.refused = None
-    assert away(5) == []
+    assert scene.failing(5) == []
+
+
+def test_a_server_that_answers_is_not_said_to_be_away(scene: Scene) -> None:
+    """A right that was taken away, or a monitor without a new measurement, is a look that fails, and is told as one."""
+    scene.fails = psycopg.errors.InsufficientPrivilege("permission denied for database")
+    scene.snapshot = Snapshot(NOW.isoformat(), 900, [], [], ProbeLag("ok", NOW.isoformat()))
+    assert scene.failing(0) == []
+    scene.measuring = False
+    assert scene.failing(60) == [("look-failing", "monitor"), ("look-failing", "postgresql")]
+    at = scene.clock.now().isoformat()
+    scene.fails, scene.snapshot = (
+        None,
+        Snapshot(at, 900, [], [], ProbeLag("ok", at), away_since=at, away_why="no metadata"),
+    )
+    scene.failing(0)
+    assert scene.failing(12) == [("look-failing", "monitor")]
+    scene.snapshot, scene.measuring = Snapshot(at, 900, [], [], ProbeLag("ok", at)), True
+    assert scene.failing(3) == []
+
+
+def test_while_kafka_is_away_it_alone_is_told_of(scene: Scene) -> None:
+    """The monitor measures nothing then, and for as long as it takes it to see Kafka again."""
+    at = NOW.isoformat()
+    scene.snapshot = Snapshot(at, 900, [], [], ProbeLag("ok", at), away_since=at, away_why="no answer")
+    for _ in range(3):
+        scene.failing(11, kafka=False)
+    assert scene.failing(11, kafka=False) == [("server-away", "kafka")]
+    assert scene.failing(5) == []
+    assert scene.failing(10) == [("look-failing", "monitor")]
 
 
 def test_receivers_are_looked_at_together_so_that_those_away_take_their_time_at_once() -> None:
