@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from services.alerting.silences import LONGEST, Silence, is_about_somebody, sile
 from services.runtime.alerts import Alert, AlertKind, current
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, NotFoundError, UnavailableError
-from services.runtime.kafka.port import Kafka, Partition
+from services.runtime.kafka.port import Kafka, Partition, Record
 from services.runtime.kafka.scanning import scan
 from services.subscriptions.lifecycle import ADMINISTRATOR
 
@@ -149,12 +149,9 @@ class Alerts:
         return kept
 
     def _list(self, kept: Kept, *, everything: bool, agency: str | None) -> Sequence[Alert]:
-        newest = current(self._read())
-        known = {one.key for one in newest}
-        older = sorted((a for a in kept.alerts.values() if a.key not in known), key=lambda one: one.at, reverse=True)
         found = [
             alert
-            for alert in [*newest, *older]
+            for alert in standing(self._read(), kept)
             if (everything or alert.state == "open") and agency in {None, alert.subject}
         ]
         # Sorting keeps the newest first among each.
@@ -178,13 +175,25 @@ class Alerts:
 
     def _read(self) -> Sequence[Alert]:
         """Return the newest, oldest first; raises UnavailableError where not all of them could be read."""
-        alerts: list[Alert] = []
-        for record in scan(self._kafka, [Partition(self._spec.name, 0)], newest=NEWEST, client_id="alerts"):
-            try:
-                alerts.append(Alert.from_bytes(record.value))
-            except ValueError as error:
-                log.error("alert_unreadable", offset=record.offset, error=str(error))
-        return alerts
+        records = scan(self._kafka, [Partition(self._spec.name, 0)], newest=NEWEST, client_id="alerts")
+        return [alert for record in records if (alert := read_alert(record)) is not None]
+
+
+def read_alert(record: Record) -> Alert | None:
+    """Return the alert of a record; what can't be read is logged and left out: it may come from a later version."""
+    try:
+        return Alert.from_bytes(record.value)
+    except ValueError as error:
+        log.error("alert_unreadable", offset=record.offset, error=str(error))
+        return None
+
+
+def standing(alerts: Iterable[Alert], kept: Kept) -> list[Alert]:
+    """Return each alert as it stands, newest first: those of the log, oldest first there, then older ones kept."""
+    newest = current(alerts)
+    known = {one.key for one in newest}
+    older = sorted((a for a in kept.alerts.values() if a.key not in known), key=lambda one: one.at, reverse=True)
+    return [*newest, *older]
 
 
 def alert_routes(router: APIRouter, alerts: Alerts, parties: Callable[[], Collection[str]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,12 +16,13 @@ from services.alerting.groups import Told as Way
 from services.alerting.silences import LONGEST, Silence, silencing
 from services.identity.people import Role
 from services.portal.alerts import Alerts, AlertsNow, SilenceBody
+from services.portal.open_alerts import OpenAlerts
 from services.portal.watching import Watch
 from services.portal.web.audit import Audit
 from services.portal.web.forms import Posted, reason_of
 from services.portal.web.plain_words import in_language
 from services.portal.web.reasons import Step
-from services.portal.web.remembering import ALWAYS, Held, Kept, kept_or_none
+from services.portal.web.remembering import ALWAYS, Held, Kept
 from services.portal.web.rendering import Pages
 from services.portal.web.sides import Parties, Side
 from services.portal.web.standing import Standing, standing
@@ -34,7 +34,6 @@ from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError
 
 FRESH = timedelta(seconds=3)
-COUNTED_ANEW = timedelta(seconds=5)
 ALERTS = "alerts"
 HOURS: Mapping[int, Text] = {
     1: Text("1 小时"),
@@ -98,57 +97,49 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many are open that concern somebody, of one kind and subject together; and how many of them are critical."""
+    """How many were open ``at`` a time that concern somebody, of one kind and subject together, how many critical."""
 
     number: int
     critical: int
+    at: datetime
 
 
 class AlertBook:
     """The newest alerts, kept for while Kafka is away: nothing is fresh then, however young."""
 
     def __init__(
-        self, alerts: Alerts, parties: Parties, watch: Watch, clock: Clock, away: Callable[[], bool] = lambda: False
+        self,
+        alerts: Alerts,
+        opened: OpenAlerts,
+        parties: Parties,
+        watch: Watch,
+        clock: Clock,
+        away: Callable[[], bool] = lambda: False,
     ) -> None:
         self.alerts = alerts
+        self._opened = opened
         self._away = away
         self.clock = clock
         self._parties = parties
         self._watch = watch
         self._kept = Kept(clock)
-        self._open: Sequence[Alert] | None = None
-        self._count_from = clock.now()
-        self._counting = threading.Lock()
 
     def held(self) -> Held[AlertsNow]:
         """Return all that are open and the newest ended ones; raises UnavailableError."""
-        return self._kept.get(ALERTS, self._read, ALWAYS if self._away() else FRESH)
-
-    def _read(self) -> AlertsNow:
-        found = self.alerts.now(KNOWN_ENDED)
-        self._open = [one for one in found.alerts if one.state == "open"]
-        return found
+        return self._kept.get(ALERTS, lambda: self.alerts.now(KNOWN_ENDED), ALWAYS if self._away() else FRESH)
 
     def counted(self, own: str | None) -> Counted | None:
         """Return how many are open that concern an agency or department, or anybody (None), as they were read last.
 
-        Every page shows it and none waits for it: it is read anew beside. None where it was never read.
+        Every page shows it and none waits for it. None where they were never read.
         """
-        if self.clock.now() >= self._count_from and self._counting.acquire(blocking=False):
-            threading.Thread(target=self._count, name="count-alerts", daemon=True).start()
-        if self._open is None:
+        found = self._opened.found
+        if found is None:
             return None
         groups: dict[str, bool] = {}
-        for one in _about(own, self._open):
+        for one in _about(own, found.alerts):
             groups[one.group] = groups.get(one.group, False) or one.weight == "critical"
-        return Counted(len(groups), sum(groups.values()))
-
-    def _count(self) -> None:
-        try:
-            kept_or_none(self.held)
-        finally:
-            self._count_from = self.clock.now() + COUNTED_ANEW
-            self._counting.release()
+        return Counted(len(groups), sum(groups.values()), found.at)
 
     def changed(self) -> None:
         """Have them read anew."""

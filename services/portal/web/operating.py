@@ -18,6 +18,7 @@ from services.portal.agencies import AgencyDesk
 from services.portal.alerts import Alerts
 from services.portal.event_log import EventLog
 from services.portal.explaining import Explaining
+from services.portal.open_alerts import OpenAlerts
 from services.portal.trying import Seeing
 from services.portal.watching import Watch, from_monitor
 from services.portal.web import agencies, agency_deeds, agency_keys, alerts, events, overview
@@ -57,7 +58,9 @@ def routes(
     threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
     present = Present(watch, parties, FlowReader(pool), clock)
     raised = Alerts(kafka, topics, clock)
-    book = AlertBook(raised, parties, watch, clock, lambda: site.outages.is_away(KAFKA))
+    opened = OpenAlerts(kafka, topics, clock)
+    threading.Thread(target=opened.run, args=(stop,), name="open-alerts", daemon=True).start()
+    book = AlertBook(raised, opened, parties, watch, clock, lambda: site.outages.is_away(KAFKA))
     pages.alerts_open = lambda viewer: book.counted(alerts.own_of(viewer))
     log = EventLog(kafka, topics)
     explaining = Explaining(kafka, topics, contracts, Seeing(registry), grants, desk.agencies, clock)
