@@ -16,6 +16,11 @@ from services.ledger.reading import MOST_EVENTS, LedgerReader
 from services.ledger.searching import Criteria, Scope
 from services.runtime.errors import FieldProblem, InvalidError, NotFoundError
 
+WHOLE = "须完整 (the whole of it)"
+WHOLE_NUMBER = (
+    "证书号或信用代码，须完整，不能只写开头 (a whole certificate number or organisation code, no part of one)"
+)
+
 
 def scopes(access: AccessRepository, admin_key: str) -> Callable[[str], Scope]:
     """Return how a bearer key tells the scope; it raises 401 for no key of ours."""
@@ -42,9 +47,9 @@ def event_routes(reader: LedgerReader, scope_of: Callable[[str], Scope]) -> APIR
     @router.get("")
     def search(
         scope: Scope = scoped,
-        event: str | None = None,
-        subject: str | None = None,
-        identifier: str | None = None,
+        event: Annotated[str | None, Query(description=WHOLE)] = None,
+        subject: Annotated[str | None, Query(description=WHOLE)] = None,
+        identifier: Annotated[str | None, Query(description=WHOLE_NUMBER)] = None,
         source: str | None = None,
         type: str | None = None,  # noqa: A002  (CloudEvents' name)
         agency: str | None = None,

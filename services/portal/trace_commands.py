@@ -31,7 +31,10 @@ VERDICTS = {
 
 
 def trace(
-    event: Annotated[str, typer.Argument(help="事件编号，或证书号、信用代码、业务主键 (event id, or a number in it)")],
+    event: Annotated[
+        str,
+        typer.Argument(help="完整的事件编号、证书号、信用代码或业务主键 (a whole event id, or a whole number in it)"),
+    ],
     source: Annotated[str | None, typer.Option(help="发布部门的 source (publisher)")] = None,
     as_json: AsJson = False,
 ) -> None:

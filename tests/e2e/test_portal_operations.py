@@ -280,6 +280,7 @@ def test_an_agency_sees_of_itself_what_the_operator_sees(work: Operations, brows
         work.site.person(person, name=f"{agency} 某", agency=agency)
     with browser.page(work.url) as page:
         sign_in(page, "mian")
+        expect(page.locator(".note").first).to_contain_text("原话")
         page.get_by_role("link", name="看本单位的延迟与投递").click()
         now = page.locator("[data-live]")
         held = work.site.signed_in("ops").get("/agencies/mianyang").text
