@@ -471,14 +471,16 @@ class Walk:
 
 
 def shows(answer: Answer) -> str:
-    """Return what a page shows of what it should."""
+    """Return what a page shows of what it should; beside it stands the count of alerts, which has its own age."""
     if answer.status == 503:
         return SAID if "暂不可用" in answer.text else "an error"
     if answer.status != 200:
         return f"status {answer.status}"
-    if "截至 <time" in answer.text:
+    found = re.search("<main.*</main>", answer.text, re.DOTALL)
+    page = found[0] if found else answer.text
+    if "截至 <time" in page:
         return KEPT
-    return PARTLY if "有一处没有应答" in answer.text or "暂不能显示" in answer.text else WHOLE
+    return PARTLY if "有一处没有应答" in page or "暂不能显示" in page else WHOLE
 
 
 @pytest.fixture
