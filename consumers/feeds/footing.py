@@ -18,7 +18,7 @@ from consumers.feeds.telling import tell
 from consumers.pusher.note import WHY_CHARS, Note
 from consumers.pusher.placing import Bounds, astray_why, is_astray, is_decided
 from schemas.topics import Topics
-from services.delivery.cursors import reached
+from services.delivery.cursors import reached, undecided
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
 from services.runtime.errors import ConflictError
@@ -45,7 +45,7 @@ class Footing:
         """
         pushed, own = await self._cursors.both(agency)
         cursor = reached(pushed, own)
-        if not is_astray(own) and await self._feeds.reaches(agency, cursor):
+        if not undecided(pushed, own) and await self._feeds.reaches(agency, cursor):
             if self._told.get(agency) or (is_decided(own) and agency not in self._told):
                 await self._tell(agency, f"从游标 {cursor} 续取 (it goes on from there)", closed=True)
             return cursor

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
-from consumers.pusher.placing import NONE, Bounds, answer_to, astray_note, is_astray
+from consumers.pusher.placing import NONE, Bounds, answer_to, astray_note
 from schemas.topics import Topics
+from services.delivery.cursors import undecided
 from services.runtime.alerts import Alert, AlertKind, current
 from services.runtime.clock import Clock
 from services.runtime.errors import FieldProblem, InvalidError, NotFoundError
@@ -33,20 +34,19 @@ class Feeds:
         feed = Partition(self.topics.feed(agency), 0)
         with closing(self.kafka.admin()) as admin:
             pushed, own = self._both(admin, agency)
-            note, passes = astray_note(pushed), None
-            if note is None:
-                note, passes = astray_note(own), pushed.offset  # whoever fills the agency's tables waits
+            # Whoever fills the agency's tables notes it beside the agency's own.
+            note = astray_note(pushed) or astray_note(own)
             if note is None:
                 raise NotFoundError(f"{agency} 的队列没有在等这一决定：hongyan lag (its feed waits for no decision)")
             offset = _offset(at, self._bounds(admin, feed))
-            decided = {feed: Committed(offset, answer_to(note.held_since, passes))}
+            decided = {feed: Committed(offset, answer_to(note.held_since, pushed))}
             admin.set_group_offsets(self.topics.agency_group(agency), decided)
         return offset
 
     def seen(self, agency: str, reason: str) -> list[Alert]:
         """Close an agency's alerts of gaps, with the reason, and return them; that of a line still astray stays."""
         with closing(self.kafka.admin()) as admin:
-            astray = any(map(is_astray, self._both(admin, agency)))
+            astray = undecided(*self._both(admin, agency))
         found = [
             one
             for one in self._open_alerts()

@@ -24,8 +24,9 @@ from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, p
 from consumers.pusher.reading import Looked, Reading
 from consumers.pusher.receivers import Receivers
 from consumers.pusher.waiting import waits_why
-from schemas.topics import LEFT, Topics
+from schemas.topics import Topics
 from services.delivery.breaker import Breaker
+from services.delivery.cursors import has_left
 from services.delivery.gap import Gap
 from services.delivery.window import Window
 from services.runtime.alerts import AlertKind
@@ -265,7 +266,7 @@ class Pusher:
         self._changed.update(commits)
         for partition, held in commits.items():
             line = self._lines.get(partition)
-            if line is not None and held.note == LEFT:
+            if line is not None and has_left(held.note):
                 self._close_lines([partition])
                 self._gave_up = True
             elif line is not None:
@@ -359,7 +360,7 @@ class Pusher:
         known = self._committed.get(partition)
         begun = known.offset if known is not None else self._lines[partition].window.committed
         start = starts.get(partition)
-        return start is not None and start.offset == begun and start.note != LEFT
+        return start is not None and start.offset == begun and not has_left(start.note)
 
     def _open_lines(self, places: Mapping[Partition, Place]) -> None:
         for partition, place in places.items():

@@ -13,8 +13,8 @@ from typing import Protocol
 import structlog
 
 from consumers.pusher.note import WHY_CHARS, Note, note_of, sink_mark
-from schemas.topics import LEFT
 from services.delivery.breaker import Breaker
+from services.delivery.cursors import left_note
 from services.delivery.message import Format, Message
 from services.delivery.outcome import RETRY_AFTER_CAP_S, Delivered, Gone, Later, Outcome, Refused
 from services.delivery.pace import Pace
@@ -126,6 +126,7 @@ class Line:
     waits: str | None = None  # why nothing is read before the agency's own clients have left
     _told: bool = False
     _note: Note | None = None
+    _left_at: datetime | None = None
 
     def seed(self, note: str) -> None:
         """Take up what the last owner noted beside the cursor: a held line stays held, since the same moment."""
@@ -231,9 +232,12 @@ class Line:
 
     def note(self) -> str:
         """Return since when and why the line is held, as JSON; empty while it flows."""
-        if self.has_left():
-            return LEFT
-        why = self.receiver.held or self.astray or self.waits or self._gone or self.breaker.why
+        left = self.has_left()
+        if left and self.astray is None:
+            self._left_at = self._left_at or self.clock.now()
+            return left_note(self._left_at)
+        self._left_at = None
+        why = self.astray if left else self.receiver.held or self.astray or self.waits or self._gone or self.breaker.why
         if why is None:
             self._note = None
             return ""
@@ -247,6 +251,7 @@ class Line:
             gone=self.was_gone,
             astray=self.astray is not None,
             waits=self.waits is not None,
+            left=left,
             quiet=not self.troubled and self.receiver.held is None,
             rest_until=rest,
             sink=sink_mark(self.receiver.sink) if rest is not None or self._gone is not None else None,

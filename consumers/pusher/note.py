@@ -8,8 +8,6 @@ from hashlib import blake2b
 
 import orjson
 
-from schemas.topics import LEFT
-
 WHY_CHARS = 500
 
 
@@ -17,7 +15,8 @@ WHY_CHARS = 500
 class Note:
     """A held line: by a person's decision or not; whether its receiver was gone (410); until when it wants no more;
     whether nobody was told yet (``quiet``), since it will soon be over; whether its cursor is not on the log
-    (``astray``); whether the agency's own clients are still there (``waits``).
+    (``astray``), which stays known when another channel has the feed (``left``); whether the agency's own clients are
+    still there (``waits``).
 
     The wish to be left alone (Retry-After) is that of whoever stood behind the address that ``sink`` stands for.
     """
@@ -31,6 +30,7 @@ class Note:
     quiet: bool = False
     astray: bool = False
     waits: bool = False
+    left: bool = False
 
     def to_text(self) -> str:
         """Return it as JSON."""
@@ -44,15 +44,16 @@ class Note:
             "quiet": self.quiet,
             "astray": self.astray,
             "waits": self.waits,
+            "left": self.left,
         }
         return orjson.dumps({name: value for name, value in document.items() if value}).decode()
 
 
 def note_of(text: str) -> Note | None:
     """Read a note; None where the line flowed, or was let go of."""
-    if text in {"", LEFT}:
+    known = orjson.loads(text or "{}")
+    if "held_since" not in known:
         return None
-    known = orjson.loads(text)
     rest = known.get("rest_until")
     return Note(
         datetime.fromisoformat(known["held_since"]),
@@ -64,6 +65,7 @@ def note_of(text: str) -> Note | None:
         quiet=bool(known.get("quiet")),
         astray=bool(known.get("astray")),
         waits=bool(known.get("waits")),
+        left=bool(known.get("left")),
     )
 
 

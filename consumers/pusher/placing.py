@@ -8,7 +8,7 @@ from datetime import datetime
 import orjson
 
 from consumers.pusher.note import Note, note_of
-from services.delivery.cursors import reached
+from services.delivery.cursors import passed_over, passing_over, reached
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
@@ -62,7 +62,7 @@ def is_decided(own: Committed) -> bool:
 def answered(pushed: Committed, own: Committed) -> bool:
     """Tell whether somebody has decided where a line that is astray goes on."""
     note = astray_note(pushed)
-    return note is not None and own.note == answer_to(note.held_since)
+    return note is not None and (own.note == answer_to(note.held_since) or passed_over(pushed, own))
 
 
 def place_of(pushed: Committed, own: Committed, bounds: Bounds | None) -> Place:
@@ -95,10 +95,10 @@ def astray_why(cursor: int, bounds: Bounds | None) -> str:
     )
 
 
-def answer_to(held_since: datetime, passes: int | None = None) -> str:
+def answer_to(held_since: datetime, passes: Committed | None = None) -> str:
     """Return the note beside a cursor that somebody has decided on: it answers one hold, and none that comes later.
 
-    ``passes`` is the pusher's cursor that does not count beside it, where it was not the pusher that held.
+    ``passes`` is the pusher's cursor that does not count beside it, whichever channel takes the decision up.
     """
-    more = {} if passes is None else {"passes": passes}
-    return orjson.dumps({"answers": held_since.isoformat(), **more}).decode()
+    answers = held_since.isoformat()
+    return orjson.dumps({"answers": answers}).decode() if passes is None else passing_over(passes, answers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from consumers.pusher.placing import Bounds, astray_why, is_astray
-from services.delivery.cursors import passes_over, passing_over, reached
+from services.delivery.cursors import passed_over, passing_over, reached, undecided
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
@@ -41,7 +41,7 @@ def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds, *
         return Start(own.offset, own.offset, decided=True)
     receipted = reached(pushed, own)
     cursor = max(held or 0, receipted)
-    if is_astray(own) or _decided(pushed, own) or cursor > log.end:
+    if undecided(pushed, own) or _decided(pushed, own) or cursor > log.end:
         return Start(cursor, cursor, astray_why(cursor, log))
     if same is False or (same is None and (held or 0) > receipted + BATCH):
         return Start(cursor, cursor, another_why(cursor))
@@ -60,9 +60,9 @@ def another_why(cursor: int) -> str:
 
 def _decided(pushed: Committed, own: Committed) -> bool:
     """Tell whether somebody has decided where the tables go on, and nobody has taken that up."""
-    return passes_over(own.note) == pushed.offset and "answers" in orjson.loads(own.note)
+    return passed_over(pushed, own) and "answers" in orjson.loads(own.note)
 
 
 def taken_up(pushed: Committed, offset: int) -> Committed:
     """Return the agency's own cursor once its tables begin here, whatever the pusher's says."""
-    return Committed(offset, passing_over(pushed.offset) if pushed.offset > offset else "")
+    return Committed(offset, passing_over(pushed) if pushed.offset > offset or is_astray(pushed) else "")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from queue import Empty, LifoQueue
 from typing import Any
 
@@ -28,6 +29,10 @@ BEGUN = "direct"
 
 class HandoverError(UnavailableError):
     """推送尚未交出这个队列，请稍后重试 (the pusher has not let go of this feed yet; try again)"""
+
+
+class UndecidedError(UnavailableError):
+    """队列的游标与日志对不上，须由人决定从何处续 (the cursor is not on the feed's log; somebody must decide)"""
 
 
 class Cursors:
@@ -49,9 +54,10 @@ class Cursors:
         """Return the agency's cursor; raises HandoverError while a pusher holds the feed and may have events under way.
 
         A pusher commits a feed's cursor before its first delivery, and again, with a note, when it has let go.
+        Raises UndecidedError while somebody must decide where to go on.
         """
         with self._asking(agency) as admin:
-            return reached(self._pushed(admin, agency), self._own(admin, agency))
+            return _decided(self._pushed(admin, agency), self._own(admin, agency))
 
     def both(self, agency: str) -> tuple[Committed, Committed]:
         """Return the pusher's cursor and the agency's own with its note; raises HandoverError."""
@@ -84,7 +90,7 @@ class Cursors:
         """
         with self._asking(agency) as admin:
             own = self._own(admin, agency)
-            note = own.note if passes_over(own.note) is not None else ""
+            note = own.note if "passes" in _read(own.note) else ""
             self._put(admin, agency, Committed(max(offset, own.offset), note))
 
     def renew(self, agency: str, *, direct: bool = False) -> None:
@@ -107,14 +113,15 @@ class Cursors:
         """Let the agency's own group stand where its feed was pushed to, before its own clients join.
 
         Once for each time that it was pushed to: where its clients go back to later on, there they stay.
-        Raises HandoverError while a pusher holds the feed, ConflictError when they have joined already.
+        Raises HandoverError while a pusher holds the feed, UndecidedError while somebody must decide where to go on,
+        ConflictError when they have joined already.
         """
         with self._asking(agency) as admin:
             pushed, own = self._pushed(admin, agency), self._committed(admin, agency, self._topics.agency_group(agency))
             if own is not None and self._begun(admin, agency) == pushed.offset:
                 return
             # With none committed, its clients would begin wherever they are set to: at the end, by most defaults.
-            if own is None or own.offset < reached(pushed, own):
+            if _decided(pushed, own or Committed(0)) > (own.offset if own is not None else -1):
                 self._put(admin, agency, Committed(pushed.offset))
             self._note_begun(admin, agency, pushed.offset)
 
@@ -122,7 +129,7 @@ class Cursors:
         """Return where a pusher has let go of the feed; raises HandoverError while one holds it."""
         group = self._topics.group("pusher")
         held = self._committed(admin, agency, group) or Committed(0, LEFT)
-        if held.note != LEFT and admin.group_assignment(group):
+        if not has_left(held.note) and admin.group_assignment(group):
             raise HandoverError
         return held
 
@@ -176,18 +183,54 @@ def cursor_of(admin: Admin, topics: Topics, feed: Partition, agency: str) -> int
 
 def reached(pushed: Committed, own: Committed) -> int:
     """Return the greater cursor; the agency's own where it was decided that this one of the pusher's does not count."""
-    return own.offset if passes_over(own.note) == pushed.offset else max(pushed.offset, own.offset)
+    return own.offset if passed_over(pushed, own) else max(pushed.offset, own.offset)
 
 
-def passing_over(pushed: int) -> str:
-    """Return the note beside an agency's own cursor that says that this one of the pusher's does not count."""
-    return orjson.dumps({"passes": pushed}).decode()
+def passing_over(pushed: Committed, answers: str | None = None) -> str:
+    """Return the note beside an agency's own cursor that says that this one of the pusher's does not count.
+
+    It is about what the pusher noted then: once it has gone on, and come to the same cursor, that counts.
+    """
+    document = {"answers": answers, "passes": pushed.offset, "of": _moment(pushed.note)}
+    return orjson.dumps({name: value for name, value in document.items() if value is not None}).decode()
 
 
-def passes_over(note: str) -> int | None:
-    """Return which cursor of the pusher's a note says does not count."""
-    found = _read(note).get("passes")
-    return found if isinstance(found, int) else None
+def passed_over(pushed: Committed, own: Committed) -> bool:
+    """Tell whether it was decided that this cursor of the pusher's does not count."""
+    found = _read(own.note)
+    return found.get("passes") == pushed.offset and found.get("of") == _moment(pushed.note)
+
+
+def undecided(pushed: Committed, own: Committed) -> bool:
+    """Tell whether whoever had the feed found its cursor not on the log, and nobody has decided where to go on."""
+    return _astray(own) or (_astray(pushed) and not passed_over(pushed, own))
+
+
+def has_left(note: str) -> bool:
+    """Tell whether a note says that the pusher has let go of the feed."""
+    return _read(note).get("left") is True
+
+
+def left_note(at: datetime) -> str:
+    """Return the note beside the pusher's cursor once it has given a feed up to another channel."""
+    return orjson.dumps({"left": True, "at": at.isoformat()}).decode()
+
+
+def _decided(pushed: Committed, own: Committed) -> int:
+    if undecided(pushed, own):
+        raise UndecidedError
+    return reached(pushed, own)
+
+
+def _astray(committed: Committed) -> bool:
+    return _read(committed.note).get("astray") is True
+
+
+def _moment(note: str) -> str | None:
+    """Return what tells one note of the pusher's from a later one beside the same cursor."""
+    found = _read(note)
+    moment = found.get("held_since") or found.get("at")
+    return moment if isinstance(moment, str) else None
 
 
 def _noted(note: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from consumers.pusher.placing import is_astray
-from schemas.topics import LEFT
+from services.delivery.cursors import has_left
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 from services.runtime.settings import Settings, as_environment, with_environment
@@ -97,7 +97,7 @@ def test_a_cursor_beyond_the_end_and_a_feed_made_anew_hold_up_nobody_else_and_lo
     eventually(lambda: rig.cursor() == Committed(2))
     eventually(lambda: ("market", "open", True) in rig.told())
     configuration.access("market", KEY, "kafka")
-    eventually(lambda: rig.cursor().note == LEFT)
+    eventually(lambda: has_left(rig.cursor().note))
     rig.admin.set_group_offsets(rig.topics.agency_group("market"), {rig.feed: Committed(10**12)})
     configuration.access("market", KEY, "webhook")
     eventually(lambda: is_astray(rig.cursor()))

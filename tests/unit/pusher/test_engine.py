@@ -20,7 +20,8 @@ from consumers.pusher.outbox import Outbox
 from consumers.pusher.placing import is_astray
 from consumers.pusher.receivers import Receivers
 from schemas.codec import Codec
-from schemas.topics import LEFT, Topics
+from schemas.topics import Topics
+from services.delivery.cursors import Cursors, UndecidedError, has_left
 from services.delivery.profile import Profile
 from services.delivery.receiver import Receiver
 from services.delivery.retry import RetryPolicy
@@ -152,7 +153,7 @@ def test_a_feed_that_another_channel_takes_is_given_up_with_a_note(rig: Rig) -> 
     eventually(committed(rig))
     rig.receivers.names.remove("one")
     rig.receivers.changes += 1
-    eventually(lambda: rig.kafka.groups[TOPICS.group("pusher")].committed[ONE].note == LEFT)
+    eventually(lambda: has_left(rig.kafka.groups[TOPICS.group("pusher")].committed[ONE].note))
     rig.receivers.names.append("one")
     rig.receivers.changes += 1
     eventually(lambda: rig.kafka.groups[TOPICS.group("pusher")].committed[ONE].note == "")
@@ -241,6 +242,40 @@ def test_a_cursor_beyond_its_feed_holds_that_line_alone_until_somebody_decides(r
     assert ended(rig, "own") == [1, 2]
     assert ended(rig, "pushed") == list(range(7))
     soon(rig, lambda: {one for one, state, _ in told(rig) if state == "closed"} == {"own", "pushed"})
+
+
+def test_a_feed_that_waits_for_a_decision_does_so_whatever_channel_it_has_meanwhile(rig: Rig) -> None:
+    """Though the log grows past the cursor; and what was decided counts for any of them."""
+    eventually(committed(rig))
+    rig.receivers.moved = True
+    three, group, cursors = begin(rig, "three", 3), TOPICS.agency_group("three"), Cursors(rig.kafka, TOPICS)
+    rig.kafka.groups[TOPICS.group("pusher")].committed[three] = Committed(5)
+    appear(rig, "three")
+    soon(rig, lambda: is_astray(rig.cursor(three)))
+    disappear(rig, "three")
+    soon(rig, lambda: has_left(rig.cursor(three).note))
+    put(rig, three, 5)
+    for asked in (cursors.handed_over, cursors.begin_own):
+        with pytest.raises(UndecidedError):
+            asked("three")
+    appear(rig, "three")
+    soon(rig, lambda: is_astray(rig.cursor(three)) and not has_left(rig.cursor(three).note))
+    disappear(rig, "three")
+    soon(rig, lambda: has_left(rig.cursor(three).note))
+    Feeds(rig.kafka, TOPICS, rig.clock).go_on("three", "1")
+    assert cursors.handed_over("three") == 1
+    cursors.move("three", 2)
+    appear(rig, "three")
+    soon(rig, lambda: rig.cursor(three) == Committed(8))
+    assert ended(rig, "three") == list(range(2, 8))
+    assert rig.kafka.admin().group_offsets(group)[three].offset == 2
+    cursors.close()
+
+
+def disappear(rig: Rig, agency: str) -> None:
+    """Let another channel have an agency's feed."""
+    rig.receivers.names.remove(agency)
+    rig.receivers.changes += 1
 
 
 def test_a_feed_made_anew_while_it_is_pushed_is_delivered_from_its_beginning(rig: Rig) -> None:

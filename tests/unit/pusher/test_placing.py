@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from consumers.pusher.note import Note
 from consumers.pusher.placing import NONE, Bounds, answer_to, answered, is_astray, place_of
+from services.delivery.cursors import left_note
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
@@ -61,6 +62,16 @@ def test_what_is_astray_stays_so_until_its_note_is_answered_though_the_log_grows
     assert (place.cursor, place.astray, place.decided) == (Committed(15), None, True)
     assert place_of(pushed, decided, Bounds(16, 100)).astray
     assert place_of(pushed, decided, None).astray
+
+
+def test_a_decision_counts_once_though_the_pusher_comes_to_the_same_cursor_again() -> None:
+    """It was about what the pusher noted then; and what waits at the agency's tables waits at the pusher too."""
+    pushed = Committed(15, left_note(SINCE))
+    decided = Committed(12, answer_to(SINCE, pushed))
+    assert place_of(pushed, decided, LOG).cursor == Committed(12)
+    for later in (Committed(15), Committed(15, left_note(SINCE + timedelta(days=1)))):
+        assert place_of(later, decided, LOG).cursor == later
+    assert place_of(pushed, Committed(3, ASTRAY), LOG).astray
 
 
 def test_what_the_log_let_go_of_is_a_gap_with_both_offsets() -> None:

@@ -59,7 +59,7 @@ def test_a_cursor_of_another_log_waits_for_somebody_though_this_one_is_as_long_b
     assert start_of(BATCH + 1, NONE, NONE, grown, same=None).astray
     assert start_of(BATCH, NONE, NONE, grown, same=None) == Start(BATCH, 0)
     assert start_of(1000, NONE, NONE, grown) == Start(1000, 0), "Kafka forgot the cursor of this very log"
-    answer = Committed(7, answer_to(SINCE, 0))
+    answer = Committed(7, answer_to(SINCE, NONE))
     assert start_of(1000, NONE, answer, grown, same=False) == Start(7, 7, decided=True)
 
 
@@ -67,7 +67,7 @@ def test_what_waits_does_so_until_it_is_decided_though_the_log_grows() -> None:
     """And the cursor of the pusher's that was passed over does not count again once the log has come to it."""
     grown, pushed = Bounds(0, 100), Committed(60)
     assert start_of(50, pushed, Committed(0, ASTRAY), grown).astray
-    decided = Committed(5, answer_to(SINCE, pushed.offset))
+    decided = Committed(5, answer_to(SINCE, pushed))
     assert start_of(50, pushed, decided, grown) == Start(5, 5, decided=True)
     assert start_of(50, pushed, decided, LOG).astray, "that is no longer kept"
     own = taken_up(pushed, 5)
