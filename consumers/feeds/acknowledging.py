@@ -61,7 +61,7 @@ class Acknowledging:
         self._most = most
         self._clock = clock
         self._producer: Producer | None = None
-        self._known: OrderedDict[tuple[str, int, str, str | None], None] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int, str, str, str | None], None] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def take(
@@ -222,8 +222,9 @@ class Acknowledging:
                 log.debug("producer_close_failed", error=str(error))
 
 
-def _identity(receipt: Receipt) -> tuple[str, int, str, str | None]:
-    return receipt.agency, receipt.cursor, receipt.outcome, receipt.reason
+def _identity(receipt: Receipt) -> tuple[str, int, str, str, str | None]:
+    """Return what is the same receipt. In a feed that was made anew other events have the cursors of old ones."""
+    return receipt.agency, receipt.cursor, receipt.event_id, receipt.outcome, receipt.reason
 
 
 def _receipt(

@@ -135,6 +135,11 @@ class TableSink:
             start = start_of(offset, pushed, own, bounds, same=_same(held, made))
         if start.astray is not None:
             self._hold(producer, own, start.astray)
+        if start.restored is not None:
+            lost = start.restored
+            log.warning(
+                "database_restored", agency=self._agency, held=lost.start, had=lost.end, again_from=start.cursor
+            )
         if start.gap is not None:
             self._tell_gap(producer, start.gap.told(), start.gap)
         if held is None or held.offset < start.cursor or start.decided or held.making != (made or held.making):
@@ -195,7 +200,7 @@ class TableSink:
             refusals += self._target.apply(changes, self._next, following)
             self._next = following
         self._settle(producer, records, refusals)
-        self._cursors.move(self._agency, following)
+        self._cursors.move(self._agency, following, by_tables=True)
 
     def _change(self, record: Record) -> Change | Never:
         why = stopped(grants_of(record.headers), self._stops.of(self._agency))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from consumers.pusher.placing import Bounds, astray_why, is_astray
-from services.delivery.cursors import passed_over, passing_over, reached, undecided
+from services.delivery.cursors import moved_by_tables, passed_over, passing_over, reached, undecided
 from services.delivery.gap import Gap
 from services.runtime.kafka.port import Committed
 
@@ -20,7 +20,7 @@ class Start:
     """The first event that is not in the tables, and the first whose receipt may be missing.
 
     ``astray``: why nothing is taken before somebody has decided where; ``decided``: somebody has, and the tables' own
-    cursor does not count.
+    cursor does not count. ``restored``: what the tables once held and have lost, to be written again.
     """
 
     cursor: int
@@ -28,6 +28,7 @@ class Start:
     astray: str | None = None
     gap: Gap | None = None
     decided: bool = False
+    restored: Gap | None = None
 
 
 def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds, *, same: bool | None = True) -> Start:
@@ -36,6 +37,7 @@ def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds, *
     A cursor beyond the log's end is of another log, or was never read to: what comes below it would be taken for what
     is in the tables already, with a receipt that it was delivered. So would what comes below one of another log, also
     where this one is as long by now; and one that is further ahead of Kafka's than one batch may be of another.
+    One below where the tables have once been is that of a database restored from a backup: the lower one counts.
     """
     if _decided(pushed, own) and log.first <= own.offset <= log.end:
         return Start(own.offset, own.offset, decided=True)
@@ -45,6 +47,9 @@ def start_of(held: int | None, pushed: Committed, own: Committed, log: Bounds, *
         return Start(cursor, cursor, astray_why(cursor, log))
     if same is False or (same is None and (held or 0) > receipted + BATCH):
         return Start(cursor, cursor, another_why(cursor))
+    if held is not None and held < own.offset and moved_by_tables(own.note):
+        lost, at = Gap(held, own.offset), max(held, log.first)
+        return Start(at, at, gap=Gap(held, log.first) if held < log.first else None, restored=lost)
     if cursor < log.first:
         return Start(log.first, log.first, gap=Gap(cursor, log.first))
     return Start(cursor, max(receipted, log.first))

@@ -23,6 +23,7 @@ from services.runtime.kafka.port import Admin, Committed, Kafka, Partition
 
 CALL_S = 5.0
 """For so long one answer of a broker is waited for: whoever asks is asked to come again, or looks again."""
+TABLES = "tables"
 BEGUN = "direct"
 """The group, one without members, that keeps which cursor of the pusher's each agency's own clients began from."""
 
@@ -83,15 +84,18 @@ class Cursors:
                 detail = f"消费组 {group} 里还有单位自己的 Kafka 客户端，停下它们才能移动游标"
                 raise ConflictError(f"{detail} (stop the agency's own Kafka clients first)")
 
-    def move(self, agency: str, offset: int) -> None:
+    def move(self, agency: str, offset: int, *, by_tables: bool = False) -> None:
         """Let the agency's own group stand here; raises ConflictError while the agency's clients are members of it.
 
-        It never goes back: where another process has moved it further meanwhile, it stays there.
+        It never goes back: where another process has moved it further meanwhile, it stays there. ``by_tables``: what is
+        below it is in the agency's tables, by their own cursor.
         """
         with self._asking(agency) as admin:
             own = self._own(admin, agency)
-            note = own.note if "passes" in _read(own.note) else ""
-            self._put(admin, agency, Committed(max(offset, own.offset), note))
+            kept = {name: value for name, value in _read(own.note).items() if name != "by"}
+            note = (kept if "passes" in kept else {}) | ({"by": TABLES} if by_tables else {})
+            written = orjson.dumps(note).decode() if note else ""
+            self._put(admin, agency, Committed(max(offset, own.offset), written))
 
     def renew(self, agency: str, *, direct: bool = False) -> None:
         """Commit an agency's cursor again: Kafka forgets those of a group without members when they are a week old.
@@ -233,9 +237,14 @@ def _moment(note: str) -> str | None:
     return moment if isinstance(moment, str) else None
 
 
+def moved_by_tables(note: str) -> bool:
+    """Tell whether an agency's tables have come to where its own cursor stands."""
+    return _read(note).get("by") == TABLES
+
+
 def _noted(note: str) -> bool:
     """Tell whether a note is ours, and stays until a cursor is moved or decided on."""
-    return not _read(note).keys().isdisjoint({"passes", "astray"})
+    return not _read(note).keys().isdisjoint({"passes", "astray", "by"})
 
 
 def _read(note: str) -> Mapping[str, Any]:

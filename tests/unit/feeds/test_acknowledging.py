@@ -16,11 +16,11 @@ from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
-from services.delivery.acknowledgement import Acknowledgement
+from services.delivery.acknowledgement import Acknowledgement, One
 from services.delivery.cursors import Cursors
 from services.runtime.clock import SystemClock
 from services.runtime.errors import UnavailableError
-from services.runtime.kafka.port import Consumer
+from services.runtime.kafka.port import Consumer, Partition, Record
 from services.runtime.settings import FeedsSettings
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops
@@ -81,3 +81,32 @@ def test_receipts_that_are_recorded_are_not_told_to_be_refused_where_a_client_jo
     acknowledging.close()
     feeds.close()
     asking.close()
+
+
+def test_another_event_at_the_cursor_of_an_old_one_gets_its_own_receipt() -> None:
+    """In a feed that was made anew; the same said again of the same event changes nothing."""
+    kafka, clock, loop = FakeKafka(), SystemClock(), asyncio.new_event_loop()
+    kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.base_specs([])])
+    asking = Asking(Cursors(kafka, TOPICS))
+    feeds = Feeds(kafka, TOPICS, by_value, FeedsSettings(), clock, loop)
+    showing = Showing(Stops(ControlView()), Superseding(feeds.history, load_contracts()), asking, clock)
+    footing = Footing(kafka, TOPICS, feeds, asking, clock)
+    acknowledging = Acknowledging(kafka, TOPICS, feeds.history, asking, footing, showing, 10, clock)
+    said = Acknowledgement(receipts=[One(cursor=0)])
+
+    async def taken() -> list[int]:
+        return [(await acknowledging.take("a", "webhook", said, b"", None)).recorded for _ in range(2)]
+
+    for value in (b"old", b"new"):
+        kafka.logs[Partition(TOPICS.feed("a"), 0)].clear()
+        kafka.producer().send(TOPICS.feed("a"), key=b"k", value=value, partition=0).result(1)
+        assert loop.run_until_complete(taken()) == [1, 0]
+    loop.close()
+    acknowledging.close()
+    feeds.close()
+    asking.close()
+
+
+def by_value(record: Record) -> Entry:
+    """Return an event whose id is its value."""
+    return Entry(record.offset, {"id": (record.value or b"").decode()}, b"", record)

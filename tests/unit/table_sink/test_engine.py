@@ -68,26 +68,36 @@ def kafka() -> FakeKafka:
     return found
 
 
-def test_what_retention_takes_below_the_tables_is_told_with_both_offsets_once(kafka: FakeKafka) -> None:
-    """The tables go on at the first event that is kept, and a restart tells nothing again."""
-    view, tables = ControlView(), Tables(2)
+def run(kafka: FakeKafka, tables: Tables, end: int) -> None:
+    """Fill an agency's tables until their cursor is there."""
+    view, schemas, stop = ControlView(), MemorySchemas(), threading.Event()
     view.apply("agency/a", orjson.dumps({"id": "a", "name": "a", "division": "510000", "sink": "x"}))
     view.apply("access/a", orjson.dumps({"agency": "a", "channel": "table", "keys": [], "version": 1}))
+    sink = TableSink(kafka, TOPICS, view, "a", tables, Codec(schemas), schemas, [], SystemClock())
+    thread = threading.Thread(target=sink.run, args=(stop,))
+    thread.start()
+    eventually(lambda: (tables.held, kafka.admin().group_offsets(GROUP)[FEED].offset) == (end, end), 10)
+    stop.set()
+    thread.join(10)
+
+
+def test_a_restored_database_gets_again_what_it_has_lost(kafka: FakeKafka) -> None:
+    """Its cursor is below where the tables have been: by Kafka's alone, what lies between would be passed over."""
+    tables = Tables(4)
+    kafka.admin().set_group_offsets(GROUP, {FEED: Committed(4)})
+    run(kafka, tables, 6)
+    tables.held, tables.given = 5, [4]
+    run(kafka, tables, 6)
+    assert tables.given == [4, 5]
+
+
+def test_what_retention_takes_below_the_tables_is_told_with_both_offsets_once(kafka: FakeKafka) -> None:
+    """The tables go on at the first event that is kept, and a restart tells nothing again."""
+    tables = Tables(2)
     kafka.admin().set_group_offsets(GROUP, {FEED: Committed(2)})
-
-    def run(end: int) -> None:
-        schemas = MemorySchemas()
-        sink = TableSink(kafka, TOPICS, view, "a", tables, Codec(schemas), schemas, [], SystemClock())
-        stop = threading.Event()
-        thread = threading.Thread(target=sink.run, args=(stop,))
-        thread.start()
-        eventually(lambda: kafka.admin().group_offsets(GROUP) == {FEED: Committed(end)}, 10)
-        stop.set()
-        thread.join(10)
-
-    run(6)
+    run(kafka, tables, 6)
     kafka.producer().send(FEED.topic, key=b"k", value=b"6", partition=0).result(1)
-    run(7)
+    run(kafka, tables, 7)
     assert tables.given == [4, 5, 6]
     assert tables.making == kafka.topic_ids[FEED.topic], "of which log the cursor is was not noted before"
     alerts = [Alert.from_bytes(record.value) for record in kafka.logs[Partition(TOPICS.alerts, 0)]]

@@ -79,3 +79,13 @@ def test_what_waits_does_so_until_it_is_decided_though_the_log_grows() -> None:
 def test_an_answer_to_the_pusher_is_none_to_the_tables() -> None:
     """It has been taken up there, and the pusher went on."""
     assert start_of(12, Committed(17), Committed(14, answer_to(SINCE)), LOG) == Start(17, 17)
+
+
+def test_a_database_that_was_restored_from_a_backup_is_written_again_from_where_it_ends() -> None:
+    """Only the tables' own moves tell: where another channel went on meanwhile, the tables go on behind it."""
+    by_tables = Committed(17, '{"by": "tables"}')
+    assert start_of(12, NONE, by_tables, LOG) == Start(12, 12, restored=Gap(12, 17))
+    assert start_of(4, NONE, by_tables, LOG) == Start(10, 10, gap=Gap(4, 10), restored=Gap(4, 17))
+    assert start_of(17, Committed(19), by_tables, LOG) == Start(19, 19)
+    assert start_of(12, NONE, Committed(17), LOG) == Start(17, 17)
+    assert start_of(None, NONE, by_tables, LOG) == Start(17, 17), "there never was a table"
