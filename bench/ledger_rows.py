@@ -59,6 +59,12 @@ UNION ALL SELECT date_trunc('hour', logged_at), source, coalesce(agency, ''), ou
 FROM ledger_receipt_{month} WHERE {kept} GROUP BY 1, 2, 4, GROUPING SETS ((agency), ())
 ON CONFLICT (hour, source, agency, what) DO UPDATE SET number = ledger_hour.number + excluded.number
 """
+_RECEIVERS = """
+INSERT INTO ledger_receiver
+SELECT source, agency, max(date_trunc('hour', logged_at, 'UTC')) FROM ledger_entitlement_{month}
+GROUP BY 1, 2 ORDER BY 1, 2
+ON CONFLICT (source, agency) DO UPDATE SET newest = greatest(ledger_receiver.newest, excluded.newest)
+"""
 _INDEXES = """
 SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass
 """
@@ -134,6 +140,7 @@ def _load_month(dsn: str, now: datetime, month: Month) -> None:
             )
         run("DROP TABLE made_{month}")
         run(_HOURS)
+        run(_RECEIVERS)
 
 
 def _index(connection: psycopg.Connection, made: str, parent: str, name: str) -> None:

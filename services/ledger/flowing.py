@@ -66,7 +66,7 @@ class FlowReader:
         return self._rows(Slot, "recent_slots", {"agency": agency, "since": since, "slot": f"{slot_s} seconds"})
 
     def receivers(self, source: str, agencies: Collection[str]) -> frozenset[str]:
-        """Return who of these agencies has ever been given an event of a publisher."""
+        """Return who of these agencies has been given an event of a publisher, as far back as the ledger is kept."""
         found = self._rows(_Receiver, "receivers", {"agencies": list(agencies), "source": source})
         return frozenset(one.agency for one in found)
 

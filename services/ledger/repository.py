@@ -74,6 +74,7 @@ class LedgerStore(PositionStore):
             connection.execute(_read("settle"), (FIRST_MONTH,))
         with self.transaction() as connection:
             connection.execute(_read("trim_hours"), (now - HOURS_KEPT,))
+            connection.execute(_read("trim_receivers"), (now - longest,))
             months = connection.execute(_read("months"), (now - min(retention.values()),)).fetchall()
         dropped, gone = [], 0
         for name, ended in months:

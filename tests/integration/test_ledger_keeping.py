@@ -12,6 +12,7 @@ import orjson
 import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
+from psycopg_pool import ConnectionPool
 
 from consumers.ledger.engine import Ledger, LedgerMetrics, retention_of
 from schemas.codec import Codec
@@ -19,14 +20,16 @@ from schemas.contracts import load_contracts
 from schemas.receipts import Receipt
 from schemas.registry_client import RegistryClient
 from schemas.topics import EVENT_PARTITIONS
+from services.ledger.flowing import FlowReader
 from services.ledger.repository import LedgerStore
-from services.ledger.rows import Row
+from services.ledger.rows import Row, route_rows
 from services.runtime.database import dsn_of
 from services.runtime.kafka.port import Kafka, Partition
 from services.runtime.settings import Settings
 from tests.conditions import eventually
 from tests.conftest import OwnTopics
 from tests.events import ISSUED, TestEvents
+from tests.fakes.kafka import FakeRecord
 
 pytestmark = pytest.mark.servers
 CLOSED = "cn.gov.sc.statistics.month.closed"
@@ -182,3 +185,31 @@ def test_a_month_that_another_process_let_go_is_made_anew(database_dsn: str) -> 
     assert held("ledger_event") == set()
     for one in stores:
         one.close()
+
+
+def test_a_publisher_knows_its_receivers_as_long_as_the_ledger_is_kept(database_dsn: str) -> None:
+    """The counts of hours go after weeks; who has been given an event of its is known for all of three years."""
+    at, place = datetime(2024, 3, 5, 7, 30, tzinfo=UTC), ("ledger.routed", 0)
+    kept, later = timedelta(days=1095), timedelta(days=1)
+    store, reader = LedgerStore(database_dsn, "receivers"), ConnectionPool(database_dsn, min_size=1, open=True)
+    store.begin(place, 0)
+    for n, agency in enumerate(("a", "b", "a")):
+        entry = {"topic": "events.t", "partition": 0, "offset": n, "source": "urn:receivers", "id": f"e-{n}"}
+        entry |= {"type": ISSUED, "subject": "s", "verdict": "routed", "agencies": {agency: ["s-1"]}, "follow_up": []}
+        when = at + n * later
+        stamp = int(when.timestamp() * 1000)
+        record = FakeRecord("ledger.routed", 0, n, stamp, b"s", orjson.dumps(entry), [])
+        store.store([route_rows(record)], {place: (n, n + 1)})
+
+    def receivers(now: datetime) -> frozenset[str]:
+        store.trim(now, {ISSUED: kept})
+        return FlowReader(reader).receivers("urn:receivers", ["a", "b", "c"])
+
+    try:
+        assert receivers(at + timedelta(days=100)) == {"a", "b"}
+        assert receivers(at + kept) == {"a", "b"}
+        assert receivers(at + kept + timedelta(days=1, hours=1)) == {"a"}
+        assert receivers(at + kept + timedelta(days=3)) == set()
+    finally:
+        store.close()
+        reader.close()
