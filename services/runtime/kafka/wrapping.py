@@ -11,6 +11,7 @@ from kafka.errors import (
     InvalidTimestampError,
     KafkaConfigurationError,
     KafkaError,
+    LogTruncationError,
     MessageSizeTooLargeError,
     OffsetOutOfRangeError,
     PolicyViolationError,
@@ -51,7 +52,9 @@ def _kind(error: BaseException) -> type[HongyanError]:
         return RecordTooLargeError
     if isinstance(error, UnknownTopicOrPartitionError):
         return UnknownTopicError
-    return OffTheLogError if isinstance(error, OffsetOutOfRangeError) else KafkaUnavailableError
+    # A log made anew is found out by the one or by the other, whichever the library asks first.
+    off = isinstance(error, OffsetOutOfRangeError | LogTruncationError)
+    return OffTheLogError if off else KafkaUnavailableError
 
 
 def ours(what: str, error: BaseException) -> HongyanError:
