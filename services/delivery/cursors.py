@@ -92,8 +92,10 @@ class Cursors:
         """
         with self._asking(agency) as admin:
             own = self._own(admin, agency)
-            kept = {name: value for name, value in _read(own.note).items() if name != "by"}
-            note = (kept if "passes" in kept else {}) | ({"by": TABLES} if by_tables else {})
+            note = {name: value for name, value in _read(own.note).items() if name in {"passes", "of"}}
+            # Where another channel has come further, that is not in the tables.
+            if by_tables and (offset >= own.offset or moved_by_tables(own.note)):
+                note["by"] = TABLES
             written = orjson.dumps(note).decode() if note else ""
             self._put(admin, agency, Committed(max(offset, own.offset), written))
 
@@ -111,7 +113,8 @@ class Cursors:
             if own is not None and (_noted(own.note) or pushed.offset == begun):
                 self._put(admin, agency, own)
             elif found := reached(pushed, own or Committed(0)):
-                self._put(admin, agency, Committed(found))
+                same = own is not None and own.offset == found and moved_by_tables(own.note)
+                self._put(admin, agency, own if own is not None and same else Committed(found))
 
     def begin_own(self, agency: str) -> None:
         """Let the agency's own group stand where its feed was pushed to, before its own clients join.
@@ -244,7 +247,7 @@ def moved_by_tables(note: str) -> bool:
 
 def _noted(note: str) -> bool:
     """Tell whether a note is ours, and stays until a cursor is moved or decided on."""
-    return not _read(note).keys().isdisjoint({"passes", "astray", "by"})
+    return not _read(note).keys().isdisjoint({"passes", "astray"})
 
 
 def _read(note: str) -> Mapping[str, Any]:

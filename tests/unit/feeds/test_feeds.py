@@ -36,10 +36,12 @@ async def reading(kafka: FakeKafka, clock: Clock) -> AsyncIterator[Feeds]:
     thread.start()
     while not feeds.reader.working:
         await asyncio.sleep(0.01)
-    yield feeds
-    stop.set()
-    thread.join(10)
-    feeds.close()
+    try:
+        yield feeds
+    finally:
+        stop.set()
+        thread.join(10)
+        feeds.close()
 
 
 def test_a_feed_whose_topic_is_missing_fails_alone_and_opens_once_it_is_there() -> None:

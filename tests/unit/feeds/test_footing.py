@@ -96,6 +96,7 @@ def test_a_cursor_beyond_its_feed_is_refused_until_somebody_decides_however_long
             assert (rig.told()[-1], rig.told().count("closed")) == ("closed", 1)
             await rig.asking.move("a", 3)
             assert await rig.footing(feeds).at("a") == 3
+            assert rig.told().count("closed") == 1
             taking.close()
 
     asyncio.run(body())

@@ -15,7 +15,7 @@ from consumers.feeds.direct import OPENINGS, TELL_AT, DirectReading
 from consumers.feeds.lanes import SLOW, THREADS, Lanes
 from consumers.feeds.renewing import renew
 from schemas.topics import LEFT, Topics
-from services.delivery.cursors import BEGUN, Cursors, HandoverError
+from services.delivery.cursors import BEGUN, Cursors, HandoverError, moved_by_tables
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import SystemClock
 from services.runtime.errors import HongyanError, UnavailableError
@@ -146,6 +146,26 @@ def test_an_agency_of_another_channel_is_left_alone(kafka: FakeKafka) -> None:
     """A puller's cursor moves by its receipts."""
     reading(kafka, view("pull")).settle(20)
     assert kafka.admin().group_offsets(GROUP) == {}
+
+
+def test_what_the_tables_have_come_to_is_known_as_theirs_and_another_channels_cursor_is_not(kafka: FakeKafka) -> None:
+    """Renewing keeps the greater cursor, as before: Kafka forgets the pusher's, and its events would come again."""
+    cursors = Cursors(kafka, TOPICS)
+
+    def own() -> tuple[int, bool]:
+        held = kafka.admin().group_offsets(GROUP)[FEED]
+        return held.offset, moved_by_tables(held.note)
+
+    cursors.move("a", 8, by_tables=True)
+    renew(cursors, view("table"))
+    assert own() == (8, True)
+    cursors.move("a", 5, by_tables=True)  # a restored database is behind where the tables have been
+    assert own() == (8, True)
+    kafka.admin().set_group_offsets(TOPICS.group("pusher"), {FEED: Committed(11, LEFT)})
+    renew(cursors, view("pull"))
+    assert own() == (11, False)
+    cursors.move("a", 9, by_tables=True)  # a batch that ends late: what lies between is not in the tables
+    assert own() == (11, False)
 
 
 def test_while_a_pusher_holds_the_feed_the_others_are_told_to_wait(kafka: FakeKafka) -> None:
