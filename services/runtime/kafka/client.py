@@ -8,11 +8,11 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaTimeoutError
 
 from schemas.topics import STORED_MAX_BYTES
 from services.runtime.errors import NOT_HERE, KafkaUnavailableError
 from services.runtime.kafka.admin import KafkaPythonAdmin
+from services.runtime.kafka.connecting import DIRECT, connecting
 from services.runtime.kafka.consumer import CALL_TIMEOUT_MS, KafkaPythonConsumer
 from services.runtime.kafka.port import Consumer, Kafka
 from services.runtime.kafka.producer import (
@@ -54,6 +54,7 @@ class KafkaPython:
             "reconnect_backoff_ms": 50,
             "reconnect_backoff_max_ms": 1000,
             "bootstrap_timeout_ms": 5000,
+            "proxy_url": DIRECT,
             **_security(settings),
         }
         self._base = self._admin | {"metrics_enabled": False}
@@ -69,9 +70,10 @@ class KafkaPython:
         exact: bool = False,
     ) -> Consumer:
         """Make a consumer; ``instance`` makes membership static: a restarted process gets its partitions back."""
-        with wrapped("connect"):
+        with connecting() as inner:
             return KafkaPythonConsumer(
                 KafkaConsumer(
+                    kafka_client=inner,
                     group_id=group,
                     client_id=client_id,
                     group_instance_id=instance if group else None,
@@ -99,9 +101,10 @@ class KafkaPython:
     ) -> KafkaPythonProducer:
         """Make an idempotent producer that gives a record up after the time-out (seconds)."""
         timeout_ms = int(acknowledge_timeout_s * 1000)
-        with wrapped("connect"):
+        with connecting() as inner:
             return KafkaPythonProducer(
                 KafkaProducer(
+                    kafka_client=inner,
                     client_id=client_id,
                     delivery_timeout_ms=timeout_ms,
                     request_timeout_ms=max(1, timeout_ms - BULK_LINGER_MS - 1),
@@ -116,8 +119,9 @@ class KafkaPython:
 
     def transactional_producer(self, transactional_id: str) -> KafkaPythonTransactionalProducer:
         """Make a transactional producer and end what its predecessor left open."""
-        with wrapped("connect"):
+        with connecting() as inner:
             client = KafkaProducer(
+                kafka_client=inner,
                 client_id=transactional_id,
                 transactional_id=transactional_id,
                 transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
@@ -128,18 +132,21 @@ class KafkaPython:
                 max_request_size=MAX_REQUEST_BYTES,
                 **self._base,
             )
-            try:
+        producer = KafkaPythonTransactionalProducer(client)
+        try:
+            with wrapped("connect"):
                 client.init_transactions()
-            except KafkaTimeoutError:
-                client.close(timeout=0)
-                raise
-        return KafkaPythonTransactionalProducer(client)
+        except BaseException:
+            producer.close()
+            raise
+        return producer
 
     def admin(self, *, timeout_s: float = 30.0) -> KafkaPythonAdmin:
         """Make an admin client that waits so long for each answer."""
-        with wrapped("connect"):
+        with connecting() as inner:
             return KafkaPythonAdmin(
-                KafkaAdminClient(**self._admin, request_timeout_ms=int(timeout_s * 1000)), self._replication_factor
+                KafkaAdminClient(kafka_client=inner, **self._admin, request_timeout_ms=int(timeout_s * 1000)),
+                self._replication_factor,
             )
 
 

@@ -36,6 +36,7 @@ from services.runtime.kafka.wrapping import REFUSED, TOO_LARGE, ours, wrapped
 
 TRANSACTION_TIMEOUT_MS = 30_000
 END_POLL_MS = 250
+CLOSE_S = 2.0
 # Above this the library checks the size before it appends.
 DIRECT_MAX_BYTES = 1024 * 1024
 
@@ -155,7 +156,12 @@ class KafkaPythonProducer:
         """Give up what is not acknowledged, and close."""
         CLIENTS.closed(self)
         with wrapped("close"):
-            self.client.close(timeout=2)
+            try:
+                self.client.close(timeout=CLOSE_S)
+            except KafkaTimeoutError:
+                # The library stops half-way here: its thread would live on, and send in its own time.
+                self.client._sender.force_close()
+                self.client._sender.join(CLOSE_S)
 
 
 class KafkaPythonTransactionalProducer(KafkaPythonProducer):
