@@ -22,13 +22,15 @@ from services.delivery.gap import Gap
 from services.quarantine.aside import DECIDED, aside
 from services.runtime.alerts import Alert, AlertKind
 from services.runtime.clock import Clock
-from services.runtime.errors import ConflictError, DatabaseUnavailableError, UnavailableError
+from services.runtime.errors import ConflictError, DatabaseUnavailableError, UnavailableError, UnknownTopicError
 from services.runtime.kafka.port import Committed, Consumer, Kafka, Partition, Producer, Record
 from services.runtime.lifecycle import outlast
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops, grants_of, stopped
 
 POLL_S = 0.2
+# A broker may not know of a topic yet, or of its making: only what is missing for so long was deleted.
+MISSING_S = 2.0
 ACKNOWLEDGE_S = 10.0
 
 log = structlog.get_logger()
@@ -68,6 +70,8 @@ class TableSink:
         self._cursors = Cursors(kafka, topics)
         self._next = 0
         self._made: str | None = None  # which making of the feed's topic it is that was read last
+        self._missing_since: float | None = None
+        self._told_missing = False
         self._told_astray = False
         self._told: bool | None = None  # a predecessor may have told of what is over by now
         self.trouble: str | None = "starting"
@@ -106,16 +110,18 @@ class TableSink:
     def _fill(self, stop: threading.Event, consumer: Consumer, producer: Producer) -> None:
         try:
             self._begin(consumer, producer)
-            self.trouble = None
             while not stop.is_set():
                 records = list(consumer.poll(POLL_S, BATCH).get(self._feed, ()))
                 self._check_turn()
-                self._check_making(consumer)
+                self._check_making(producer, consumer)
                 if records:
                     self._take(producer, records)
                 self._tell_held(producer, None)
         except DatabaseUnavailableError as error:
             self._tell_held(producer, str(error))
+            raise
+        except UnknownTopicError:
+            self._tell_missing(producer, missing=True)
             raise
         except ConflictError as error:
             self._tell_held(producer, str(error))
@@ -127,7 +133,8 @@ class TableSink:
         (pushed, own), held = self._cursors.both(self._agency), self._target.cursor()
         offset = held.offset if held is not None else None
         consumer.assign([self._feed])
-        bounds = Bounds(consumer.beginning_offsets([self._feed])[self._feed], self._cursors.log_end(self._agency))
+        end = self._cursors.log_end(self._agency)
+        bounds = Bounds(consumer.beginning_offsets([self._feed])[self._feed], end)
         made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
         if self._made is not None and made not in {None, self._made}:
             start = self._anew(producer, bounds.first)
@@ -156,14 +163,35 @@ class TableSink:
         consumer.seek(self._feed, start.read_from)
         log.info("table_sink_started", agency=self._agency, cursor=start.cursor)
 
-    def _check_making(self, consumer: Consumer) -> None:
-        """Raise WaitingError, to begin anew, where the feed's topic was deleted and made anew under this reader."""
+    def _check_making(self, producer: Producer, consumer: Consumer) -> None:
+        """Raise WaitingError, to begin anew, where the feed's topic was deleted and made anew under this reader.
+
+        One that is not made anew is told of.
+        """
         made = consumer.topic_ids([self._feed.topic]).get(self._feed.topic)
+        self._tell_missing(producer, missing=made is None)
         if self._made is None and made is not None:
             self._made = made
             self._target.begin(self._next, made)
         if made not in {None, self._made}:
             raise WaitingError("队列主题已重建，从新队列的开头续写 (the feed's topic was made anew)")
+
+    def _tell_missing(self, producer: Producer, *, missing: bool) -> None:
+        """Tell once that the feed's topic was deleted, and once that it is there again."""
+        now = self._clock.monotonic()
+        if not missing:
+            self.trouble = self._missing_since = None
+            if self._told_missing:
+                self._told_missing = False
+                self._tell_gap(producer, "队列主题又在 (the feed's topic is there again)", closed=True)
+            return
+        self._missing_since = self._missing_since if self._missing_since is not None else now
+        if now - self._missing_since < MISSING_S:
+            return
+        self.trouble = "队列主题已被删除；重建后自动从头续写 (the feed's topic was deleted)"
+        if not self._told_missing:
+            self._tell_gap(producer, self.trouble)
+            self._told_missing = True
 
     def _anew(self, producer: Producer, first: int) -> Start:
         """Return the beginning of a feed that was made anew, and tell what was not taken of the old one."""

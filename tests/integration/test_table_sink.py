@@ -309,6 +309,38 @@ def test_a_cursor_beyond_the_feeds_end_is_decided_on_and_proves_nothing_delivere
     assert ("open", True) in gaps(kafka, own)
 
 
+def test_a_feed_that_was_deleted_is_told_of_also_after_a_restart(
+    kafka: Kafka,
+    admin: Admin,
+    own: OwnTopics,
+    events: TestEvents,
+    sinking: Settings,
+    database: Department,
+    processes: Processes,
+) -> None:
+    """Nothing comes any more, which looks like a quiet day: the process says so, and somebody is told."""
+    sink = start(processes, sinking)
+    events.feed(AGENCY, events.certificate("old", 0))
+    eventually(lambda: delivered(kafka, own) == ["old"], 20)
+    admin.delete_topics([own.feed(AGENCY)])
+    eventually(lambda: gaps(kafka, own) == [("open", False)], 20)
+    assert not sink.healthy()
+    sink.kill()
+    sink = processes.start("table-sink", sinking, wait=False)
+    eventually(lambda: told(kafka, own, AlertKind.FEED_GAP) == ["open", "open"], 40)
+    assert not sink.healthy()
+    own.ensure_agency(AGENCY)
+    events.feed(AGENCY, events.certificate("new", 1))
+    command = [sys.executable, "-m", "hongyan", "feed", "go-on", AGENCY, "--at", "first", "--reason", "agreed"]
+    # Who was not there when it was made anew can't know what it is: somebody decides.
+    eventually(lambda: told(kafka, own, AlertKind.FEED_GAP) == ["open"] * 3, 40)
+    subprocess.run(command, check=True, env=with_environment(as_environment(sinking)))
+    eventually(lambda: "new" in delivered(kafka, own), 30)
+    assert [row[0] for row in rows(database, "hongyan_event_id")] == ["old", "new"]
+    eventually(sink.healthy, 20)
+    assert gaps(kafka, own) == [("closed", False)]
+
+
 def test_while_the_agencys_own_clients_are_in_its_group_the_sink_waits_and_says_so(
     kafka: Kafka, own: OwnTopics, events: TestEvents, sinking: Settings, database: Department, processes: Processes
 ) -> None:
