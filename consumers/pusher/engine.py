@@ -18,6 +18,7 @@ import structlog
 from consumers.pusher.calling import LoopCalls
 from consumers.pusher.line import Line
 from consumers.pusher.metrics import PusherMetrics
+from consumers.pusher.note import left
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, place_of
@@ -266,9 +267,9 @@ class Pusher:
         self._changed.update(commits)
         for partition, held in commits.items():
             line = self._lines.get(partition)
-            if line is not None and has_left(held.note):
+            if has_left(held.note):
                 self._close_lines([partition])
-                self._gave_up = True
+                self._gave_up = self._gave_up or line is not None
             elif line is not None:
                 line.committed(held.offset)
                 self._metrics.held.labels(line.receiver.agency).set(1 if held.note else 0)
@@ -292,7 +293,11 @@ class Pusher:
         self._in_loop(self._end_old, anew)
         if reading.off_the_log and not anew:
             self._in_loop(self._put_right, reading.bounds(self._lines))
-        starts = reading.starts(wanted) | dict.fromkeys(anew, NONE)
+        others = [a for a in self._receivers.others() if self._topics.share_of(a) in shares]
+        strange = {Partition(self._topics.feed(agency), 0) for agency in others} - wanted
+        held = reading.starts(wanted | strange)
+        self._in_loop(self._let_go, {p: held[p] for p in strange if held[p] is not NONE})
+        starts = {p: held[p] for p in wanted} | dict.fromkeys(anew, NONE)
         self._in_loop(self._close_lines, [p for p in self._lines if not self._still_ours(p, starts)])
         new = {partition: start for partition, start in starts.items() if partition in feeds - set(self._lines)}
         moved = self._maybe_moved(new, anew)
@@ -354,6 +359,17 @@ class Pusher:
                 line.leave()
                 leaving.add(partition)
         return leaving
+
+    def _let_go(self, strange: Mapping[Partition, Committed]) -> None:
+        """Note of feeds which another channel has that nobody pushes them.
+
+        It was given them while no pusher had a line of theirs to give up, and waits for this note.
+        """
+        for partition in self._survey.behind.keys() - self._lines.keys():
+            self._survey.forget(partition)
+        for partition, cursor in strange.items():
+            if not has_left(cursor.note):
+                self._survey.behind[partition] = Committed(cursor.offset, left(cursor.note, self._clock.now()))
 
     def _still_ours(self, partition: Partition, starts: Mapping[Partition, Committed]) -> bool:
         """Tell whether nobody has moved the cursor since this line began or committed."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
 
 import orjson
+
+from services.delivery.cursors import left_note
 
 WHY_CHARS = 500
 
@@ -67,6 +69,12 @@ def note_of(text: str) -> Note | None:
         waits=bool(known.get("waits")),
         left=bool(known.get("left")),
     )
+
+
+def left(text: str, now: datetime) -> str:
+    """Return what is noted when nobody pushes a feed any more: that its cursor is not on the log stays known."""
+    known = note_of(text)
+    return left_note(now) if known is None or not known.astray else replace(known, left=True).to_text()
 
 
 def sink_mark(sink: str) -> str:

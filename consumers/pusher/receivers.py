@@ -53,6 +53,10 @@ class Receivers:
         """Return the agencies whose feeds are pushed, suspended ones too: their feeds are read by nobody else."""
         return [agency for agency in list(self._view.agencies) if self._view.channel(agency) == "webhook"]
 
+    def others(self) -> Collection[str]:
+        """Return the agencies that take their feeds by another channel."""
+        return [agency for agency in list(self._view.agencies) if self._view.channel(agency) != "webhook"]
+
     def may_have_moved(self, agency: str) -> bool:
         """Tell whether another channel may have moved the agency's cursor."""
         return agency in self._view.access

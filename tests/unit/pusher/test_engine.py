@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -43,6 +44,7 @@ class Known(Receivers):
     """Agencies that a test sets."""
 
     names: list[str] = field(default_factory=lambda: ["one", "two"])
+    elsewhere: list[str] = field(default_factory=list)
     changes: int = 0
     moved: bool = False
 
@@ -53,6 +55,10 @@ class Known(Receivers):
     def agencies(self) -> Collection[str]:
         """Return the agencies that take webhooks."""
         return self.names
+
+    def others(self) -> Collection[str]:
+        """Return the agencies that take their feeds by another channel."""
+        return self.elsewhere
 
     def may_have_moved(self, agency: str) -> bool:
         """Tell what a test says."""
@@ -116,7 +122,14 @@ class NoSender(Sender):
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     """Run a pusher of two agencies without events."""
-    kafka, clock, receivers = CountingKafka(), VirtualClock(), Known()
+    with pushing(CountingKafka(), Known()) as found:
+        yield found
+
+
+@contextmanager
+def pushing(kafka: FakeKafka, receivers: Known) -> Iterator[Rig]:
+    """Run a pusher."""
+    clock = VirtualClock()
     kafka.admin().ensure_topics(spec for agency in receivers.names for spec in TOPICS.agency_specs(agency))
     kafka.admin().ensure_topics(TOPICS.base_specs([]))
     loop, stop = asyncio.new_event_loop(), threading.Event()
@@ -157,6 +170,28 @@ def test_a_feed_that_another_channel_takes_is_given_up_with_a_note(rig: Rig) -> 
     rig.receivers.names.append("one")
     rig.receivers.changes += 1
     eventually(lambda: rig.kafka.groups[TOPICS.group("pusher")].committed[ONE].note == "")
+
+
+@pytest.mark.parametrize("note", ["", '{"held_since": "2026-01-01T00:00:00+00:00", "why": "x", "astray": true}'])
+def test_a_feed_that_another_channel_was_given_while_nobody_pushed_is_let_go_of(note: str) -> None:
+    """The pusher was away, and there was no line to give up: whoever has the feed now would wait for ever."""
+    kafka, receivers = CountingKafka(), Known(elsewhere=["three"])
+    three = Partition(TOPICS.feed("three"), 0)
+    kafka.admin().ensure_topics(TOPICS.agency_specs("three"))
+    kafka.admin().set_group_offsets(TOPICS.group("pusher"), {three: Committed(7, note)})
+    with pushing(kafka, receivers) as rig:
+        eventually(lambda: has_left(rig.cursor(three).note))
+        assert (rig.cursor(three).offset, is_astray(rig.cursor(three))) == (7, bool(note))
+        cursors = Cursors(kafka, TOPICS)
+        if note:
+            with pytest.raises(UndecidedError):
+                cursors.handed_over("three")
+        else:
+            assert cursors.handed_over("three") == 7
+        receivers.names.append("three")
+        receivers.elsewhere.clear()
+        receivers.changes += 1
+        eventually(lambda: not has_left(rig.cursor(three).note))
 
 
 def test_a_new_agency_asks_for_its_own_cursor_alone_and_begins_where_another_channel_ended(rig: Rig) -> None:
