@@ -92,6 +92,13 @@ def message_id(source: str, event_id: str, subject: str) -> str:
     return f"evt_{identity(source, event_id, subject).hex()}"
 
 
+def message_id_of(headers: Iterable[tuple[str, bytes | None]]) -> str:
+    """Return a record's message id, also of one that is no whole event: what it doesn't say is empty."""
+    named = {key: value.decode(errors="replace") for key, value in headers if value is not None}
+    source, event_id, subject = (named.get(PREFIX + name, "") for name in ("source", "id", "subject"))
+    return message_id(source, event_id, subject)
+
+
 def is_receivers(text: str) -> bool:
     """Tell whether text is a value of the attribute ``receivers``: ids of agencies, parted by commas."""
     return _RECEIVERS.match(text) is not None

@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from consumers.pusher.note import WHY_CHARS, Note, note_of, sink_mark
+from schemas.envelope import message_id_of
 from services.delivery.breaker import Breaker
 from services.delivery.cursors import left_note
 from services.delivery.message import Format, Message
@@ -294,8 +295,10 @@ class Line:
     def _park_wanted(self) -> None:
         """End what somebody wants parked, also while the line is held: it may be what it is stuck on."""
         for offset in sorted(self.receiver.parks.keys() & self._heads.keys()):
-            self._end(self._heads[offset], Refused(self.receiver.parks[offset], decided=True))
-            del self._heads[offset]
+            order, head = self.receiver.parks[offset], self._heads[offset]
+            if order.event == message_id_of(head.record.headers):  # else the feed was made anew since it was given
+                self._end(head, Refused(order.reason, decided=True))
+                del self._heads[offset]
 
     def _startable(self) -> dict[int, Delivery]:
         """Return the heads that may be sent once they are due; a line that leaves begins nothing new."""

@@ -12,7 +12,7 @@ from services.delivery.profile import profile_of
 from services.delivery.receiver import Receiver, receiver_of
 from services.runtime.errors import HongyanError
 from services.runtime.settings import DeliverySettings
-from services.subscriptions.control import Agency
+from services.subscriptions.control import Agency, ParkOrder
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
 from services.subscriptions.stopping import Stops
@@ -27,7 +27,7 @@ class _By:
     agency: Agency
     held: str | None
     stops: Mapping[str, str]
-    parks: Mapping[int, str]
+    parks: Mapping[int, ParkOrder]
 
 
 class Receivers:

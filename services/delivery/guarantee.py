@@ -14,7 +14,8 @@ from services.delivery.retry import RetryPolicy
 from services.runtime.alerts import MEANINGS
 from services.runtime.settings import DeliverySettings
 
-STATUSES = (*range(200, 600),)
+STATUSES = (101, *range(200, 600))
+RETRY_AFTER = 30
 _MEANS: Mapping[type[Outcome], tuple[str, str]] = {
     Delivered: ("已收到", "写回执，游标前移"),
     Later: ("现在不行", "按间隔重试，从不放弃；要求更久的（Retry-After）照办"),
@@ -43,8 +44,11 @@ def answers() -> str:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     groups: dict[tuple[str, str], list[int]] = {}
     for status in STATUSES:
-        outcome = outcome_of(status, None, now)
-        groups.setdefault(_MEANS.get(type(outcome), _REFUSED), []).append(status)
+        outcome = outcome_of(status, str(RETRY_AFTER), now)
+        means, then = _MEANS.get(type(outcome), _REFUSED)
+        if isinstance(outcome, Later) and outcome.not_before_s != RETRY_AFTER:
+            then = "按间隔重试，从不放弃"
+        groups.setdefault((means, then), []).append(status)
     rows = [f"| {_ranges(statuses)} | {means} | {then} |" for (means, then), statuses in groups.items()]
     later, refused = _MEANS[Later], _REFUSED
     rows += [

@@ -63,6 +63,8 @@ def outcome_of(
     """
     if 200 <= status < 300:
         return Delivered(status)
+    if status < 200:
+        return Later(f"HTTP {status}: 不换协议 (it was asked for no other protocol)", status)
     if status == 410:
         return Gone("HTTP 410")
     if hint is not None and hint.strip().lower() == ABORT:
@@ -71,7 +73,7 @@ def outcome_of(
     if asked or status in RETRIED or status >= 500 or (status == 401 and credentialed):
         return Later(f"HTTP {status}", status, _seconds(retry_after, now))
     if 300 <= status < 400:
-        return Later(f"HTTP {status}: 不跟随重定向 (redirects are not followed)", status)
+        return Later(f"HTTP {status}: 不跟随重定向 (redirects are not followed)", status, _seconds(retry_after, now))
     return Refused(f"HTTP {status}", status)
 
 

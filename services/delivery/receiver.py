@@ -8,7 +8,7 @@ from datetime import datetime
 
 from services.delivery.profile import Profile, profile_of
 from services.runtime.settings import DeliverySettings
-from services.subscriptions.control import Agency
+from services.subscriptions.control import Agency, ParkOrder
 from services.subscriptions.sealing import Sealer
 
 PROBE_PATH = "/v1/probe"
@@ -28,7 +28,7 @@ class Receiver:
     """An agency's receiver; ``held`` says why its events wait: a decision, no verification yet, settings unusable.
 
     ``stops`` are the grants that were stopped, whose events do not go out, each with what is said of it; ``parks`` are
-    the cursors of events that somebody wants parked, each with the reason.
+    the cursors of events that somebody wants parked.
     """
 
     agency: str
@@ -38,7 +38,7 @@ class Receiver:
     held: str | None = None
     unusable: bool = False
     stops: Mapping[str, str] = field(default_factory=dict)
-    parks: Mapping[int, str] = field(default_factory=dict)
+    parks: Mapping[int, ParkOrder] = field(default_factory=dict)
 
     def secrets(self, now: datetime) -> list[str]:
         """Return the keys that sign at this moment."""

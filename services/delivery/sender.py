@@ -28,6 +28,8 @@ from services.delivery.tls import context_of
 from services.delivery.troubles import trouble_of
 
 SAID_CHARS = 200
+NO_KEY = "没有有效的签名密钥，先 hongyan agency rotate-key (no live key to sign with)"
+MAX_CONTEXTS = 1024
 
 Lookup = Callable[[str, int, socket.AddressFamily], Awaitable[list[ResolveResult]]]
 """Resolves a name; the system's by default."""
@@ -113,12 +115,15 @@ class Sender:
         return Attempt(outcome, time.monotonic() - began, status, answer)
 
     async def _attempt(self, receiver: Receiver, post: Post, now: datetime) -> tuple[Outcome, int | None, bytes]:
-        profile = receiver.profile
+        profile, secrets = receiver.profile, receiver.secrets(now)
+        if not secrets:
+            # Refused for want of a signature, one event after the other would be parked.
+            return Later(NO_KEY), None, b""
         headers = {
             "Content-Type": post.content_type,
             CURSOR_HEADER: str(post.cursor),
             **post.headers,
-            **signed_headers(receiver.secrets(now), post.webhook_id, int(now.timestamp()), post.body),
+            **signed_headers(secrets, post.webhook_id, int(now.timestamp()), post.body),
         }
         if profile.auth is not None:
             async with asyncio.timeout(profile.timeout_s):
@@ -160,6 +165,8 @@ class Sender:
     def _context(self, tls: Tls | None, *, system_too: bool = False) -> ssl.SSLContext:
         known = self._contexts.get((tls, system_too))
         if known is None:
+            if len(self._contexts) >= MAX_CONTEXTS:  # each change of a certificate makes one
+                self._contexts.clear()
             known = self._contexts[tls, system_too] = context_of(tls, system_too=system_too)
         return known
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import orjson
 
 from schemas.contracts import load_contracts
+from schemas.envelope import message_id_of
 from schemas.receipts import with_words
 from schemas.topics import Topics
 from services.delivery.cursors import cursor_of
@@ -146,7 +147,8 @@ class ParkingPlace:
             raise ConflictError(f"游标已到 {reached}，{cursor} 处的事件已经结束 (it has ended already)")
         producer = self._kafka.producer(client_id="parked-park")
         try:
-            key, value = f"park/{agency}/{cursor}", {"reason": reason, "at": self._clock.now().isoformat()}
+            key = f"park/{agency}/{cursor}"
+            value = {"reason": reason, "event": message_id_of(found.headers), "at": self._clock.now().isoformat()}
             topic = self._topics.control_subscriptions
             producer.send(topic, key=key.encode(), value=orjson.dumps(value), partition=0).result(WAIT_S)
         finally:

@@ -148,6 +148,14 @@ def _department(entry: Mapping[str, Any]) -> Department:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkOrder:
+    """Somebody wants an event parked: why, and which, by its message id. Its place may be another's by and by."""
+
+    reason: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The configuration at one position of its topic: whatever was written before ``position`` is in it."""
 
@@ -166,7 +174,7 @@ class ControlView:
     departments: dict[str, Department] = field(default_factory=dict)
     policies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     access: dict[str, Access] = field(default_factory=dict)
-    parks: dict[str, Mapping[int, str]] = field(default_factory=dict)
+    parks: dict[str, Mapping[int, ParkOrder]] = field(default_factory=dict)
     version: int = 0
     position: int = 0
     _lock: Lock = field(default_factory=Lock)
@@ -205,8 +213,9 @@ class ControlView:
                 _put(self.access, name, Access.from_json(entry) if entry else None)
             case "park":
                 agency, _, cursor = name.partition("/")
-                held = {at: why for at, why in self.parks.get(agency, {}).items() if at != int(cursor)}
-                self.parks[agency] = held | ({int(cursor): str(entry["reason"])} if entry else {})
+                held = {at: order for at, order in self.parks.get(agency, {}).items() if at != int(cursor)}
+                wanted = {int(cursor): ParkOrder(str(entry["reason"]), str(entry.get("event")))} if entry else {}
+                self.parks[agency] = held | wanted
             case "department":
                 _put(self.departments, name, _department(entry) if entry else None)
             case _:

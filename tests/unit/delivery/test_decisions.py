@@ -41,6 +41,7 @@ def test_a_delivery_is_verified_and_a_changed_or_old_one_is_not() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
+        (101, Later),
         (200, Delivered),
         (204, Delivered),
         (302, Later),
@@ -63,6 +64,7 @@ def test_each_answer_means_what_the_table_says(status: int, kind: type) -> None:
     assert isinstance(outcome_of(status, None, NOW), kind)
 
 
+@pytest.mark.parametrize("status", [302, 404, 429, 500, 503])
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
@@ -74,9 +76,9 @@ def test_each_answer_means_what_the_table_says(status: int, kind: type) -> None:
         ("9" * 12, 86400),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_and_capped(header: str | None, seconds: float) -> None:
+def test_retry_after_is_seconds_or_a_date_and_capped(header: str | None, seconds: float, status: int) -> None:
     """What is neither is as if not given."""
-    later = outcome_of(503, header, NOW)
+    later = outcome_of(status, header, NOW)
     assert isinstance(later, Later)
     assert later.not_before_s == seconds
 

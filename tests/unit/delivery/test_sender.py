@@ -540,6 +540,24 @@ def test_two_live_keys_sign_side_by_side_and_one_that_has_ended_does_not() -> No
         assert verify(key, headers, body, now.timestamp()) == "evt_1"
 
 
+def test_without_a_live_key_nothing_goes_out_and_the_event_waits() -> None:
+    """The last one has ended by the clock: refused for want of a signature, event after event would be parked."""
+    asked: list[bytes] = []
+
+    async def behave(reader: Reader, writer: Writer) -> None:
+        asked.append(await reader.read(1))
+
+    async def body() -> Outcome:
+        server = await serve(behave)
+        async with server:
+            ended = LiveKey(SECRET, datetime.now(UTC) - timedelta(seconds=1))
+            return await sent(replace(receiver_at(port_of(server)), keys=(ended,)))
+
+    outcome = asyncio.run(body())
+    assert isinstance(outcome, Later)
+    assert ("rotate-key" in outcome.reason, asked) == (True, [])
+
+
 def test_no_compressed_answer_is_asked_for() -> None:
     """A receiver's words are kept as they come."""
     assert requests_of(POST)[0]["accept-encoding"] == "identity"

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.pusher.line import Delivery, Ended, Line, Unready
+from schemas.envelope import message_id_of
 from services.delivery.breaker import Breaker
 from services.delivery.cursors import has_left
 from services.delivery.message import Format, Message
@@ -25,6 +26,7 @@ from services.delivery.receiver import LiveKey, Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.window import Window
 from services.runtime.kafka.port import Committed, Partition
+from services.subscriptions.control import ParkOrder
 from tests.fakes.kafka import FakeRecord
 from tests.fakes.virtual_time import START, VirtualClock, run
 
@@ -147,6 +149,11 @@ def office_with(
     return office
 
 
+def wanted(*offsets: int) -> dict[int, ParkOrder]:
+    """Return orders to park these records."""
+    return dict.fromkeys(offsets, ParkOrder("停放", message_id_of([])))
+
+
 def record(offset: int, key: bytes, age_s: float = 0.0) -> FakeRecord:
     """Return a record of the feed, of this age at the start."""
     at = START - timedelta(seconds=age_s)
@@ -218,7 +225,7 @@ async def change(office: ScriptedOffice, kind: str) -> None:
             line.set_receiver(replace(line.receiver, held=None))
         case "parked":
             unfinished = [offset for offset in office.keys if not office.recorded[offset]]
-            line.set_receiver(replace(line.receiver, parks=dict.fromkeys(unfinished[:1], "parked")))
+            line.set_receiver(replace(line.receiver, parks=wanted(*unfinished[:1])))
 
 
 CHANGES = (
@@ -562,7 +569,7 @@ def test_a_receiver_that_is_gone_gets_nothing_more_until_somebody_decides() -> N
         assert office.gone_reasons == ["HTTP 410"]
         assert len(office.attempts) == 1
         assert office.line.to_commit().offset == 0
-        office.line.set_receiver(replace(RECEIVER, parks={7: "another event"}, stops={"s": "stopped"}))
+        office.line.set_receiver(replace(RECEIVER, parks=wanted(7), stops={"s": "stopped"}))
         await asyncio.sleep(3600.0)
         assert len(office.attempts) == 1
         office.line.set_receiver(replace(RECEIVER, sink="http://127.0.0.1/new"))
@@ -674,7 +681,7 @@ def test_an_event_that_somebody_wants_parked_lets_a_held_line_go_on() -> None:
         await asyncio.sleep(3600.0)
         assert office.line.breaker.held
         assert office.line.to_commit().offset == 0
-        office.line.set_receiver(replace(RECEIVER, parks={0: "停放", 2: "and this one"}))
+        office.line.set_receiver(replace(RECEIVER, parks=wanted(0, 2)))
         await asyncio.sleep(61.0)
         assert office.line.to_commit() == Committed(3, "")
         office.line.close()
@@ -683,8 +690,22 @@ def test_an_event_that_somebody_wants_parked_lets_a_held_line_go_on() -> None:
     assert [office.outcomes[offset] for offset in keys] == [
         Refused("停放", decided=True),
         Delivered(204),
-        Refused("and this one", decided=True),
+        Refused("停放", decided=True),
     ]
+
+
+def test_an_order_to_park_an_event_is_not_about_another_that_stands_in_its_place() -> None:
+    """Orders stay; when the feed was made anew, other events stand at their cursors."""
+    office = office_with({0: b"a"}, {})
+    office.line.receiver = replace(RECEIVER, parks={0: ParkOrder("停放", "evt_another")})
+
+    async def body() -> None:
+        office.line.take([record(0, b"a")])
+        await asyncio.sleep(1.0)
+        office.line.close()
+
+    run(office.clock, body())
+    assert office.outcomes[0] == Delivered(204)
 
 
 def test_a_closed_line_records_nothing_of_what_was_under_way() -> None:
@@ -795,7 +816,7 @@ def test_an_end_that_could_not_be_put_on_record_is_made_again() -> None:
         office.line.take([record(offset, key) for offset, key in keys.items()])
         await asyncio.sleep(30.0)
         with suppress(RuntimeError):
-            office.line.set_receiver(replace(RECEIVER, parks={1: "wanted"}))
+            office.line.set_receiver(replace(RECEIVER, parks=wanted(1)))
         await asyncio.sleep(30.0)
         office.line.close()
 
