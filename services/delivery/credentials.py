@@ -12,6 +12,7 @@ from services.delivery.profile import Bearer, ClientCredentials, Profile, Tls
 
 RENEW_BEFORE_S = 30.0
 WITHOUT_END_S = 300.0
+MAX_HELD = 1024
 
 Post = Callable[[str, dict[str, str], Profile], Awaitable[tuple[int, bytes]]]
 """Posts a form to an address, with the network check, TLS and time-outs of deliveries; returns status and answer."""
@@ -40,6 +41,8 @@ class Tokens:
         """Return a token that is good now; raises TokenRefusedError, or what the network raises."""
         if isinstance(auth, Bearer):
             return auth.token
+        if len(self._held) >= MAX_HELD:  # each change of a secret adds one
+            self._held.clear()
         held = self._held.setdefault((auth, profile.tls), _Held())
         async with held.fetching:
             if self._monotonic() >= held.until:
