@@ -21,10 +21,10 @@ from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.note import left
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
-from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, place_of
+from consumers.pusher.placing import NONE, Bounds, Place, answered, is_astray, place_of, untold
 from consumers.pusher.reading import Looked, Reading
 from consumers.pusher.receivers import Receivers
-from consumers.pusher.waiting import waits_why
+from consumers.pusher.waiting import untold_why, waits_why
 from schemas.topics import Topics
 from services.delivery.breaker import Breaker
 from services.delivery.cursors import has_left
@@ -47,6 +47,8 @@ WIND_DOWN_S = 3.0
 HAND_OVER_S = 0.3
 # Kafka forgets cursors of topics that their group doesn't subscribe to when they are a week old.
 RENEW_S = 3600.0
+# For so long feeds of which a broker can't tell are sought among many that begin together.
+PLACES_S = 10.0
 # How often it is asked whether somebody has decided where a line that is astray goes on.
 DECISIONS_S = 5.0
 
@@ -253,7 +255,11 @@ class Pusher:
         if not astray or now < self._decisions_at:
             return []
         self._decisions_at = now + DECISIONS_S
-        own = reading.own_cursors(astray)
+        try:
+            own = reading.own_cursors(astray)
+        except UnavailableError as error:
+            log.debug("decisions_unknown", error=str(error))  # it is asked again; the other lines go on
+            return []
         return [p for p in astray if answered(self._committed[p], own[p])]
 
     def _tell_gap(self, partition: Partition, detail: str, gap: Gap | None = None, *, closed: bool = False) -> None:
@@ -300,16 +306,31 @@ class Pusher:
         starts = {p: held[p] for p in wanted} | dict.fromkeys(anew, NONE)
         self._in_loop(self._close_lines, [p for p in self._lines if not self._still_ours(p, starts)])
         new = {partition: start for partition, start in starts.items() if partition in feeds - set(self._lines)}
-        moved = self._maybe_moved(new, anew)
-        members = reading.members(moved)  # before their cursors: who has left by now moves them no more
-        own, bounds = reading.own_cursors(moved), reading.bounds(new)
-        places = {p: place_of(at, own.get(p, NONE), bounds.get(p)) for p, at in new.items()}
-        places = {p: replace(place, waits=waits_why(members.get(p, 0))) for p, place in places.items()}
-        self._in_loop(self._open_lines, places)
+        moved = set(self._maybe_moved(new, anew))
+        self._in_loop(self._open_lines, self._places(reading, new, moved, self._clock.monotonic() + PLACES_S))
         reading.read({p: line.position() for p, line in self._lines.items() if line.reads()})
         self._anew.clear()
         self._metrics.lines.set(len(self._lines))
         log.info("feeds_assigned", feeds=len(self._lines), new=len(new))
+
+    def _places(
+        self, reading: Reading, new: Mapping[Partition, Committed], moved: Collection[Partition], until: float
+    ) -> dict[Partition, Place]:
+        """Return where new lines begin. One of which a broker can't tell now waits, and no other with it."""
+        asked = [p for p in new if p in moved]
+        try:
+            members = reading.members(asked)  # before their cursors: who has left by now moves them no more
+            own, bounds = reading.own_cursors(asked), reading.bounds(new)
+        except UnavailableError as error:
+            reading.check_kafka()
+            if len(new) == 1 or self._clock.monotonic() >= until:
+                log.warning("feeds_untold", feeds=len(new), error=str(error))
+                return {p: untold(at, untold_why(error)) for p, at in new.items()}
+            some = dict(list(new.items())[: len(new) // 2])
+            rest = {p: at for p, at in new.items() if p not in some}
+            return self._places(reading, some, moved, until) | self._places(reading, rest, moved, until)
+        places = {p: place_of(at, own.get(p, NONE), bounds.get(p)) for p, at in new.items()}
+        return {p: replace(place, waits=waits_why(members.get(p, 0))) for p, place in places.items()}
 
     def _maybe_moved(self, starts: Mapping[Partition, Committed], anew: Collection[Partition]) -> list[Partition]:
         may = self._receivers.may_have_moved

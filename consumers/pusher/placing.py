@@ -86,6 +86,12 @@ def place_of(pushed: Committed, own: Committed, bounds: Bounds | None) -> Place:
     return Place(Committed(bounds.first, pushed.note), gap=Gap(at, bounds.first))
 
 
+def untold(pushed: Committed, why: str) -> Place:
+    """Return the place of a line that waits since a broker can't tell more; a decision that is due stays due."""
+    note = astray_note(pushed)
+    return Place(pushed, note.why if note is not None else None, waits=why)
+
+
 def astray_why(cursor: int, bounds: Bounds | None) -> str:
     """Return why a line waits for somebody to decide, and what to do."""
     has = f"现有 {bounds.first} 至 {bounds.end}" if bounds is not None else "主题不存在"

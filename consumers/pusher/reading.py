@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from consumers.pusher.placing import NONE, Bounds
-from consumers.pusher.waiting import Leaving, members
+from consumers.pusher.waiting import CALL_S, Leaving, members
 from schemas.topics import Topics
 from services.runtime.clock import Clock
 from services.runtime.errors import OffTheLogError, UnavailableError, UnknownTopicError
@@ -46,6 +46,7 @@ class Reading:
             # One for all questions: to connect takes longer than to ask, and the lines wait for it.
             self._admin = opened.enter_context(closing(kafka.admin()))
             self._admin.ensure_topics([topics.shares_spec(), topics.alerts_spec()])
+            self._asker = opened.enter_context(closing(kafka.admin(timeout_s=CALL_S)))
             # Nothing is passed over or read again in silence: a position that is not on the log is an error.
             self._reader: Consumer = kafka.consumer(None, client_id=f"{instance}-feeds", exact=True)
             opened.callback(self._reader.close)
@@ -96,12 +97,16 @@ class Reading:
         if not feeds:
             return {}
         groups = {self._topics.agency_group(self._topics.agency_of(p.topic)): p for p in feeds}
-        held = self._admin.groups_offsets(list(groups))
+        held = self._asker.groups_offsets(list(groups))
         return {p: held.get(group, {}).get(p, NONE) for group, p in groups.items()}
 
     def members(self, feeds: Collection[Partition]) -> dict[Partition, int]:
         """Return how many clients of its own each feed's agency has in its group; raises UnavailableError."""
-        return members(self._admin, self._topics, feeds)
+        return members(self._asker, self._topics, feeds)
+
+    def check_kafka(self) -> None:
+        """Raise UnavailableError where it is Kafka as a whole that does not answer, and not one feed's broker."""
+        self._asker.cluster_id()
 
     def left(self, waiting: Collection[Partition]) -> set[Partition]:
         """Return those of these feeds whose agency's own clients have left, as far as is known by now."""
@@ -111,9 +116,9 @@ class Reading:
         """Return what the logs of these feeds have; one that there is not, or not yet, is left out."""
         if not feeds:
             return {}
-        existing = self._admin.list_topics()
+        existing = self._asker.list_topics()
         there = [feed for feed in feeds if feed.topic in existing]
-        ends = self._admin.log_ends(there)
+        ends = self._asker.log_ends(there)
         firsts = self._reader.beginning_offsets(there) if there else {}
         return {feed: Bounds(firsts[feed], ends[feed]) for feed in there}
 

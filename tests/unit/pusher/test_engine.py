@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from consumers.pusher.deciding import Feeds
 from consumers.pusher.engine import RENEW_S, Pusher
 from consumers.pusher.metrics import PusherMetrics
+from consumers.pusher.note import Note
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.placing import is_astray
@@ -91,6 +92,8 @@ class Counting(FakeAdmin):
 
     asked: ClassVar[list[str]] = []
     untold: ClassVar[bool] = False
+    away: ClassVar[Collection[object]] = ()
+    """The groups and feeds whose broker does not answer."""
 
     def group_offsets(self, group: str, partitions: Collection[Partition] | None = None) -> dict[Partition, Committed]:
         """Note it."""
@@ -99,9 +102,21 @@ class Counting(FakeAdmin):
 
     def groups_members(self, groups: Collection[str]) -> dict[str, int]:
         """Fail while the broker can't tell."""
-        if self.untold:
+        if self.untold or set(groups) & set(self.away):
             raise UnavailableError("the broker can't tell")
         return super().groups_members(groups)
+
+    def groups_offsets(self, groups: Collection[str]) -> dict[str, dict[Partition, Committed]]:
+        """Fail for all where one can't be told of, as the library does."""
+        if set(groups) & set(self.away):
+            raise UnavailableError("no coordinator")
+        return super().groups_offsets(groups)
+
+    def log_ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Fail for all where one can't be told of, as the library does."""
+        if set(partitions) & set(self.away):
+            raise UnavailableError("no leader")
+        return super().log_ends(partitions)
 
 
 class CountingKafka(FakeKafka):
@@ -170,6 +185,30 @@ def test_a_feed_that_another_channel_takes_is_given_up_with_a_note(rig: Rig) -> 
     rig.receivers.names.append("one")
     rig.receivers.changes += 1
     eventually(lambda: rig.kafka.groups[TOPICS.group("pusher")].committed[ONE].note == "")
+
+
+@pytest.mark.parametrize("astray", [False, True])
+@pytest.mark.parametrize("away", [[Partition(TOPICS.feed("three"), 0)], [TOPICS.agency_group("three")]])
+def test_a_feed_of_which_a_broker_can_not_tell_waits_alone_and_begins_by_itself(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, away: Collection[object], astray: bool
+) -> None:
+    """Its leader or its group's coordinator is away when it begins together with others: they begin, and go on."""
+    eventually(committed(rig))
+    rig.receivers.moved = True
+    three, four, two = begin(rig, "three", 3), begin(rig, "four", 3), Partition(TOPICS.feed("two"), 0)
+    note = Note(rig.clock.now(), "beyond the end", astray=True) if astray else None
+    rig.kafka.groups[TOPICS.group("pusher")].committed[three] = Committed(2, note.to_text() if note else "")
+    monkeypatch.setattr(Counting, "away", away)
+    appear(rig, "three", "four")
+    soon(rig, lambda: rig.cursor(four) == Committed(3))
+    soon(rig, lambda: '"waits"' in rig.cursor(three).note)
+    put(rig, two, 5)
+    soon(rig, lambda: rig.cursor(two) == Committed(5))
+    assert (ended(rig, "three"), is_astray(rig.cursor(three))) == ([], astray)
+    monkeypatch.setattr(Counting, "away", ())
+    soon(rig, lambda: '"waits"' not in rig.cursor(three).note)
+    soon(rig, lambda: ended(rig, "three") == ([] if astray else [2]))
+    assert is_astray(rig.cursor(three)) == astray
 
 
 @pytest.mark.parametrize("note", ["", '{"held_since": "2026-01-01T00:00:00+00:00", "why": "x", "astray": true}'])
