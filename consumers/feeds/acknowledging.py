@@ -13,12 +13,12 @@ from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
 from consumers.feeds.footing import Footing
 from consumers.feeds.history import Bounds, History
+from consumers.feeds.receipt import receipt_of
 from consumers.feeds.showing import Showing
-from schemas.receipts import REACHED_BY, Channel, Outcome, Receipt, Statement
+from schemas.receipts import Channel, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
 from services.delivery.gap import Gap
-from services.quarantine.aside import aside
 from services.runtime.clock import Clock
 from services.runtime.errors import ConflictError, FieldProblem, InvalidError, UnavailableError
 from services.runtime.kafka.port import Kafka, Producer
@@ -87,18 +87,16 @@ class Acknowledging:
             following = said.up_to + 1 if channel == "pull" and said.up_to is not None else 0
             if following > cursor:
                 await self._cursors.check_free(agency)
-            stops = {each.cursor: self._showing.stopped(agency, each) for each, _ in entries.values()}
             named = {one.cursor for one in said.receipts}
-            # What was stopped was not given out: a range does not cover it. The cursor passes it, with a reason.
-            unsent = {at: why for at, why in stops.items() if why is not None and at not in named}
-            parked = [(entries.pop(at)[0], why) for at, why in unsent.items()]
-            if channel == "pull":
-                await asyncio.to_thread(self._park, agency, parked)
+            ranged = [entry for at, (entry, _) in entries.items() if at not in named]
+            # What was not given out is in no range. The cursor passes it, parked with a reason.
+            for passed in await self._showing.withheld(agency, ranged, channel, cursor):
+                del entries[passed]
             at = self._clock.now().isoformat()
             if channel == "pull" and said.up_to is not None and cursor < kept.earliest <= said.up_to:
                 await asyncio.to_thread(self._tell_gap, agency, Gap(cursor, kept.earliest), at)
             receipts = [
-                _receipt(agency, channel, entry, one.outcome, one.reason, at, signed, streamed=streamed)
+                receipt_of(agency, channel, entry, one.outcome, one.reason, at, signed, streamed=streamed)
                 for entry, one in entries.values()
             ]
             fresh = await asyncio.to_thread(self._write, agency, body, signed, receipts)
@@ -175,23 +173,6 @@ class Acknowledging:
         self._remember(fresh)
         return len(fresh)
 
-    def _park(self, agency: str, entries: Collection[tuple[Entry, str]]) -> None:
-        """Put what was stopped into the agency's parking place, from where it can be put back."""
-        at, receipts = self._clock.now().isoformat(), []
-        for entry, why in entries:
-            receipt = _receipt(agency, "pull", entry, "parked", why, at)
-            if _identity(receipt) in self._known:
-                continue
-            ours = [("hongyan-stage", b"feeds"), ("hongyan-parked-at", at.encode()), ("hongyan-refusal", why.encode())]
-            put = aside(entry.record, ours)
-            topic = self._topics.parked(agency)
-            self._sending().send(topic, key=put.key, value=put.value, headers=put.headers, partition=0).result(
-                ACKNOWLEDGE_S
-            )
-            receipts.append(receipt)
-        self._send(agency, [receipt.to_bytes() for receipt in receipts])
-        self._remember(receipts)
-
     def _tell_gap(self, agency: str, gap: Gap, at: str) -> None:
         """Alert somebody of events that are no longer kept and were never acknowledged."""
         alert = gap.alert(agency, at)
@@ -225,38 +206,6 @@ class Acknowledging:
 def _identity(receipt: Receipt) -> tuple[str, int, str, str, str | None]:
     """Return what is the same receipt. In a feed that was made anew other events have the cursors of old ones."""
     return receipt.agency, receipt.cursor, receipt.event_id, receipt.outcome, receipt.reason
-
-
-def _receipt(
-    agency: str,
-    channel: Channel,
-    entry: Entry,
-    outcome: Outcome,
-    reason: str | None,
-    at: str,
-    signed: Signed | None = None,
-    *,
-    streamed: bool = False,
-) -> Receipt:
-    attributes = entry.attributes
-    return Receipt(
-        agency=agency,
-        cursor=entry.cursor,
-        event_id=attributes.get("id", ""),
-        source=attributes.get("source", ""),
-        type=attributes.get("type", ""),
-        subject=attributes.get("subject"),
-        outcome=outcome,
-        last_at=at,
-        published_at=attributes.get("recordedtime"),
-        traceparent=attributes.get("traceparent"),
-        reason=reason,
-        channel=channel,
-        statement=signed.id if signed else None,
-        happened_at=attributes.get("time"),
-        reached_by=dict(entry.record.headers).get(REACHED_BY, b"").decode(errors="replace") or None,
-        streamed=streamed,
-    )
 
 
 def _statement(agency: str, signed: Signed, body: bytes, at: str) -> Statement:

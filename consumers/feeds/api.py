@@ -148,7 +148,7 @@ class FeedsApi:
         """Read, and wait no longer than the caller or this process lives."""
         entries = await self._read(agency, after, limit, wait_s, request)
         cursor = entries[-1].cursor if entries else after
-        return Page(await self._showing.of(agency, entries), cursor, len(entries) >= limit)
+        return Page(await self._showing.of(agency, entries, self._view.channel(agency)), cursor, len(entries) >= limit)
 
     async def _read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> list[Entry]:
         reading = asyncio.ensure_future(self._feeds.read(agency, after, limit, wait_s))
@@ -180,7 +180,7 @@ class FeedsApi:
                         reading.cancel()
                         return
                     entries = reading.result()
-                    shown = await self._showing.of(agency, entries)
+                    shown = await self._showing.of(agency, entries, self._view.channel(agency))
                     yield b"".join(_sse(entry, data) for entry in shown) or b": heartbeat\n\n"
                     after = entries[-1].cursor if entries else after
             except (HongyanError, HTTPException) as error:

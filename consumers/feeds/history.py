@@ -40,9 +40,17 @@ class History:
     Of one feed at most half of them: whoever reads all of its past leaves the others their turns.
     """
 
-    def __init__(self, kafka: Kafka, topics: Topics, render: Callable[[Record], Entry], readers: int) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Topics,
+        render: Callable[[Record], Entry],
+        readers: int,
+        topic_of: Callable[[str], str] | None = None,
+    ) -> None:
+        """``topic_of`` names another topic of an agency's that is read instead of its feed."""
         self._kafka = kafka
-        self._topics = topics
+        self._topic_of = topic_of or topics.feed
         self._render = render
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="history")
         self._free: SimpleQueue[Consumer] = SimpleQueue()
@@ -100,7 +108,7 @@ class History:
         return found
 
     def _feed(self, agency: str) -> Partition:
-        return Partition(self._topics.feed(agency), 0)
+        return Partition(self._topic_of(agency), 0)
 
     async def _run(
         self, work: Callable[Concatenate[Consumer, Partition, P], T], feed: Partition, *rest: P.args, **named: P.kwargs

@@ -20,6 +20,7 @@ from consumers.feeds.footing import Footing
 from consumers.feeds.renewing import renew
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
+from consumers.feeds.withholding import Withholding
 from consumers.runner.learning import Learning
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
@@ -106,7 +107,8 @@ class _Parts:
         superseding = Superseding(self.feeds.history, load_contracts())
         self._asking = Asking(self._cursors)
         footing = Footing(kafka, topics, self.feeds, self._asking, clock)
-        showing = Showing(Stops(follower.view), superseding, self._asking, clock)
+        self._withholding = Withholding(kafka, topics, clock)
+        showing = Showing(Stops(follower.view), superseding, self._withholding, self._asking, clock)
         self._acknowledging = Acknowledging(
             kafka, topics, self.feeds.history, self._asking, footing, showing, limits.max_ack, clock
         )
@@ -160,6 +162,7 @@ class _Parts:
         for chore in self._chores:
             chore.cancel()
         self._acknowledging.close()
+        self._withholding.close()
         self._asking.close()
         self._direct.close()
         self._cursors.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from consumers.feeds.asking import Asking
 from consumers.feeds.entry import Entry
 from consumers.feeds.superseding import Superseding
+from consumers.feeds.withholding import Withholding
+from schemas.receipts import Channel
+from services.delivery.cursors import UndecidedError
 from services.runtime.clock import Clock
 from services.subscriptions.stopping import Stops, grants_of, stopped
 
@@ -19,9 +22,12 @@ FRESH_MS = 2000
 class Showing:
     """Looks at what was read, before it is given out. Lives in the event loop."""
 
-    def __init__(self, stops: Stops, superseding: Superseding, cursors: Asking, clock: Clock) -> None:
+    def __init__(
+        self, stops: Stops, superseding: Superseding, withholding: Withholding, cursors: Asking, clock: Clock
+    ) -> None:
         self._stops = stops
         self._superseding = superseding
+        self._withholding = withholding
         self._cursors = cursors
         self._clock = clock
         self._known: dict[str, tuple[float, int]] = {}
@@ -35,9 +41,18 @@ class Showing:
         """Return those that were not stopped."""
         return [entry for entry in entries if self.stopped(agency, entry) is None]
 
-    async def of(self, agency: str, entries: Sequence[Entry]) -> list[Entry]:
-        """Return what is shown of these. What the agency had before is told by name only where it stands no longer."""
-        found = self.allowed(agency, entries)
+    async def of(self, agency: str, entries: Sequence[Entry], channel: Channel = "pull") -> list[Entry]:
+        """Return what is shown of these. What the agency had before is told by name only where it stands no longer.
+
+        What is kept back from an agency that pulls is parked by then: the cursor that it is told passes it.
+        """
+        stopped: dict[int, str] = {}
+        # While these are parked others may be stopped.
+        while more := self._stopped(agency, [entry for entry in entries if entry.cursor not in stopped]):
+            stopped |= more
+            if channel == "pull":
+                await self._park(agency, entries, more)
+        found = [entry for entry in entries if entry.cursor not in stopped]
         if not found:
             return found
         cursor = await self._cursor(agency, found)
@@ -45,6 +60,40 @@ class Showing:
             return found
         gone = await self._superseding.of(agency, [entry for entry in found if entry.cursor < cursor])
         return [entry.superseded(gone[entry.cursor]) if entry.cursor in gone else entry for entry in found]
+
+    async def withheld(self, agency: str, entries: Sequence[Entry], channel: Channel, cursor: int) -> set[int]:
+        """Return the cursors of those that were not given out: stopped by now, or when they would have been shown.
+
+        Of an agency that pulls, what it has not taken yet (from ``cursor`` on) is parked by then.
+        """
+        if not entries:
+            return set()
+        stopped = self._stopped(agency, entries)
+        if channel == "pull":
+            await self._park(agency, entries, stopped, cursor)
+        return stopped.keys() | await self._withholding.parked(agency, entries)
+
+    def _stopped(self, agency: str, entries: Sequence[Entry]) -> dict[int, str]:
+        if not self._stops.of(agency):
+            return {}
+        found = {entry.cursor: self.stopped(agency, entry) for entry in entries}
+        return {cursor: why for cursor, why in found.items() if why is not None}
+
+    async def _park(
+        self, agency: str, entries: Sequence[Entry], stopped: Mapping[int, str], cursor: int | None = None
+    ) -> None:
+        """Park what was stopped, unless the agency has taken it before."""
+        if stopped:
+            start = await self._taken(agency) if cursor is None else cursor
+            kept = [(entry, stopped[entry.cursor]) for entry in entries if entry.cursor in stopped]
+            await self._withholding.park(agency, [(entry, why) for entry, why in kept if entry.cursor >= start])
+
+    async def _taken(self, agency: str) -> int:
+        """Return where an agency stands, asked anew; raises HandoverError: what a pusher passes is the pusher's."""
+        try:
+            return await self._cursors.handed_over(agency)
+        except UndecidedError:
+            return 0  # it may be decided that it goes on from anywhere
 
     def moved(self, agency: str, cursor: int) -> None:
         """Take in where an agency stands now."""

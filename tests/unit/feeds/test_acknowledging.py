@@ -14,6 +14,7 @@ from consumers.feeds.feeds import Feeds
 from consumers.feeds.footing import Footing
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
+from consumers.feeds.withholding import Withholding
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One
@@ -63,7 +64,8 @@ def test_receipts_that_are_recorded_are_not_told_to_be_refused_where_a_client_jo
         kafka, TOPICS, lambda record: Entry(record.offset, {"id": "e"}, b"", record), FeedsSettings(), clock, loop
     )
     history, footing = feeds.history, Footing(kafka, TOPICS, feeds, asking, clock)
-    showing = Showing(Stops(ControlView()), Superseding(history, load_contracts()), asking, clock)
+    withholding = Withholding(kafka, TOPICS, clock)
+    showing = Showing(Stops(ControlView()), Superseding(history, load_contracts()), withholding, asking, clock)
     acknowledging = Acknowledging(kafka, TOPICS, history, asking, footing, showing, 10, clock)
 
     async def said() -> None:
@@ -79,6 +81,7 @@ def test_receipts_that_are_recorded_are_not_told_to_be_refused_where_a_client_jo
     loop.run_until_complete(said())
     loop.close()
     acknowledging.close()
+    withholding.close()
     feeds.close()
     asking.close()
 
@@ -89,7 +92,8 @@ def test_another_event_at_the_cursor_of_an_old_one_gets_its_own_receipt() -> Non
     kafka.admin().ensure_topics([*TOPICS.agency_specs("a"), *TOPICS.base_specs([])])
     asking = Asking(Cursors(kafka, TOPICS))
     feeds = Feeds(kafka, TOPICS, by_value, FeedsSettings(), clock, loop)
-    showing = Showing(Stops(ControlView()), Superseding(feeds.history, load_contracts()), asking, clock)
+    withholding = Withholding(kafka, TOPICS, clock)
+    showing = Showing(Stops(ControlView()), Superseding(feeds.history, load_contracts()), withholding, asking, clock)
     footing = Footing(kafka, TOPICS, feeds, asking, clock)
     acknowledging = Acknowledging(kafka, TOPICS, feeds.history, asking, footing, showing, 10, clock)
     said = Acknowledgement(receipts=[One(cursor=0)])
@@ -103,6 +107,7 @@ def test_another_event_at_the_cursor_of_an_old_one_gets_its_own_receipt() -> Non
         assert loop.run_until_complete(taken()) == [1, 0]
     loop.close()
     acknowledging.close()
+    withholding.close()
     feeds.close()
     asking.close()
 

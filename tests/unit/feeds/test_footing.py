@@ -14,6 +14,7 @@ from consumers.feeds.feeds import Feeds
 from consumers.feeds.footing import Footing
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
+from consumers.feeds.withholding import Withholding
 from consumers.pusher.deciding import Feeds as Decisions
 from consumers.pusher.placing import is_astray
 from schemas.contracts import load_contracts
@@ -86,7 +87,9 @@ def test_a_cursor_beyond_its_feed_is_refused_until_somebody_decides_however_long
             assert (rig.told(), is_astray(rig.own())) == (["open"], True)
             rig.put(9)
             footing = rig.footing(feeds)
-            showing = Showing(Stops(ControlView()), Superseding(feeds.history, load_contracts()), rig.asking, rig.clock)
+            superseding = Superseding(feeds.history, load_contracts())
+            withholding = Withholding(rig.kafka, TOPICS, rig.clock)
+            showing = Showing(Stops(ControlView()), superseding, withholding, rig.asking, rig.clock)
             taking = Acknowledging(rig.kafka, TOPICS, feeds.history, rig.asking, footing, showing, 10, rig.clock)
             with pytest.raises(ConflictError, match="游标 5 "):
                 await taking.take("a", "pull", Acknowledgement(up_to=7), b"", None)
@@ -98,6 +101,7 @@ def test_a_cursor_beyond_its_feed_is_refused_until_somebody_decides_however_long
             assert await rig.footing(feeds).at("a") == 3
             assert rig.told().count("closed") == 1
             taking.close()
+            withholding.close()
 
     asyncio.run(body())
 

@@ -10,6 +10,7 @@ from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
 from consumers.feeds.showing import CURSOR_S, FRESH_MS, Showing
 from consumers.feeds.superseding import Superseding
+from consumers.feeds.withholding import Withholding
 from schemas.contracts import load_contracts
 from schemas.topics import Topics
 from services.delivery.cursors import Cursors
@@ -69,7 +70,8 @@ def rig() -> Rig:
     kafka.admin().ensure_topics(TOPICS.agency_specs("a"))
     cursors = CountedCursors(kafka, TOPICS)
     superseding = Superseding(History(kafka, TOPICS, lambda record: Entry(0, {}, b"", record), 1), load_contracts())
-    return Rig(kafka, clock, cursors, Showing(Stops(ControlView()), superseding, Asking(cursors), clock))
+    withholding = Withholding(kafka, TOPICS, clock)
+    return Rig(kafka, clock, cursors, Showing(Stops(ControlView()), superseding, withholding, Asking(cursors), clock))
 
 
 def test_whoever_follows_its_feed_costs_no_question() -> None:
