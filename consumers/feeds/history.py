@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Concatenate, ParamSpec, TypeVar
@@ -19,6 +20,7 @@ from services.runtime.kafka.port import Consumer, Kafka, Partition, Record
 
 READ_S = 10.0
 POLL_S = 0.2
+SLOW_S = 1.0
 BATCH_BYTES = 4 * 1024 * 1024
 
 P = ParamSpec("P")
@@ -37,7 +39,8 @@ class Bounds:
 class History:
     """Reads of feeds at any place; at most ``readers`` at once, the others wait for their turn.
 
-    Of one feed at most half of them: whoever reads all of its past leaves the others their turns.
+    Of one feed at most half of them: whoever reads all of its past leaves the others their turns. The feeds that were
+    slow last time have half of them between them: whoever is quick waits for none whose broker is away.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class History:
         render: Callable[[Record], Entry],
         readers: int,
         topic_of: Callable[[str], str] | None = None,
+        slow_s: float = SLOW_S,
     ) -> None:
         """``topic_of`` names another topic of an agency's that is read instead of its feed."""
         self._kafka = kafka
@@ -56,6 +60,9 @@ class History:
         self._free: SimpleQueue[Consumer] = SimpleQueue()
         self._of_one = max(1, readers // 2)
         self._turns: dict[Partition, asyncio.Semaphore] = {}
+        self._slow_s = slow_s
+        self._slow: set[Partition] = set()
+        self._slow_turns = asyncio.Semaphore(self._of_one)
 
     async def bounds(self, agency: str) -> Bounds:
         """Return what is kept of a feed."""
@@ -114,7 +121,7 @@ class History:
         self, work: Callable[Concatenate[Consumer, Partition, P], T], feed: Partition, *rest: P.args, **named: P.kwargs
     ) -> T:
         def run() -> T:
-            consumer = self._take()
+            began, consumer = time.monotonic(), self._take()
             try:
                 consumer.assign([feed])
                 result = work(consumer, feed, *rest, **named)
@@ -124,11 +131,34 @@ class History:
             except BaseException:
                 self._free.put(consumer)
                 raise
+            finally:
+                self._note(feed, time.monotonic() - began)
             self._free.put(consumer)
             return result
 
-        async with self._turns.setdefault(feed, asyncio.Semaphore(self._of_one)):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        held = await self._turn(feed)
+        answer = self._threads.submit(run)
+        reading = asyncio.wrap_future(answer)
+        # Whoever gives up leaves the reader at work: the turn ends with the work.
+        reading.add_done_callback(lambda _: held.close())
+        try:
+            return await asyncio.shield(reading)
+        finally:
+            answer.cancel()  # if it waits for a reader yet
+
+    async def _turn(self, feed: Partition) -> ExitStack:
+        """Wait for a turn; closing what is returned ends it."""
+        with ExitStack() as held:
+            await _enter(self._turns.setdefault(feed, asyncio.Semaphore(self._of_one)), held)
+            if feed in self._slow:
+                await _enter(self._slow_turns, held)
+            return held.pop_all()
+
+    def _note(self, feed: Partition, took_s: float) -> None:
+        if took_s >= self._slow_s:
+            self._slow.add(feed)
+        else:
+            self._slow.discard(feed)
 
     def _take(self) -> Consumer:
         try:
@@ -141,6 +171,11 @@ class History:
         self._threads.shutdown()
         while not self._free.empty():
             _close(self._free.get())
+
+
+async def _enter(turns: asyncio.Semaphore, held: ExitStack) -> None:
+    await turns.acquire()
+    held.callback(turns.release)
 
 
 def _bounds(consumer: Consumer, feed: Partition) -> Bounds:
