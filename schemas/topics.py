@@ -128,6 +128,11 @@ class Topics:
             raise ValueError(f"{feed} is not a feed")
         return feed.removeprefix(start)
 
+    def parked_by(self, topic: str) -> str | None:
+        """Return the agency whose parked events are on a topic, None for another topic."""
+        start = f"{self.prefix}parked."
+        return topic.removeprefix(start) if topic.startswith(start) else None
+
     def event_spec(self, domain: str) -> TopicSpec:
         """Return the specification of a domain's event topic.
 

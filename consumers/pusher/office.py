@@ -130,6 +130,19 @@ class PushOffice:
         for kind in (AlertKind.LINE_HELD, *([AlertKind.AGENCY_GONE] if was_gone else [])):
             self.alert(kind, agency, "已恢复 (it flows again)", closed=True)
 
+    def unwritten(self, topic: str, why: str | None) -> None:
+        """Raise the alert that a topic can't be written to, or close it (None).
+
+        It is about the agency whose parked events wait, else about the topic. Of the alerts' own no alert can tell.
+        """
+        if topic == self._topics.alerts:
+            return
+        subject = self._topics.parked_by(topic) or topic
+        detail = (
+            f"{topic} 写不进 (can't be written to)：{why}" if why is not None else f"{topic} 已可写 (it is written)"
+        )
+        self.alert(AlertKind.TOPIC_UNWRITABLE, subject, detail, closed=why is None, topic=topic)
+
     def alert(self, kind: AlertKind, agency: str, detail: str, *, closed: bool = False, **labels: str) -> None:
         """Put an alert on its topic; how the probe fares is told by the monitor."""
         if agency == PROBE_AGENCY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -42,6 +42,8 @@ class _Queue:
     retry_at: float = 0.0
     unready_since: float | None = None
     troubled: bool = False
+    told: bool = False
+    """Whether somebody was told of trouble and not yet of its end, by this process or one before it."""
 
 
 class Outbox:
@@ -59,6 +61,7 @@ class Outbox:
         self._acknowledged: deque[Callable[[], None]] = deque()
         self._calling = False
         self._monotonic = monotonic
+        self._on_trouble: Callable[[str, str | None], None] = lambda topic, why: None
         self._producer: Producer | None = None
         # Whether the producer has taken anything since there was trouble last.
         self._took = False
@@ -70,6 +73,15 @@ class Outbox:
         """Tell whether something waits that may be written now."""
         now = self._monotonic()
         return any(queue.items and queue.retry_at <= now for queue in list(self._queues.values()))
+
+    def watch(self, on_trouble: Callable[[str, str | None], None]) -> None:
+        """Have this called once in the event loop when a topic can't be written to, with why, and once it can, None."""
+        self._on_trouble = on_trouble
+
+    def recall(self, topics: Iterable[str]) -> None:
+        """Take it that somebody was told of these: the next record that is written is the end of it."""
+        for topic in topics:
+            self._queue(topic).told = True
 
     def attach(self, producer: Producer | None) -> None:
         """Have records sent by this producer from now on; by none, they wait."""
@@ -141,7 +153,7 @@ class Outbox:
 
         def done(placed: Placed | None, error: Exception | None) -> None:
             if placed is not None:
-                self._queue(placed.topic).troubled = False
+                self._written(self._queue(outgoing.topic), outgoing.topic)
                 self._acknowledge(on_acknowledged)
             elif isinstance(error, RecordTooLargeError):
                 self._shorten(item, error)
@@ -167,14 +179,30 @@ class Outbox:
 
     def _shorten(self, item: _Item, error: RecordTooLargeError) -> None:
         outgoing, on_acknowledged = item
-        self._tell(outgoing.topic, error)
+        self._log(outgoing.topic, error)
+        if outgoing.short is None:
+            self._tell(outgoing.topic, error)
         self._queue(outgoing.topic).items.append((outgoing.short or outgoing, on_acknowledged))
 
     def _put_off(self, topic: str, error: Exception | None) -> None:
         self._queue(topic).retry_at = self._monotonic() + RETRY_S
+        self._log(topic, error)
         self._tell(topic, error)
 
     def _tell(self, topic: str, error: Exception | None) -> None:
+        """Tell what keeps a topic's records from being written, once until one is."""
+        queue, why = self._queue(topic), str(error)
+        if not queue.told:
+            queue.told = True
+            self._call_in_loop(lambda: self._on_trouble(topic, why))
+
+    def _written(self, queue: _Queue, topic: str) -> None:
+        queue.troubled = False
+        if queue.told:
+            queue.told = False
+            self._call_in_loop(lambda: self._on_trouble(topic, None))
+
+    def _log(self, topic: str, error: Exception | None) -> None:
         """Log what keeps a topic's records from being written, once until one is."""
         if not self._queue(topic).troubled:
             self._queue(topic).troubled = True

@@ -13,6 +13,7 @@ from consumers.pusher.metrics import PusherMetrics
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.receivers import Receivers
+from consumers.pusher.unwritten import start_recalling
 from schemas.codec import Codec
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
@@ -57,11 +58,13 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     probe_sender = Sender(parse_networks(ANYWHERE))
     outbox = Outbox(loop.call_soon_threadsafe)
     codec = Codec(RegistryClient(settings.registry.url, settings.registry.timeout_s))
+    office = PushOffice(codec, sender, outbox, topics, clock, metrics, probe_sender, tracer)
+    outbox.watch(office.unwritten)
     pusher = Pusher(
         kafka,
         topics,
         Receivers(follower, Sealer(settings.security), settings.delivery, settings.monitor.url + PROBE_PATH),
-        PushOffice(codec, sender, outbox, topics, clock, metrics, probe_sender, tracer),
+        office,
         outbox,
         clock,
         metrics,
@@ -72,6 +75,7 @@ async def _push(settings: Settings, port: int, stop: threading.Event) -> None:
     with ProbeServer(settings.http.host, port, lambda: contact.health(Health(pusher.working)), metrics_registry):
         follower.start(stop)
         contact.start(stop)
+        start_recalling(kafka, topics, outbox, stop)
 
         def push() -> None:
             while not stop.is_set() and not follower.caught_up(WAIT_S):

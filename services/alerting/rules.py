@@ -297,10 +297,11 @@ def lost(gaps: Iterable[Gap], now: datetime) -> list[Alert]:
 
 def without(view: ControlView, alerts: Iterable[Alert]) -> list[Alert]:
     """Return those that are about agencies, or holders of keys, which there are not, or not any more."""
-    agencies, departments = view.agencies.keys(), view.departments.keys()
+    found, agencies, departments = list(alerts), view.agencies.keys(), view.departments.keys()
     of: dict[AlertKind, Collection[str]] = dict.fromkeys(OF_AGENCIES, agencies)
     of |= {AlertKind.KEY_ENDING: agencies | departments, AlertKind.LAG_BURNING: agencies | {EVERYBODY}}
-    return [one for one in alerts if one.kind in of and one.subject not in of[one.kind]]
+    of[AlertKind.TOPIC_UNWRITABLE] = agencies | {one.subject for one in found if one.subject == one.labels.get("topic")}
+    return [one for one in found if one.kind in of and one.subject not in of[one.kind]]
 
 
 def overdue(follow_ups: Iterable[FollowUp], warn_days: int, now: datetime) -> list[Alert]:

@@ -44,6 +44,7 @@ class AlertKind(StrEnum):
     GRANT_ENDING = "grant-ending"
     PROBE_FAILED = "probe-failed"
     GROUP_TROUBLED = "group-troubled"
+    TOPIC_UNWRITABLE = "topic-unwritable"
     DISK_FILLING = "disk-filling"
     SERVER_AWAY = "server-away"
     LOOK_FAILING = "look-failing"
@@ -218,6 +219,15 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         "查看 hongyan lag --all 与该进程日志，必要时重启或增开该进程 (see its log; restart it or start one more)",
         "critical",
         commands=("hongyan lag --all",),
+    ),
+    AlertKind.TOPIC_UNWRITABLE: Meaning(
+        "一个主题写不进：停放的事件或回执等着它，队列会停住，事件不丢 (a topic can't be written to)",
+        "按原因补建主题或给予写权限；好了自动补写、续推 (create the topic or give the right that the reason names)",
+        "warning",
+        commands=(
+            "hongyan alerts",
+            "hongyan lag --all",
+        ),
     ),
     AlertKind.DISK_FILLING: Meaning(
         "磁盘或数据库空间将尽 (a disk or the database is filling up)",

@@ -164,6 +164,29 @@ def test_a_hint_to_abort_parks_at_once_and_tells(
     assert (document(alert)["kind"], document(alert)["labels"]["event_id"]) == ("event-parked", "e1")
 
 
+def test_a_missing_topic_of_parked_events_is_told_until_it_is_there(
+    kafka: Kafka, topics: Topics, events: TestEvents, receiver: Make, installation: Settings, processes: Processes
+) -> None:
+    """The event stays, and an alert says why; a pusher that comes after the one that raised it closes it."""
+    receiver("market", lambda _request, _earlier: Answer(422))
+    parked = topics.agency_specs("market")[1]
+    with closing(kafka.admin()) as admin:
+        admin.delete_topics([parked.name])
+
+        def told() -> list[tuple[str, str]]:
+            found = [document(record) for record in read_all(kafka, topics.alerts, 1)]
+            return [(one["subject"], one["state"]) for one in found if one["kind"] == "topic-unwritable"]
+
+        pusher = processes.start("pusher", installation)
+        events.feed("market", events.certificate("e1", 1))
+        eventually(lambda: told() == [("market", "open")])
+        pusher.kill()
+        admin.ensure_topics([parked])
+        processes.start("pusher", installation)
+        eventually(lambda: told() == [("market", "open"), ("market", "closed")])
+    assert outcomes(kafka, topics) == {"e1": "parked"}
+
+
 def cursors(kafka: Kafka, topics: Topics, *agencies: str) -> dict[str, int]:
     """Return the committed cursors."""
     with closing(kafka.admin()) as admin:

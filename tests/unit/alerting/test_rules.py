@@ -248,8 +248,12 @@ def test_what_is_about_an_agency_that_is_gone_ends_with_it_and_only_that() -> No
         for kind in (AlertKind.EVENT_PARKED, AlertKind.KEY_ENDING, AlertKind.LAG_BURNING, AlertKind.DEAD_LETTERS)
         for subject in ("market", "health", "gone", EVERYBODY)
     ]
+    for subject in ("market", "gone", "receipts"):
+        topic = subject if subject == "receipts" else f"parked.{subject}"
+        about.append(Alert(AlertKind.TOPIC_UNWRITABLE, subject, AT, "", labels={"topic": topic}))
     found = {(one.kind, one.subject) for one in rules.without(known, about)}
     assert found == {
+        (AlertKind.TOPIC_UNWRITABLE, "gone"),
         *((AlertKind.EVENT_PARKED, subject) for subject in ("health", "gone", EVERYBODY)),
         *((AlertKind.KEY_ENDING, subject) for subject in ("gone", EVERYBODY)),
         *((AlertKind.LAG_BURNING, subject) for subject in ("health", "gone")),

@@ -27,6 +27,7 @@ from services.delivery.message import Message, Post
 from services.delivery.outcome import Delivered, Outcome, Refused
 from services.delivery.receiver import Receiver
 from services.delivery.sender import Sender
+from services.runtime.alerts import Alert, AlertKind
 from services.runtime.settings import DeliverySettings, SecuritySettings
 from services.subscriptions.follower import ControlFollower
 from services.subscriptions.sealing import Sealer
@@ -79,6 +80,23 @@ def test_a_receivers_words_go_on_record_and_to_nobody_who_is_alarmed(capsys: pyt
     assert (told.reason, told.words) == (refused.reason, refused.words)
     logged = capsys.readouterr()
     assert "张某" not in (alert.value or b"").decode() + logged.out + logged.err
+
+
+@pytest.mark.parametrize(
+    ("topic", "subject"), [(TOPICS.parked("a"), "a"), (TOPICS.receipts, TOPICS.receipts), (TOPICS.alerts, None)]
+)
+def test_a_topic_that_cannot_be_written_to_is_told_until_it_can(topic: str, subject: str | None) -> None:
+    """By an alert with the reason, about whose events wait; the alerts' own topic can't be told of by itself."""
+    outbox, office = office_and_outbox()
+    office.unwritten(topic, "no right")
+    office.unwritten(topic, None)
+    assert len(outbox) == (2 if subject else 0)
+    found = [Alert.from_bytes(record.value) for record in written_by(outbox)[TOPICS.alerts]]
+    assert [(one.kind, one.subject, one.state) for one in found] == [
+        (AlertKind.TOPIC_UNWRITABLE, subject, state) for state in ("open", "closed") if subject
+    ]
+    assert all(topic in one.detail for one in found)
+    assert len({one.key for one in found}) <= 1
 
 
 def test_the_probe_leaves_no_receipt_and_no_alert() -> None:

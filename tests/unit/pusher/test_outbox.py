@@ -7,12 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from consumers.pusher.outbox import RETRY_S, UNREADY_S, Outbox, Outgoing
-from schemas.topics import TopicSpec
+from consumers.pusher.unwritten import told_before
+from schemas.topics import Topics, TopicSpec
+from services.runtime.alerts import Alert, AlertKind
 from services.runtime.errors import HongyanError, KafkaUnavailableError, RecordTooLargeError
 from services.runtime.kafka.port import HeaderList, Partition, Placed, Sent
 from tests.fakes.kafka import FakeKafka
 from tests.fakes.virtual_time import VirtualClock
 
+TOPICS = Topics()
 TOPIC = "parked.market"
 
 
@@ -138,6 +141,64 @@ def test_a_topic_that_cannot_be_written_to_keeps_no_other_waiting(way: str) -> N
     outbox.attach(Broken(cluster, "mended"))
     outbox.flush()
     assert acknowledged[12:] == [TOPIC] * 2
+
+
+@pytest.mark.parametrize("way", ["later", "at once", "unready"])
+def test_trouble_of_a_topic_is_told_once_and_its_end_once(way: str) -> None:
+    """However often it is tried, and anew when it comes again; of a topic that is well nobody is told."""
+    cluster, clock, told = FakeKafka(), VirtualClock(), list[tuple[str, bool]]()
+    cluster.admin().ensure_topics([TopicSpec(TOPIC, 1), TopicSpec("receipts", 1)])
+    outbox = Outbox(lambda call: call(), clock.monotonic)
+    outbox.watch(lambda topic, why: told.append((topic, bool(why))))
+    for _ in range(2):
+        told.clear()
+        outbox.attach(Broken(cluster, way))
+        for _ in range(10):
+            for topic in (TOPIC, "receipts"):
+                outbox.put(Outgoing(topic, b"k", b"v", []), lambda: None)
+            clock.seconds += UNREADY_S / 4
+            outbox.flush()
+        assert told == [(TOPIC, True)]
+        outbox.attach(Broken(cluster, "mended"))
+        outbox.flush()
+        outbox.put(Outgoing(TOPIC, b"k", b"v", []), lambda: None)
+        assert told == [(TOPIC, True), (TOPIC, False)]
+
+
+def test_trouble_that_a_process_before_has_told_of_ends_with_the_first_record() -> None:
+    """It was killed, and nobody else would close its alert; what is closed already is not closed again."""
+    cluster, told = FakeKafka(), list[tuple[str, str | None]]()
+    cluster.admin().ensure_topics(
+        [TOPICS.alerts_spec(), *TOPICS.agency_specs("market"), *TOPICS.agency_specs("health")]
+    )
+    for agency, states in (("market", ["closed", "open"]), ("health", ["open", "closed"])):
+        for state in states:
+            labels = {"topic": TOPICS.parked(agency)}
+            for kind in (AlertKind.TOPIC_UNWRITABLE, AlertKind.LINE_HELD):
+                alert = Alert(kind, agency, "", "", "open" if state == "open" else "closed", labels)
+                cluster.producer().send(TOPICS.alerts, key=b"k", value=alert.to_bytes())
+    outbox = Outbox(lambda call: call(), VirtualClock().monotonic)
+    outbox.watch(lambda topic, why: told.append((topic, why)))
+    outbox.recall(told_before(cluster, TOPICS))
+    outbox.attach(cluster.producer())
+    for agency in ("market", "health"):
+        outbox.put(Outgoing(TOPICS.parked(agency), b"k", b"v", []), lambda: None)
+    assert told == [(TOPICS.parked("market"), None)]
+
+
+@pytest.mark.parametrize(("short", "expected"), [(b"short", []), (None, ["long", None])])
+def test_a_record_too_large_is_trouble_only_where_nothing_shorter_goes(
+    short: bytes | None, expected: list[str | None]
+) -> None:
+    """Where something does, nobody has anything to mend."""
+    cluster, told = FakeKafka(), list[str | None]()
+    cluster.admin().ensure_topics([TopicSpec(TOPIC, 1)])
+    outbox = Outbox(lambda call: call(), VirtualClock().monotonic)
+    outbox.watch(lambda topic, why: told.append(why))
+    outbox.attach(Refusing(cluster, [RecordTooLargeError("long")], at_once=False))
+    outbox.put(Outgoing(TOPIC, b"k", b"long", [], Outgoing(TOPIC, b"k", short, []) if short else None), lambda: None)
+    outbox.flush()
+    assert told == expected
 
 
 def test_a_producer_that_takes_nothing_at_all_is_built_anew() -> None:
