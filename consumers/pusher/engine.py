@@ -411,6 +411,7 @@ class Pusher:
             line.seed(start.note)
             self._tell_place(partition, place)
             self._lines[partition] = line
+            log.debug("line_begun", agency=receiver.agency, cursor=start.offset)
             self._metrics.of(receiver.agency)
             self._changed.add(partition)
             self._tell_unusable(receiver.agency, receiver.held if receiver.unusable else None)
