@@ -14,6 +14,7 @@ from consumers.monitor.groups import Followed, Groups, Members, Offsets
 from consumers.monitor.lines import Lines
 from consumers.monitor.reading import GAP_OFFSETS, GAPS, Reader
 from consumers.monitor.tally import kind_of, published_at
+from consumers.monitor.transactions import OpenTransactions
 from schemas.contracts import Contracts
 from schemas.receipts import Channel
 from schemas.topics import EVENT_PARTITIONS, PROBE_AGENCY, PROBE_DOMAIN, RECEIPT_PARTITIONS, Topics
@@ -64,6 +65,7 @@ class LagMeter:
         since = Since()
         self._since = since
         self._groups = Groups(since)
+        self._transactions = OpenTransactions(self._admin.log_ends)
         self._limits = Limits.of(contracts)
         self._deliveries = Deliveries(self._limits, objective_s, clock.now())
         self._lines = Lines(self._deliveries, since)
@@ -80,7 +82,7 @@ class LagMeter:
         committed = self._committed(agencies)
         cursors = self._cursors(agencies, committed)
         partitions = {p for one in self._followed.values() for p in one} | set(cursors)
-        starts, ends = self._bounds(partitions)
+        starts, ends = self._bounds({*partitions, Partition(self._topics.deadletter("router"), 0)})
         members = self._asker()
         groups = self._look_at_groups(committed, starts, ends, members)
         existing = {a: c for a, c in agencies.items() if self._feed(a) in ends}
@@ -98,6 +100,7 @@ class LagMeter:
             groups=groups,
             probe=probe or ProbeLag("off", now.isoformat()),
             clocks=self._deliveries.clocks(),
+            open_transactions=self._transactions.look(ends, began, now),
             unreadable=self._unreadable,
             took_s=round(self._clock.monotonic() - began, 4),
             objective_s=self._objective_s,

@@ -16,6 +16,7 @@ from services.delivery.lag import (
     ChannelLag,
     ClockSkew,
     GroupLag,
+    OpenTransaction,
     ProbeLag,
     Snapshot,
     State,
@@ -83,6 +84,7 @@ def show(snapshot: Snapshot, width: int, *, every: bool = False, most: int | Non
         parts.append(groups(shown))
     else:
         parts.append(Text("各消费组都没有积压 (no consumer group lags)；--all 列出全部"))
+    parts += [plain(transaction(one), "red") for one in snapshot.open_transactions]
     parts += [plain(clock(one)) for one in snapshot.clocks]
     if snapshot.unreadable:
         parts.append(Text(f"{snapshot.unreadable} 条记录的时间无法读取，按日志的时间计 (times that could not be read)"))
@@ -158,6 +160,14 @@ def groups(found: Sequence[GroupLag]) -> Table:
         cells = (one.group, one.topic, _state(one.state), at_least(one.lag, exact=one.lag_exact), f"{one.delay_s:.1f}")
         table.add_row(*cells, shown_time(one.state_since), style=style)
     return table
+
+
+def transaction(one: OpenTransaction) -> str:
+    """Return what nobody can read."""
+    return (
+        f"! {one.topic} 分区 {one.partition}：自 {shown_time(one.since)} 有事务未结束，从 {one.offset} 起 {one.hidden} "
+        "个偏移量谁也读不到 (a transaction does not end: see hongyan alerts)"
+    )
 
 
 def clock(one: ClockSkew) -> str:

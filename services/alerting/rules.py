@@ -11,7 +11,7 @@ from schemas.times import SHANGHAI
 from schemas.working_days import CalendarEndsError, add_working_days
 from services.alerting.burn import HOUR_S, Burning, Deliveries, Ledger, burning
 from services.alerting.ends import CONFIGURED
-from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot, at_least
+from services.delivery.lag import AgencyLag, GroupLag, OpenTransaction, ProbeLag, Snapshot, at_least
 from services.runtime.alerts import OF_AGENCIES, Alert, AlertKind, Severity
 from services.statistics.figure import Month
 from services.statistics.gaps import Gap
@@ -181,6 +181,25 @@ def grouped(groups: Iterable[GroupLag], now: datetime) -> list[Alert]:
 
 def _stands_s(one: GroupLag, now: datetime) -> float:
     return (now - datetime.fromisoformat(one.state_since)).total_seconds()
+
+
+def unreadable(found: Iterable[OpenTransaction], now: datetime) -> list[Alert]:
+    """Return the topics on which a transaction never ends, each once with its partitions."""
+    topics: defaultdict[str, list[OpenTransaction]] = defaultdict(list)
+    for one in found:
+        topics[one.topic].append(one)
+    return [
+        Alert(
+            AlertKind.TRANSACTION_OPEN,
+            topic,
+            now.isoformat(),
+            f"{topic}："
+            + "；".join(f"分区 {one.partition} 从偏移量 {one.offset} 起 {one.hidden} 个" for one in ones[:5])
+            + " 读不到 (can't be read)",
+            size=len(ones),
+        )
+        for topic, ones in sorted(topics.items())
+    ]
 
 
 def probed(probe: ProbeLag, now: datetime) -> list[Alert]:

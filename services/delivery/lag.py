@@ -164,6 +164,20 @@ class ClockSkew:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """A partition on which a transaction has been open for longer than any may be.
+
+    Nobody can read what stands from ``offset`` on: ``hidden`` offsets, since ``since``.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    hidden: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everyone's lag at one moment; latencies over the last ``window_s`` seconds.
 
@@ -177,6 +191,7 @@ class Snapshot:
     groups: Sequence[GroupLag]
     probe: ProbeLag
     clocks: Sequence[ClockSkew] = ()
+    open_transactions: Sequence[OpenTransaction] = ()
     unreadable: int = 0
     took_s: float = 0.0
     objective_s: float = 0.0
@@ -195,6 +210,7 @@ class Snapshot:
             "groups": [_known(GroupLag, one) for one in document["groups"]],
             "probe": _known(ProbeLag, document["probe"]),
             "clocks": [_known(ClockSkew, one) for one in document.get("clocks", ())],
+            "open_transactions": [_known(OpenTransaction, one) for one in document.get("open_transactions", ())],
         }
         return _known(cls, {**document, **parts})
 
@@ -211,7 +227,7 @@ def at_least(number: int, *, exact: bool) -> str:
 SNAPSHOT_PATH = "/v1/snapshot"
 """Where the monitor serves the newest snapshot; 503 before the first."""
 
-T = TypeVar("T", AgencyLag, ChannelLag, ClockSkew, Deadline, GroupLag, Latencies, ProbeLag, Snapshot)
+T = TypeVar("T", AgencyLag, ChannelLag, ClockSkew, Deadline, GroupLag, Latencies, OpenTransaction, ProbeLag, Snapshot)
 
 
 def _agency(document: Mapping[str, Any]) -> AgencyLag:

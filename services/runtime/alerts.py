@@ -45,6 +45,7 @@ class AlertKind(StrEnum):
     PROBE_FAILED = "probe-failed"
     GROUP_TROUBLED = "group-troubled"
     TOPIC_UNWRITABLE = "topic-unwritable"
+    TRANSACTION_OPEN = "transaction-open"
     DISK_FILLING = "disk-filling"
     SERVER_AWAY = "server-away"
     LOOK_FAILING = "look-failing"
@@ -227,6 +228,15 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
         commands=(
             "hongyan alerts",
             "hongyan lag --all",
+        ),
+    ),
+    AlertKind.TRANSACTION_OPEN: Meaning(
+        "一个主题上有事务不结束，其后的记录谁也读不到 (a transaction never ends: what stands after it can't be read)",
+        "照 docs/operate.md 的“事务不结束”处置；此间不要重启路由 (as docs/operate.md says; don't restart the router)",
+        "critical",
+        commands=(
+            "hongyan lag --all",
+            "hongyan alerts",
         ),
     ),
     AlertKind.DISK_FILLING: Meaning(

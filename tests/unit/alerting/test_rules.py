@@ -16,7 +16,16 @@ from services.alerting.ends import Seen, ending, ends_of
 from services.alerting.feed import CLEARED, RAISED
 from services.alerting.rules import EVERYBODY, Away, FollowUp, Objective, Volume, Waiting
 from services.alerting.silences import Silence, is_about_somebody, silencing
-from services.delivery.lag import AgencyLag, Deadline, GroupLag, Latencies, ProbeLag, Snapshot, State
+from services.delivery.lag import (
+    AgencyLag,
+    Deadline,
+    GroupLag,
+    Latencies,
+    OpenTransaction,
+    ProbeLag,
+    Snapshot,
+    State,
+)
 from services.runtime.alerts import Alert, AlertKind
 from services.subscriptions.control import ControlView
 from tests.certificates import Authority
@@ -100,6 +109,18 @@ def test_groups_in_trouble_are_told_once_each_with_the_gravest() -> None:
     ]
     found = rules.grouped([group("slow"), group("stalled"), group("rewound", "ledger"), group("catching-up", "x")], NOW)
     assert [(one.subject, one.weight) for one in found] == [("ledger", "warning"), ("router", "critical")]
+
+
+def test_a_topic_that_nobody_can_read_on_is_told_once_with_its_partitions() -> None:
+    """However many of its partitions a transaction holds."""
+    found = [OpenTransaction("ledger.routed", n, 7, 3, AT) for n in (2, 5)] + [OpenTransaction("feed.m", 0, 1, 1, AT)]
+    alerts = rules.unreadable(found, NOW)
+    assert [(one.subject, one.size, one.weight) for one in alerts] == [
+        ("feed.m", 1, "critical"),
+        ("ledger.routed", 2, "critical"),
+    ]
+    assert "分区 5 从偏移量 7 起 3 个" in alerts[1].detail
+    assert rules.unreadable([], NOW) == []
 
 
 @pytest.mark.parametrize(("state", "weight"), [("late", "warning"), ("lost", "critical"), ("refused", "critical")])

@@ -23,7 +23,7 @@ from services.alerting.burn import HOUR_S, Deliveries, Ledger
 from services.alerting.certificates import look_at_all
 from services.alerting.ends import Seen
 from services.alerting.rules import EVERYBODY, FollowUp
-from services.delivery.lag import ProbeLag, Snapshot
+from services.delivery.lag import OpenTransaction, ProbeLag, Snapshot
 from services.runtime.alerts import AlertKind
 from services.runtime.errors import DatabaseUnavailableError
 from services.runtime.settings import AlertingSettings, DeliverySettings, SecuritySettings
@@ -36,7 +36,8 @@ from tests.fakes.kafka import FakeKafka
 TOPICS = Topics()
 MARKET = {"id": "market", "name": "m", "division": "510000", "sink": "https://receiver.example/x", "keys": []}
 GIB = 1024**3
-KINDS = (AlertKind.DISK_FILLING, AlertKind.CERTIFICATE_ENDING)
+SCARCE = (AlertKind.DISK_FILLING, AlertKind.CERTIFICATE_ENDING)
+KINDS = (*SCARCE, AlertKind.TRANSACTION_OPEN)
 
 
 class Scene:
@@ -89,7 +90,7 @@ class Scene:
         return Seen(agency.id, self.ends_at, "CN=receiver")
 
     def told(self, seconds: float) -> set[tuple[AlertKind, str]]:
-        """Look at everything after so long, and return what is told of the two."""
+        """Look at everything after so long, and return what is told of these kinds."""
         self.clock.seconds += seconds
         for look in self.looks.all():
             look.once()
@@ -124,13 +125,25 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_what_cannot_be_looked_at_now_is_not_over(scene: Scene) -> None:
     """A full database goes down, and a receiver whose certificate ends: nobody is told that it is mended."""
-    assert scene.told(0) == {(kind, "open") for kind in KINDS}
+    assert scene.told(0) == {(kind, "open") for kind in SCARCE}
     scene.size, scene.receiver_away = None, True
     for _ in range(5):
         assert scene.told(60) == set()
     scene.size, scene.receiver_away, scene.ends_at = 10 * GIB, False, NOW + timedelta(days=300)
     assert scene.told(60) == set()
-    assert scene.told(60) == {(kind, "closed") for kind in KINDS}
+    assert scene.told(60) == {(kind, "closed") for kind in SCARCE}
+
+
+def test_a_transaction_that_never_ends_is_told_until_the_monitor_sees_it_end(scene: Scene) -> None:
+    """While the monitor is away it is not taken to be over."""
+    scene.told(0)
+    calm = Snapshot(NOW.isoformat(), 900, [], [], ProbeLag("ok", NOW.isoformat()))
+    scene.snapshot = replace(calm, open_transactions=[OpenTransaction("feed.market", 0, 5, 2, NOW.isoformat())])
+    assert scene.told(1) == {(AlertKind.TRANSACTION_OPEN, "open")}
+    scene.snapshot = None
+    assert scene.told(60) | scene.told(60) == set()
+    scene.snapshot = calm
+    assert scene.told(60) | scene.told(60) == {(AlertKind.TRANSACTION_OPEN, "closed")}
 
 
 def test_a_snapshot_that_names_nobody_takes_no_count_away_a_removed_agency_does(scene: Scene) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.runtime.embedded.kafka import escaped
+from services.runtime.embedded import kafka
+from services.runtime.embedded.kafka import EmbeddedKafka, escaped
 from services.runtime.settings import STACK_FILE, Settings, as_environment, settings_for_cli
 from services.runtime.stack import Stack, without_password, write_private
 
@@ -92,3 +93,25 @@ def test_a_private_file_replaces_one_that_was_open_to_all(tmp_path: Path) -> Non
 def test_paths_are_escaped_for_java(text: str, expected: str) -> None:
     """A properties file is Latin-1: everything else is a UTF-16 escape."""
     assert escaped(text) == expected
+
+
+def test_kafka_runs_a_folder_by_the_version_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier one can't read it; a folder that does not say is of the first."""
+    monkeypatch.setattr(kafka, "jars", lambda version: [version])
+
+    def formatted(_command: object, properties: Path) -> None:
+        (properties.parent / "logs").mkdir(parents=True)
+        (properties.parent / "logs" / "meta.properties").touch()
+
+    def run_by(folder: str) -> str:
+        command = EmbeddedKafka(tmp_path / folder, 1, 2).program(tmp_path / "log").command
+        return command[command.index("-cp") + 1]
+
+    monkeypatch.setattr(kafka, "_format", formatted)
+    assert run_by("new") == kafka.VERSION
+    assert run_by("new") == kafka.VERSION
+    (tmp_path / "new" / "version").unlink()
+    assert run_by("new") == kafka.FIRST_VERSION == "4.3.1"
+    monkeypatch.setattr(kafka, "VERSION", "4.9.9")
+    (tmp_path / "new" / "version").write_text("4.0.2")
+    assert (run_by("new"), run_by("newer")) == ("4.0.2", "4.9.9")
