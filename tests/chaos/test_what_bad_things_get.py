@@ -139,8 +139,8 @@ def test_a_killed_broker_costs_router_and_pusher_nothing_but_time(world: World) 
     assert {one: count for one, count in world.fed().items() if one[1] in ids} == dict.fromkeys(
         ((SOURCE, one) for one in ids), 1
     )
-    # A transaction's end comes to its partitions one after the other; one left open is ended after its time-out, 30 s.
-    eventually(lambda: ids <= {one for one, _ in world.verdicts()}, 90, "every event on the ledger")
+    # A transaction's end comes to its partitions one after the other.
+    eventually(lambda: ids <= {one for one, _ in world.verdicts()}, 30, "every event on the ledger")
     assert {one: count for one, count in world.verdicts().items() if one[0] in ids} == dict.fromkeys(
         ((one, "routed") for one in ids), 1
     )
