@@ -31,7 +31,7 @@ from tests.processes import Processes
 
 pytest_plugins = ["tests.portal_site"]
 # No test fails for being slow.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 # kafka-python leaves a socket whose connection was refused to the garbage collector.
 REFUSED = r"unclosed <socket.socket fd=\d+, family=2, type=1, proto=6, laddr=\('0.0.0.0', \d+\)>"

@@ -122,7 +122,8 @@ class World:
         judged.add(lagging, rules.lagging(snapshot, ledgers, self._goal, now))
         judged.add({AlertKind.LINE_HELD, AlertKind.AGENCY_GONE}, rules.held(snapshot, list(open_alerts.values()), now))
         judged.add({AlertKind.GROUP_TROUBLED}, rules.grouped(snapshot.groups, now))
-        judged.add({AlertKind.TRANSACTION_OPEN}, rules.unreadable(snapshot.open_transactions, now))
+        if snapshot.open_transactions is not None:
+            judged.add({AlertKind.TRANSACTION_OPEN}, rules.unreadable(snapshot.open_transactions, now))
         judged.add({AlertKind.PROBE_FAILED}, rules.probed(snapshot.probe, now))
 
     def _judge_logs(self, judged: Judged, now: datetime) -> None:

@@ -68,7 +68,8 @@ class Openings:
 
     @contextmanager
     def streaming(self, agency: str) -> Iterator[None]:
-        """Count a stream, which was checked before it began, while it lasts."""
+        """Count a stream while it lasts; raises what ``check`` raises."""
+        self.check(agency)
         with self._counted(agency, self.open, self.streams):
             yield
 
@@ -148,7 +149,8 @@ class FeedsApi:
         """Read, and wait no longer than the caller or this process lives."""
         entries = await self._read(agency, after, limit, wait_s, request)
         cursor = entries[-1].cursor if entries else after
-        return Page(await self._showing.of(agency, entries, self._view.channel(agency)), cursor, len(entries) >= limit)
+        more = len(entries) >= limit or (bool(entries) and await self._feeds.goes_on(agency, cursor))
+        return Page(await self._showing.of(agency, entries, self._view.channel(agency)), cursor, more)
 
     async def _read(self, agency: str, after: int, limit: int, wait_s: float, request: Request) -> list[Entry]:
         reading = asyncio.ensure_future(self._feeds.read(agency, after, limit, wait_s))
@@ -166,29 +168,36 @@ class FeedsApi:
 
     async def stream(self, agency: str, after: int, data: str, authorization: str) -> AsyncIterator[bytes]:
         """Give the feed as server-sent events. A slow reader slows itself only: nothing is queued for it."""
-        with self.openings.streaming(agency):
-            yield b"retry: 2000\n\n"
-            closing = asyncio.ensure_future(self.closing.wait())
-            try:
-                while not closing.done():
-                    self.credentials.check(authorization, agency)
-                    reading = asyncio.ensure_future(
-                        self._feeds.read(agency, after, STREAM_BATCH, self._settings.heartbeat_s)
-                    )
-                    await asyncio.wait([reading, closing], return_when=asyncio.FIRST_COMPLETED)
-                    if not reading.done():
-                        reading.cancel()
-                        return
-                    entries = reading.result()
-                    shown = await self._showing.of(agency, entries, self._view.channel(agency))
-                    yield b"".join(_sse(entry, data) for entry in shown) or b": heartbeat\n\n"
-                    after = entries[-1].cursor if entries else after
-            except (HongyanError, HTTPException) as error:
-                # The headers are long gone: the stream says why it ends, and the client comes again and is answered.
-                detail = error.detail if isinstance(error, HTTPException) else str(error)
-                yield b"event: problem\ndata: " + orjson.dumps({"detail": detail}) + b"\n\n"
-            finally:
-                closing.cancel()
+        try:
+            with self.openings.streaming(agency):
+                async for part in self._stream(agency, after, data, authorization):
+                    yield part
+        except (HongyanError, HTTPException) as error:
+            # The headers are long gone: the stream says why it ends, and the client comes again and is answered.
+            detail = error.detail if isinstance(error, HTTPException) else str(error)
+            yield b"event: problem\ndata: " + orjson.dumps({"detail": detail}) + b"\n\n"
+
+    async def _stream(self, agency: str, after: int, data: str, authorization: str) -> AsyncIterator[bytes]:
+        yield b"retry: 2000\n\n"
+        closing = asyncio.ensure_future(self.closing.wait())
+        try:
+            while not closing.done():
+                self.credentials.check(authorization, agency)
+                reading = asyncio.ensure_future(
+                    self._feeds.read(agency, after, STREAM_BATCH, self._settings.heartbeat_s)
+                )
+                await asyncio.wait([reading, closing], return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    reading.cancel()
+                    return
+                entries = reading.result()
+                shown = await self._showing.of(agency, entries, self._view.channel(agency))
+                # Rights may have ended while it waited.
+                self.credentials.check(authorization, agency)
+                yield b"".join(_sse(entry, data) for entry in shown) or b": heartbeat\n\n"
+                after = entries[-1].cursor if entries else after
+        finally:
+            closing.cancel()
 
     async def digest(self, agency: str, start: int, end: int) -> dict[str, object]:
         """Return count and digest of what is shown between two cursors, both included.
@@ -273,10 +282,10 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
         last_event_id: Annotated[int | None, Header(ge=-1)] = None,
     ) -> Response:
         api.credentials.check(authorization, agency)
-        api.openings.check(agency)
         after = after if last_event_id is None else last_event_id
-        start = await api.start(agency, after, _time(since) if last_event_id is None else None)
-        await api.check_start(agency, start)
+        with api.openings.one(agency):
+            start = await api.start(agency, after, _time(since) if last_event_id is None else None)
+            await api.check_start(agency, start)
         return StreamingResponse(
             api.stream(agency, start, data, authorization),
             media_type="text/event-stream",

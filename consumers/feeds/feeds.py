@@ -83,6 +83,11 @@ class Feeds:
                 return found
             await tail.grow(left)
 
+    async def goes_on(self, agency: str, cursor: int) -> bool:
+        """Tell whether anything stands beyond what was read: a page ends early where memory begins, and at 4 MB."""
+        tail = await self._tail(agency)
+        return cursor + 1 < tail.following and bool(await self.read(agency, cursor, 1, 0.0))
+
     async def reaches(self, agency: str, cursor: int) -> bool:
         """Tell whether a feed's log reaches to a cursor; raises UnavailableError."""
         if cursor <= (await self._tail(agency)).following:

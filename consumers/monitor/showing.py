@@ -84,7 +84,7 @@ def show(snapshot: Snapshot, width: int, *, every: bool = False, most: int | Non
         parts.append(groups(shown))
     else:
         parts.append(Text("各消费组都没有积压 (no consumer group lags)；--all 列出全部"))
-    parts += [plain(transaction(one), "red") for one in snapshot.open_transactions]
+    parts += [plain(transaction(one), "red") for one in snapshot.open_transactions or ()]
     parts += [plain(clock(one)) for one in snapshot.clocks]
     if snapshot.unreadable:
         parts.append(Text(f"{snapshot.unreadable} 条记录的时间无法读取，按日志的时间计 (times that could not be read)"))

@@ -28,14 +28,19 @@ class OpenTransactions:
 
     log_ends: Callable[[list[Partition]], Offsets]
     _seen: dict[Partition, _Seen] = field(default_factory=dict)
-    _found: list[OpenTransaction] = field(default_factory=list)
+    _found: list[OpenTransaction] | None = None
     _next_s: float = float("-inf")
+    _known_s: float | None = None
 
-    def look(self, readable: Offsets, at_s: float, now: datetime) -> list[OpenTransaction]:
-        """Return what has been open for too long, given how far readers can read; these were asked for before."""
+    def look(self, readable: Offsets, at_s: float, now: datetime) -> list[OpenTransaction] | None:
+        """Return what has been open for too long, given how far readers can read; these were asked for before.
+
+        None until it has looked for long enough to tell.
+        """
         if at_s < self._next_s:
             return self._found
         self._next_s = at_s + LOOK_S
+        self._known_s = at_s + LONG_S if self._known_s is None else self._known_s
         ends = self.log_ends(list(readable))
         before, self._seen = self._seen, {}
         for partition, offset in readable.items():
@@ -43,6 +48,8 @@ class OpenTransactions:
                 held = before.get(partition)
                 same = held is not None and held.offset == offset
                 self._seen[partition] = held if held and same else _Seen(offset, at_s, now.isoformat())
+        if at_s < self._known_s:
+            return None
         self._found = [
             OpenTransaction(*partition, seen.offset, ends[partition] - seen.offset, seen.since)
             for partition, seen in sorted(self._seen.items())

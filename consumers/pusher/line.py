@@ -179,7 +179,7 @@ class Line:
             return
         self.changed.add(self.partition)
         if receiver.profile.format != self.receiver.profile.format:
-            for delivery in (*self._heads.values(), *self._later.values()):
+            for delivery in self._heads.values():
                 delivery.message = None
         before, self.receiver, self.window.size = self.receiver, receiver, receiver.profile.window
         self.breaker.policy, self.breaker.hold_after = receiver.profile.retry, receiver.profile.hold_after
@@ -370,6 +370,7 @@ class Line:
             # A mistake of ours: nothing is left dangling, the line is held and says why.
             log.error("attempt_crashed", agency=self.receiver.agency, error=repr(error), exc_info=error)
             left = [d for d in deliveries if d.record.offset not in self._heads and d.record.offset not in self._ending]
+            self._back_anew(left)
             self._again(left, Later(f"内部错误 (an error of ours): {error!r}"), self.clock.monotonic())
         self._pump_soon()
 
@@ -384,8 +385,8 @@ class Line:
             return
         moved = _way(receiver) != _way(self.receiver)
         if moved and not isinstance(outcome, Delivered):
-            # It was said of an address or by a token that is no longer used: what is used now is asked.
-            self._back(ready)
+            # It was said of an address, a token or a format that is no longer used: what is used now is asked.
+            self._back_anew(ready)
             return
         if isinstance(outcome, Refused) and len(ready) > 1:
             # A batch is refused whole: each of its events goes alone now, and only the refused one is parked.
@@ -414,6 +415,12 @@ class Line:
 
     def _back(self, deliveries: Sequence[Delivery]) -> None:
         self._heads.update({delivery.record.offset: delivery for delivery in deliveries})
+
+    def _back_anew(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what was built for a receiver as it is no more."""
+        for delivery in deliveries:
+            delivery.message = None
+        self._back(deliveries)
 
     def _built(self, delivery: Delivery) -> bool:
         """Build the message if need be; what can't be built, or was stopped, is retried or ends here, unsent."""
@@ -483,5 +490,6 @@ class Line:
 
 
 def _way(receiver: Receiver) -> tuple[object, ...]:
-    """Return what an answer is about: who answers at this address, to this token, with this certificate."""
-    return receiver.sink, receiver.profile.auth, receiver.profile.tls
+    """Return what an answer is about: who answers at this address, to this token, with this certificate and format."""
+    profile = receiver.profile
+    return receiver.sink, profile.auth, profile.tls, profile.format

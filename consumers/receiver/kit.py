@@ -24,6 +24,7 @@ TOLERANCE_S = 5 * 60
 KEY_KINDS = frozenset({"whsec", "whpk"})
 KEY_BYTES = 16
 MAX_BODY_BYTES = 8 * 1024 * 1024
+AVRO_MARK = b"\0"
 CHALLENGE_TYPE = "cn.gov.sc.hongyan.endpoint.challenged"
 TRIAL_TYPES = frozenset({CHALLENGE_TYPE, "cn.gov.sc.hongyan.delivery.tested"})
 
@@ -194,17 +195,30 @@ def _ed25519(public: bytes, text: str, signed: bytes) -> bool:
 
 
 def events_of(headers: Mapping[str, str], body: bytes) -> list[Event]:
-    """Read a verified request: structured JSON, a JSON batch, or a binary event; raises ValueError for others."""
+    """Read a verified request: structured JSON, a JSON batch, or a binary event; raises ValueError for others.
+
+    Raises Untrusted where a single event is not the one that was signed: headers other than ``webhook-…`` can be
+    changed on the way. Which kind it is the body says, which is signed.
+    """
     cursor = int(headers.get("hongyan-cursor", "0"))
-    if "ce-type" in headers:
+    if body.startswith(AVRO_MARK):
         attributes = {n.removeprefix("ce-"): unquote(v) for n, v in headers.items() if n.startswith("ce-")}
-        return [_event(attributes, body, cursor)]
+        return [_signed(headers, _event(attributes, body, cursor))]
     found = json.loads(body)
     listed = found if isinstance(found, list) else [found]
     try:
-        return [_event({n: v for n, v in one.items() if n != "data"}, one.get("data"), cursor) for one in listed]
+        events = [_event({n: v for n, v in one.items() if n != "data"}, one.get("data"), cursor) for one in listed]
     except AttributeError:
         raise ValueError("no CloudEvent") from None
+    return events if isinstance(found, list) else [_signed(headers, events[0])]
+
+
+def _signed(headers: Mapping[str, str], event: Event) -> Event:
+    if headers.get("webhook-id") != event.key:
+        raise Untrusted(
+            "webhook-id 不是这个事件的，途中被改过 (webhook-id is another event's: it was changed on the way)"
+        )
+    return event
 
 
 def _event(attributes: Mapping[str, Any], data: object, cursor: int) -> Event:

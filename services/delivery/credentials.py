@@ -67,7 +67,7 @@ class Tokens:
             document = orjson.loads(answer)
             given = document.get("expires_in")
             token, lasts = str(document["access_token"]), WITHOUT_END_S if given is None else float(given)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TokenRefusedError(
                 f"令牌服务 {auth.token_url} 没有给出令牌 (no token given): HTTP {status}"
             ) from error

@@ -182,6 +182,7 @@ class Snapshot:
     """Everyone's lag at one moment; latencies over the last ``window_s`` seconds.
 
     ``unreadable`` counts, since the meter began, records whose times could not be read: the log's own stood in.
+    ``open_transactions`` is None while it is not known: one is told from the others only after a minute.
     ``took_s`` is what measuring took. While Kafka is away the last snapshot stands, with since when and why.
     """
 
@@ -191,7 +192,7 @@ class Snapshot:
     groups: Sequence[GroupLag]
     probe: ProbeLag
     clocks: Sequence[ClockSkew] = ()
-    open_transactions: Sequence[OpenTransaction] = ()
+    open_transactions: Sequence[OpenTransaction] | None = None
     unreadable: int = 0
     took_s: float = 0.0
     objective_s: float = 0.0
@@ -210,7 +211,7 @@ class Snapshot:
             "groups": [_known(GroupLag, one) for one in document["groups"]],
             "probe": _known(ProbeLag, document["probe"]),
             "clocks": [_known(ClockSkew, one) for one in document.get("clocks", ())],
-            "open_transactions": [_known(OpenTransaction, one) for one in document.get("open_transactions", ())],
+            "open_transactions": _open_transactions(document),
         }
         return _known(cls, {**document, **parts})
 
@@ -240,6 +241,11 @@ def _agency(document: Mapping[str, Any]) -> AgencyLag:
         ],
     }
     return _known(AgencyLag, {**document, **parts})
+
+
+def _open_transactions(document: Mapping[str, Any]) -> Sequence[OpenTransaction] | None:
+    found = document.get("open_transactions")
+    return None if found is None else [_known(OpenTransaction, one) for one in found]
 
 
 def _known(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -85,6 +85,6 @@ def _seconds(retry_after: str | None, now: datetime) -> float:
         return min(float(retry_after), RETRY_AFTER_CAP_S)
     try:
         seconds = (parsedate_to_datetime(retry_after) - now).total_seconds()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return min(max(0.0, seconds), RETRY_AFTER_CAP_S)

@@ -74,6 +74,7 @@ def test_each_answer_means_what_the_table_says(status: int, kind: type) -> None:
         ("Wed, 31 Dec 2025 00:00:00 GMT", 0),
         ("soon", 0),
         ("9" * 12, 86400),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999", 0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_capped(header: str | None, seconds: float, status: int) -> None:

@@ -372,6 +372,7 @@ class TokenServer:
         self.forms: list[bytes] = []
         self.status = 200
         self.hangs = False
+        self.lists = False
         self.accepts: Callable[[str], bool] = lambda token: token == f"Bearer {self.given[-1]}"
 
     async def behave(self, reader: Reader, writer: Writer) -> None:
@@ -382,7 +383,8 @@ class TokenServer:
         elif path == "/token":
             self.forms.append(body)
             self.given.append(f"t{len(self.given)}")
-            answer = json.dumps({"access_token": self.given[-1], "expires_in": self.expires_in}).encode()
+            document = {"access_token": self.given[-1], "expires_in": self.expires_in}
+            answer = json.dumps([document] if self.lists else document).encode()
             head = f"HTTP/1.1 {self.status} -\r\nConnection: close\r\n"
             if "gzip" in headers.get("accept-encoding", ""):
                 # As many web servers do for whoever says to understand it.
@@ -496,6 +498,10 @@ def test_a_token_server_that_gives_none_means_later() -> None:
         outcome = await sender.send(receiver, POST, datetime.now(UTC))
         assert isinstance(outcome, Later)
         assert "HTTP 500" in outcome.reason
+        server.status, server.lists = 200, True
+        listed = await sender.send(receiver, POST, datetime.now(UTC))
+        assert isinstance(listed, Later)
+        assert "没有给出令牌" in listed.reason
         elsewhere = replace(
             receiver.profile,
             auth=ClientCredentials(token_url="http://127.0.0.2:1/token", client_id="x", client_secret="y"),

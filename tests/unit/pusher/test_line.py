@@ -49,6 +49,13 @@ class Attempt:
     seconds: float
 
 
+def delivery_body(deliveries: Sequence[Delivery], offset: int) -> bytes:
+    """Return what one of the deliveries sends."""
+    (message,) = [delivery.message for delivery in deliveries if delivery.record.offset == offset]
+    assert message is not None
+    return message.body
+
+
 @dataclass
 class ScriptedOffice:
     """Answers each event's attempts by a script, then with 2xx, and checks the line's promises as it goes."""
@@ -70,6 +77,7 @@ class ScriptedOffice:
     batches: list[list[int]] = field(default_factory=list)
     bound: int = WINDOW * 3
     unready: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+    formats: list[tuple[Format, int]] = field(default_factory=list)
 
     def build(self, delivery: Delivery, form: Format) -> Message | Refused | Unready:
         """Build a message that only names its event."""
@@ -77,7 +85,8 @@ class ScriptedOffice:
             return Unready(self.unready[delivery.record.offset])
         if delivery.record.offset in self.undecodable:
             return Refused("undecodable")
-        return Message("evt_0", str(delivery.record.offset), "urn:test", "test", "", None, b"{}")
+        self.formats.append((form, delivery.record.offset))
+        return Message("evt_0", str(delivery.record.offset), "urn:test", "test", "", None, form.encode())
 
     async def send(self, receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
         """Take the scripted time and give the scripted answer; a batch is answered as its worst event is."""
@@ -85,6 +94,7 @@ class ScriptedOffice:
         assert len({self.keys[offset] for offset in offsets}) == len(offsets) <= receiver.profile.batch
         for offset in offsets:
             self._check(offset)
+            assert delivery_body(deliveries, offset) == receiver.profile.format.encode()
             self.attempts.append((self.clock.seconds, offset))
             self.open.add(offset)
         self.batches.append(offsets)
@@ -219,6 +229,8 @@ async def change(office: ScriptedOffice, kind: str) -> None:
             line.set_receiver(replace(line.receiver, sink=f"{line.receiver.sink}x"))
         case "a token":
             line.set_receiver(replace(line.receiver, profile=replace(profile, auth=Bearer(token="t"))))
+        case "another format":
+            line.set_receiver(replace(line.receiver, profile=replace(profile, format="avro", batch=1)))
         case "suspended and resumed":
             line.set_receiver(replace(line.receiver, held="suspended"))
             await asyncio.sleep(1.0)
@@ -235,6 +247,7 @@ CHANGES = (
     "wide",
     "another sink",
     "a token",
+    "another format",
     "suspended and resumed",
     "parked",
 )
@@ -706,6 +719,25 @@ def test_an_order_to_park_an_event_is_not_about_another_that_stands_in_its_place
 
     run(office.clock, body())
     assert office.outcomes[0] == Delivered(204)
+
+
+def test_what_was_sent_in_a_format_that_is_no_longer_wanted_goes_again_in_the_new_one() -> None:
+    """Its refusal or its time-out says nothing of the event: nothing is parked for it."""
+    keys = {0: b"a", 1: b"b"}
+    slow = [Attempt(Refused("HTTP 415", 415), 5.0)], [Attempt(Later("timed out"), 10.0)]
+    avro = replace(RECEIVER, profile=replace(PROFILE, format="avro"))
+    office = office_with(keys, {0: slow[0], 1: slow[1]}, receiver=avro)
+
+    async def changed() -> None:
+        await asyncio.sleep(1.0)
+        office.line.set_receiver(replace(avro, profile=replace(avro.profile, format="json")))
+
+    async def both() -> None:
+        await asyncio.gather(feed_until_ended(office), changed())
+
+    run(office.clock, both())
+    assert office.outcomes == dict.fromkeys(keys, Delivered(204))
+    assert office.formats == [("avro", 0), ("avro", 1), ("json", 0), ("json", 1)]
 
 
 def test_a_closed_line_records_nothing_of_what_was_under_way() -> None:

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from consumers.receiver.checking import CHECKS, check
+from consumers.receiver.checking import CHECKS, _slow_answer, check
 from consumers.receiver.commands import receiver as command
 from consumers.receiver.evidence import digest_of
 from consumers.receiver.kit import Answer, MemorySeen, Receiver, WsgiApp
@@ -35,6 +35,7 @@ class Flawed(Receiver):
         super().__init__([SECRET], lambda _: None, self.remembered)
         self.flaw = flaw
         self.last = 0
+        self.status = 500
         self.pause = threading.Event()
         self.busy = threading.Lock()
 
@@ -80,6 +81,15 @@ class Flawed(Receiver):
             self.pause.wait(0.05)
         return None
 
+    def _busy(self, names: dict[str, str], body: bytes) -> Answer | None:
+        if not self.busy.acquire(blocking=False):
+            return Answer(self.status)
+        try:
+            self.pause.wait(0.05)
+        finally:
+            self.busy.release()
+        return None
+
     def _big_body(self, names: dict[str, str], body: bytes) -> Answer | None:
         return Answer(413) if len(body) > 100_000 else None
 
@@ -98,6 +108,17 @@ def test_no_proxy_stands_between_the_check_and_the_receiver(monkeypatch: pytest.
     monkeypatch.delenv("no_proxy", raising=False)
     with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None))) as url:
         assert Probe(url, SECRET, LIMIT_S).challenge("word").json() == {"challenge": "word"}
+
+
+@pytest.mark.parametrize(("status", "passes"), [(422, False), (410, False), (500, False), (503, True), (429, True)])
+def test_a_receiver_that_takes_one_at_a_time_must_ask_for_patience(status: int, passes: bool) -> None:
+    """Whoever refuses what comes meanwhile has it parked, or is suspended; 429 and 503 have it sent again."""
+    receiver = Flawed("busy")
+    receiver.status = status
+    with serving_wsgi(WsgiApp(receiver)) as url:
+        checked = _slow_answer(Probe(url, SECRET, LIMIT_S))
+    assert status in checked.statuses
+    assert checked.passed is passes
 
 
 @pytest.mark.parametrize("flaw", NAMES)

@@ -96,11 +96,18 @@ def event(event_id: str, source: str = "urn:a", **more: Any) -> dict[str, Any]:
     return {"specversion": "1.0", "id": event_id, "source": source, "type": "t", "subject": "k", "data": {}} | more
 
 
-def post(receiver: Receiver, body: object, webhook_id: str = "w", secrets: Sequence[str] = (SECRET,)) -> int:
-    """Give a receiver a signed request, and return the status."""
+def named(body: object) -> str:
+    """Return what a request is named: a single event after its identity."""
+    if not isinstance(body, dict) or "source" not in body:
+        return "batch-x"
+    return message_id(body["source"], body["id"], body["subject"])
+
+
+def post(receiver: Receiver, body: object, secrets: Sequence[str] = (SECRET,), **more: str) -> int:
+    """Give a receiver a signed request, with headers that are not signed, and return the status."""
     raw = orjson.dumps(body)
-    headers = signed_headers(secrets, webhook_id, int(time.time()), raw)
-    return receiver.receive(headers.items(), raw).status
+    headers = signed_headers(secrets, named(body), int(time.time()), raw)
+    return receiver.receive((headers | more).items(), raw).status
 
 
 def test_an_event_is_handled_once_whatever_request_it_comes_in() -> None:
@@ -110,14 +117,29 @@ def test_an_event_is_handled_once_whatever_request_it_comes_in() -> None:
     assert post(receiver, event("1")) == 204
     assert post(receiver, event("1")) == 204
     batch = [event("1"), event("2"), event("1", "urn:b"), event("1", subject="k2")]
-    assert post(receiver, batch, "batch-x") == 204
+    assert post(receiver, batch) == 204
     assert handled == [("urn:a", "1", "k"), ("urn:a", "2", "k"), ("urn:b", "1", "k"), ("urn:a", "1", "k2")]
 
 
 def test_an_event_is_told_by_what_its_delivery_is_named_after() -> None:
     """So a receiver may go by the header alone, or work the key out from a batch."""
-    (found,) = events_of({}, orjson.dumps(event("证1", subject="川 1")))
-    assert found.key == message_id("urn:a", "证1", "川 1")
+    name = message_id("urn:a", "证1", "川 1")
+    (found,) = events_of({"webhook-id": name}, orjson.dumps(event("证1", subject="川 1")))
+    assert found.key == name
+
+
+def test_what_is_not_signed_makes_no_event_another() -> None:
+    """Whoever has seen a request may send it again with other headers: ce- beside JSON, or another Avro event's."""
+    handled: list[Event] = []
+    receiver = Receiver([SECRET], handled.append)
+    forged = {"ce-id": "forged", "ce-source": "urn:a", "ce-type": "revoked", "ce-subject": "another"}
+    assert post(receiver, event("1"), **forged) == 204
+    assert [(one.id, one.type, one.subject) for one in handled] == [("1", "t", "k")]
+    assert post(receiver, [event("2")], **forged) == 204
+    raw = b"\x00\x00\x00\x00\x01abc"
+    signed = signed_headers([SECRET], message_id("urn:a", "1", "k"), int(time.time()), raw)
+    assert receiver.receive((signed | forged).items(), raw).status == 401
+    assert [one.id for one in handled] == ["1", "2"]
 
 
 def test_an_event_whose_handling_fails_comes_again() -> None:
@@ -145,7 +167,8 @@ def test_a_refused_event_is_answered_with_422_and_its_reason() -> None:
         raise Refuse("证照编号重复")
 
     raw = orjson.dumps(event("1"))
-    answer = Receiver([SECRET], handle).receive(signed_headers([SECRET], "1", int(time.time()), raw).items(), raw)
+    headers = signed_headers([SECRET], named(event("1")), int(time.time()), raw)
+    answer = Receiver([SECRET], handle).receive(headers.items(), raw)
     assert (answer.status, answer.body.decode()) == (422, "证照编号重复")
 
 
@@ -177,7 +200,7 @@ def test_a_binary_avro_event_is_given_as_bytes_with_its_attributes() -> None:
     """Attributes come in ce- headers, percent-encoded as the HTTP binding wants them."""
     handled: list[Event] = []
     raw = b"\x00\x00\x00\x00\x01abc"
-    headers = signed_headers([SECRET], "1", int(time.time()), raw) | {
+    headers = signed_headers([SECRET], message_id("urn:a", "1", "川 1"), int(time.time()), raw) | {
         "Ce-Id": "1",
         "Ce-Source": "urn:a",
         "Ce-Type": "t",
@@ -201,6 +224,7 @@ def test_what_was_handled_is_remembered_over_a_restart(tmp_path: Path) -> None:
 WORKER = """
 import sys
 from consumers.receiver.kit import Receiver, SqliteSeen
+from schemas.envelope import message_id
 from services.delivery.signing import signed_headers
 
 key, folder, body = sys.argv[1:]
@@ -213,7 +237,7 @@ def handle(event):
 receiver = Receiver([key], handle, SqliteSeen(f"{folder}/seen.db"), clock=lambda: 1000.0)
 for number in range(40):
     one = body.replace("NUMBER", str(number)).encode()
-    headers = signed_headers([key], f"m{number}", 1000, one) | {"content-type": "application/cloudevents+json"}
+    headers = signed_headers([key], message_id("urn:a", str(number), "k"), 1000, one)
     assert receiver.receive(headers.items(), one).status == 204
 """
 
