@@ -733,7 +733,7 @@ def test_what_was_sent_in_a_format_that_is_no_longer_wanted_goes_again_in_the_ne
         office.line.set_receiver(replace(avro, profile=replace(avro.profile, format="json")))
 
     async def both() -> None:
-        await asyncio.gather(feed_until_ended(office), changed())
+        await asyncio.gather(feed_until_ended(office, 300.0), changed())
 
     run(office.clock, both())
     assert office.outcomes == dict.fromkeys(keys, Delivered(204))
