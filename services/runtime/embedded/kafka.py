@@ -17,8 +17,8 @@ from services.runtime.errors import HongyanError
 from services.runtime.settings import with_environment
 from services.runtime.supervisor import Program
 
-# A killed broker of 4.1 to 4.4.0 may forget to end a transaction that it was committing (KAFKA-20734): what was written
-# then is read by nobody until the next one ends, and is lost where that one aborts.
+# A killed broker of 4.3.1 or 4.4.0 may forget to end a transaction that it was committing (KAFKA-20734): what was
+# written then is read by nobody until the next one ends, and is lost where that one aborts.
 VERSION = "4.0.2"
 FIRST_VERSION = "4.3.1"
 """By which folders were made that do not say by which; no earlier one can read them."""
