@@ -170,34 +170,30 @@ class FeedsApi:
         """Give the feed as server-sent events. A slow reader slows itself only: nothing is queued for it."""
         try:
             with self.openings.streaming(agency):
-                async for part in self._stream(agency, after, data, authorization):
-                    yield part
+                yield b"retry: 2000\n\n"
+                closing = asyncio.ensure_future(self.closing.wait())
+                try:
+                    while not closing.done():
+                        self.credentials.check(authorization, agency)
+                        reading = asyncio.ensure_future(
+                            self._feeds.read(agency, after, STREAM_BATCH, self._settings.heartbeat_s)
+                        )
+                        await asyncio.wait([reading, closing], return_when=asyncio.FIRST_COMPLETED)
+                        if not reading.done():
+                            reading.cancel()
+                            return
+                        entries = reading.result()
+                        shown = await self._showing.of(agency, entries, self._view.channel(agency))
+                        # Rights may have ended while it waited.
+                        self.credentials.check(authorization, agency)
+                        yield b"".join(_sse(entry, data) for entry in shown) or b": heartbeat\n\n"
+                        after = entries[-1].cursor if entries else after
+                finally:
+                    closing.cancel()
         except (HongyanError, HTTPException) as error:
             # The headers are long gone: the stream says why it ends, and the client comes again and is answered.
             detail = error.detail if isinstance(error, HTTPException) else str(error)
             yield b"event: problem\ndata: " + orjson.dumps({"detail": detail}) + b"\n\n"
-
-    async def _stream(self, agency: str, after: int, data: str, authorization: str) -> AsyncIterator[bytes]:
-        yield b"retry: 2000\n\n"
-        closing = asyncio.ensure_future(self.closing.wait())
-        try:
-            while not closing.done():
-                self.credentials.check(authorization, agency)
-                reading = asyncio.ensure_future(
-                    self._feeds.read(agency, after, STREAM_BATCH, self._settings.heartbeat_s)
-                )
-                await asyncio.wait([reading, closing], return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    reading.cancel()
-                    return
-                entries = reading.result()
-                shown = await self._showing.of(agency, entries, self._view.channel(agency))
-                # Rights may have ended while it waited.
-                self.credentials.check(authorization, agency)
-                yield b"".join(_sse(entry, data) for entry in shown) or b": heartbeat\n\n"
-                after = entries[-1].cursor if entries else after
-        finally:
-            closing.cancel()
 
     async def digest(self, agency: str, start: int, end: int) -> dict[str, object]:
         """Return count and digest of what is shown between two cursors, both included.

@@ -45,9 +45,8 @@ class OpenTransactions:
         before, self._seen = self._seen, {}
         for partition, offset in readable.items():
             if offset < ends.get(partition, 0):
-                held = before.get(partition)
-                same = held is not None and held.offset == offset
-                self._seen[partition] = held if held and same else _Seen(offset, at_s, now.isoformat())
+                held = before.get(partition, new := _Seen(offset, at_s, now.isoformat()))
+                self._seen[partition] = held if held.offset == offset else new
         if at_s < self._known_s:
             return None
         self._found = [

@@ -42,6 +42,8 @@ class Delivery:
     attempts: int = 0
     first_at: datetime | None = None
     message: Message | None = None
+    form: Format | None = None
+    """In which format the message was built: one that is wanted no more is built anew."""
     not_before: float = 0.0
     alone: bool = False
     """It was in a batch that was refused: it goes by itself now, so that the refusal is known to be its own."""
@@ -178,9 +180,6 @@ class Line:
         if receiver == self.receiver:
             return
         self.changed.add(self.partition)
-        if receiver.profile.format != self.receiver.profile.format:
-            for delivery in self._heads.values():
-                delivery.message = None
         before, self.receiver, self.window.size = self.receiver, receiver, receiver.profile.window
         self.breaker.policy, self.breaker.hold_after = receiver.profile.retry, receiver.profile.hold_after
         if _way(receiver) != _way(before):
@@ -370,7 +369,6 @@ class Line:
             # A mistake of ours: nothing is left dangling, the line is held and says why.
             log.error("attempt_crashed", agency=self.receiver.agency, error=repr(error), exc_info=error)
             left = [d for d in deliveries if d.record.offset not in self._heads and d.record.offset not in self._ending]
-            self._back_anew(left)
             self._again(left, Later(f"内部错误 (an error of ours): {error!r}"), self.clock.monotonic())
         self._pump_soon()
 
@@ -386,7 +384,7 @@ class Line:
         moved = _way(receiver) != _way(self.receiver)
         if moved and not isinstance(outcome, Delivered):
             # It was said of an address, a token or a format that is no longer used: what is used now is asked.
-            self._back_anew(ready)
+            self._back(ready)
             return
         if isinstance(outcome, Refused) and len(ready) > 1:
             # A batch is refused whole: each of its events goes alone now, and only the refused one is parked.
@@ -416,12 +414,6 @@ class Line:
     def _back(self, deliveries: Sequence[Delivery]) -> None:
         self._heads.update({delivery.record.offset: delivery for delivery in deliveries})
 
-    def _back_anew(self, deliveries: Sequence[Delivery]) -> None:
-        """Put back what was built for a receiver as it is no more."""
-        for delivery in deliveries:
-            delivery.message = None
-        self._back(deliveries)
-
     def _built(self, delivery: Delivery) -> bool:
         """Build the message if need be; what can't be built, or was stopped, is retried or ends here, unsent."""
         if self.receiver.stops:
@@ -430,8 +422,9 @@ class Line:
                 self._end(delivery, Refused(why, decided=True))
                 return False
         delivery.first_at = delivery.first_at or self.clock.now()
-        if delivery.message is None:
-            built = self.office.build(delivery, self.receiver.profile.format)
+        form = self.receiver.profile.format
+        if delivery.message is None or delivery.form != form:
+            built = self.office.build(delivery, form)
             if isinstance(built, Unready):
                 delivery.unready = True
                 self._back([delivery])
@@ -440,7 +433,7 @@ class Line:
             if isinstance(built, Refused):
                 self._end(delivery, built)
                 return False
-            delivery.message = built
+            delivery.message, delivery.form = built, form
         return True
 
     def _ready(self, delivery: Delivery) -> None:

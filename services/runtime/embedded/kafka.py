@@ -89,8 +89,8 @@ _RESOLVER = (
 )
 
 OUTDATED = (
-    "此数据目录由 4.3.1 建立，仍以它运行；它被杀时可能有事务不结束，见 docs/operate.md "
-    "(made by 4.3.1, and run by it: a kill may leave a transaction open)"
+    f"此数据目录由 {FIRST_VERSION} 建立，仍以它运行；它被杀时可能有事务不结束，见 docs/operate.md "
+    f"(made by {FIRST_VERSION}, and run by it: a kill may leave a transaction open)"
 )
 
 log = structlog.get_logger()
