@@ -13,6 +13,8 @@ Channel = Literal["webhook", "pull", "kafka", "table"]
 REACHED_BY = "hongyan-reason"
 """The feed's header that says why an event stands there: match, forward, follow-up, backfill or replay."""
 OUTCOMES: tuple[Outcome, ...] = ("delivered", "parked", "accepted", "rejected")
+OWN_WORDS = frozenset({"accepted", "rejected"})
+"""What an agency says itself; its reason is the agency's own words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from consumers.feeds.footing import Footing
 from consumers.feeds.history import Bounds, History
 from consumers.feeds.receipt import receipt_of
 from consumers.feeds.showing import Showing
+from consumers.feeds.spoken import Spoken
 from schemas.receipts import Channel, Receipt, Statement
 from schemas.topics import Topics
 from services.delivery.acknowledgement import Acknowledgement, One, Signed
@@ -30,16 +31,23 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What an acknowledgement came to: the agency's cursor, receipts written, and those that were there already."""
+    """What an acknowledgement came to: the agency's cursor, receipts written, and of how many its word stood already.
+
+    ``behind`` tells of a range that ended before it began: the cursor had passed ``up_to``, and no ``from`` was given.
+    """
 
     cursor: int
     recorded: int
     repeated: int
+    behind: bool = False
 
 
 class Acknowledging:
     """Records receipts. Called again with the same, it changes nothing: the log may hold a receipt twice, and whoever
-    counts them knows the same ones by agency, cursor, event and outcome."""
+    counts them knows the same ones by agency, cursor, event and outcome.
+
+    A range is of what the agency has given no word on yet: what it said of an event, only naming that one changes.
+    """
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Acknowledging:
         self._showing = showing
         self._most = most
         self._clock = clock
+        self._spoken = Spoken(kafka, topics)
         self._producer: Producer | None = None
         self._known: OrderedDict[tuple[str, int, str, str, str | None], None] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
@@ -90,7 +99,9 @@ class Acknowledging:
             named = {one.cursor for one in said.receipts}
             ranged = [entry for at, (entry, _) in entries.items() if at not in named]
             # What was not given out is in no range. The cursor passes it, parked with a reason.
-            for passed in await self._showing.withheld(agency, ranged, channel, cursor):
+            withheld = await self._showing.withheld(agency, ranged, channel, cursor)
+            spoken = await self._spoken.of(agency, [entry for entry in ranged if entry.cursor not in withheld])
+            for passed in withheld | spoken:
                 del entries[passed]
             at = self._clock.now().isoformat()
             if channel == "pull" and said.up_to is not None and cursor < kept.earliest <= said.up_to:
@@ -102,7 +113,8 @@ class Acknowledging:
             fresh = await asyncio.to_thread(self._write, agency, body, signed, receipts)
             if following > cursor:
                 await self._move(agency, following)
-            return Taken(max(cursor, following), fresh, len(receipts) - fresh)
+            behind = said.up_to is not None and said.from_ is None and following <= cursor
+            return Taken(max(cursor, following), fresh, len(receipts) - fresh + len(spoken), behind)
 
     async def _move(self, agency: str, following: int) -> None:
         try:
@@ -195,7 +207,8 @@ class Acknowledging:
             self._known.popitem(last=False)
 
     def close(self) -> None:
-        """Close the producer."""
+        """Close the clients."""
+        self._spoken.close()
         if self._producer is not None:
             try:
                 self._producer.close()

@@ -38,6 +38,7 @@ CURSOR_HEADER = "hongyan-cursor"
 MORE_HEADER = "hongyan-more"
 MAX_ACK_BYTES = 256 * 1024
 STREAM_BATCH = 100
+BEHIND = "up_to 不超过游标 {0}，没有可记的；补记更早的须给出 from (the cursor is there already; earlier ones need from)"
 Authorization = Annotated[str, Header()]
 Data = Annotated[Literal["json", "avro"], Query(description="how the data of events comes")]
 
@@ -231,7 +232,8 @@ class FeedsApi:
         channel, streamed = self._view.channel(agency), self.openings.streams[agency] > 0
         taken = await self._acknowledging.take(agency, channel, said, body, signed, streamed=streamed)
         self._showing.moved(agency, taken.cursor)
-        return {"after": taken.cursor - 1, "recorded": taken.recorded, "repeated": taken.repeated}
+        answer = {"after": taken.cursor - 1, "recorded": taken.recorded, "repeated": taken.repeated}
+        return answer | ({"hint": BEHIND.format(taken.cursor - 1)} if taken.behind else {})
 
     def _ack_key(self, agency: str) -> str | None:
         key = self._view.access.get(agency, Access(agency)).ack_key

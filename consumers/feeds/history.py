@@ -49,12 +49,12 @@ class History:
         topics: Topics,
         render: Callable[[Record], Entry],
         readers: int,
-        topic_of: Callable[[str], str] | None = None,
+        place_of: Callable[[str], Partition] | None = None,
         slow_s: float = SLOW_S,
     ) -> None:
-        """``topic_of`` names another topic of an agency's that is read instead of its feed."""
+        """``place_of`` names another place of an agency's that is read instead of its feed."""
         self._kafka = kafka
-        self._topic_of = topic_of or topics.feed
+        self._place_of = place_of or (lambda agency: Partition(topics.feed(agency), 0))
         self._render = render
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="history")
         self._free: SimpleQueue[Consumer] = SimpleQueue()
@@ -66,35 +66,37 @@ class History:
 
     async def bounds(self, agency: str) -> Bounds:
         """Return what is kept of a feed."""
-        return await self._run(_bounds, self._feed(agency))
+        return await self._run(_bounds, self._place_of(agency))
 
     async def at(self, agency: str, timestamp_ms: int) -> int:
         """Return the first offset that is not older than a time, or the end."""
-        return await self._run(_at, self._feed(agency), timestamp_ms)
+        return await self._run(_at, self._place_of(agency), timestamp_ms)
 
     async def read(self, agency: str, start: int, stop: int | None, limit: int) -> list[Entry]:
         """Return the events from ``start`` on, below ``stop`` (None: the end), at most ``limit`` or some MB.
 
         Raises GoneError that names the earliest cursor when ``start`` is before what is kept.
         """
-        return await self._run(self._read, self._feed(agency), start, stop, limit)
+        return await self._run(self._read, self._place_of(agency), start, stop, limit)
 
     async def follow(self, agency: str, start: int, take: Callable[[Record], None], within_s: float) -> tuple[int, int]:
         """Give a feed's records from ``start`` on to ``take``, for so long at most.
 
-        Returns from where on it was not read, and where the feed ended.
+        Returns from where on it was not read, and where the feed ended: before ``start`` where it was made anew.
         """
-        return await self._run(self._follow, self._feed(agency), start, take, within_s)
+        return await self._run(self._follow, self._place_of(agency), start, take, within_s)
 
     def _follow(
         self, consumer: Consumer, feed: Partition, start: int, take: Callable[[Record], None], within_s: float
     ) -> tuple[int, int]:
         kept, deadline = _bounds(consumer, feed), time.monotonic() + within_s
-        consumer.seek(feed, max(start, kept.earliest))
+        start = max(start, kept.earliest)
+        consumer.seek(feed, start)
         while consumer.position(feed) < kept.end and time.monotonic() < deadline:
             for record in consumer.poll(POLL_S, 2000).get(feed, ()):
                 take(record)
-        return consumer.position(feed), kept.end
+        read_to = consumer.position(feed)
+        return read_to, kept.end if start > kept.end else max(read_to, kept.end)
 
     def _read(self, consumer: Consumer, feed: Partition, start: int, stop: int | None, limit: int) -> list[Entry]:
         kept = _bounds(consumer, feed)
@@ -113,9 +115,6 @@ class History:
             if time.monotonic() > deadline:
                 raise KafkaUnavailableError("the feed could not be read in time")
         return found
-
-    def _feed(self, agency: str) -> Partition:
-        return Partition(self._topic_of(agency), 0)
 
     async def _run(
         self, work: Callable[Concatenate[Consumer, Partition, P], T], feed: Partition, *rest: P.args, **named: P.kwargs

@@ -23,7 +23,7 @@ from schemas.topics import Topics
 from services.quarantine.aside import DECIDED, aside
 from services.runtime.clock import Clock
 from services.runtime.errors import UnavailableError
-from services.runtime.kafka.port import Kafka, Producer, Record
+from services.runtime.kafka.port import Kafka, Partition, Producer, Record
 
 SEND_S = 10.0
 SLOW_S = 1.0
@@ -53,7 +53,13 @@ class Withholding:
         self._kafka = kafka
         self._topics = topics
         self._clock = clock
-        self._places = History(kafka, topics, lambda r: Entry(r.offset, {}, b"", r), READERS, topics.parked)
+        self._places = History(
+            kafka,
+            topics,
+            lambda r: Entry(r.offset, {}, b"", r),
+            READERS,
+            lambda agency: Partition(topics.parked(agency), 0),
+        )
         self._known: dict[str, _Known] = {}
         self._lanes = Lanes("withholding", SLOW_S)
         self._lock = threading.Lock()

@@ -42,10 +42,10 @@ class One(_Body):
 
 
 class Acknowledgement(_Body):
-    """Receipts of single events, and of everything up to a cursor that they don't name; ``up_to`` moves the cursor.
+    """Receipts of single events, and of everything else up to a cursor of which the agency has said nothing yet.
 
-    ``from`` is the first cursor that ``up_to`` covers; left out, the agency's cursor. It is needed where retention has
-    passed that one: whoever writes it knows of the gap.
+    ``up_to`` moves the cursor. ``from`` is the first cursor that it covers; left out, the agency's cursor. It is needed
+    where retention has passed that one: whoever writes it knows of the gap.
     """
 
     up_to: int | None = Field(None, ge=0)

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from schemas.receipts import with_words
+from schemas.receipts import OWN_WORDS, with_words
 from services.ledger.searching import Scope
 
 HAS_IT = frozenset({"delivered", "accepted", "rejected"})
-OWN_WORDS = frozenset({"accepted", "rejected"})
-"""What an agency says itself; its reason is the agency's own words."""
 
 
 def agency_part(row: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from services.runtime.errors import (
     UnknownTopicError,
 )
 from services.runtime.kafka.client import connect
+from services.runtime.kafka.partitioning import partition_of
 from services.runtime.kafka.port import Admin, Committed, Consumer, Kafka, Partition, Record
 from services.runtime.settings import KafkaSettings
 from tests.conditions import eventually
@@ -137,6 +138,15 @@ def test_records_of_a_partition_come_in_offset_order(cluster: Cluster) -> None:
     assert [(r.offset, text(r), r.timestamp) for r in records] == [(n, str(n), 1000 + n) for n in range(20)]
     assert records[0].key == b"k"
     assert list(records[0].headers) == [("h", b"1")]
+
+
+def test_a_record_that_names_no_partition_goes_to_its_keys(cluster: Cluster) -> None:
+    """The same for every adapter: whoever looks for a key reads one partition."""
+    producer = cluster.kafka.producer()
+    for key in (b"market-sc", "机构".encode(), b""):
+        placed = producer.send(cluster.source, key=key, value=b"v").result(10)
+        assert placed.partition == partition_of(key, 2)
+    producer.close()
 
 
 def test_polling_alone_commits_nothing(cluster: Cluster) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +21,7 @@ from services.runtime.errors import (
     UnknownTopicError,
 )
 from services.runtime.kafka.admin import differences
+from services.runtime.kafka.partitioning import partition_of
 from services.runtime.kafka.port import Committed, Consumer, HeaderList, Partition, Placed, Rebalanced
 
 UNKNOWN = -1
@@ -367,7 +367,7 @@ class FakeProducer:
         if topic not in self._cluster.partitions:
             raise KafkaUnavailableError(f"no topic {topic}")
         if partition is None:
-            partition = zlib.crc32(key or b"") % self._cluster.partitions[topic]
+            partition = partition_of(key or b"", self._cluster.partitions[topic])
         stamp = timestamp_ms if timestamp_ms is not None else time.time_ns() // 1_000_000
         return topic, partition, stamp, key, value, list(headers)
 

@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import TopicPartition
 
+from schemas.receipts import OWN_WORDS
 from schemas.topics import Topics
 from services.delivery.signing import signed_headers
 from services.quarantine.parked import ParkingPlace
@@ -351,6 +352,57 @@ def test_receipts_move_the_cursor_and_the_same_again_changes_nothing(
     assert [r["event_id"] for r in receipts] == numbered(0, 10)
     assert {r["event_id"]: r["reason"] for r in receipts if r["outcome"] == "rejected"} == {"e-4": "机构不在辖区"}
     assert {(r["agency"], r["channel"]) for r in receipts} == {(AGENCY, "pull")}
+
+
+@pytest.mark.parametrize("channel", ["pull", "webhook"])
+def test_a_range_leaves_the_word_that_was_given_on_an_event_before(
+    channel: str,
+    kafka: Kafka,
+    topics: Topics,
+    events: TestEvents,
+    puller: Puller,
+    installation: Settings,
+    processes: Processes,
+    configuration: Configuration,
+) -> None:
+    """Asked of another process too, and whatever was said first: only naming an event changes what was said of it."""
+    cursors = certificates(events, *numbered(0, 5))
+    other = Puller(processes.start("feeds", installation).url, AGENCY, KEY)
+    if channel == "webhook":
+        configuration.access(AGENCY, KEY, channel="webhook")
+        for one in (puller, other):
+            eventually(lambda asked=one: asked.ack({"up_to": 0}).status == 422)  # type: ignore[misc]
+    start = {"from": 0} if channel == "webhook" else {}
+    refusal = {"cursor": cursors[1], "outcome": "rejected", "reason": "机构不在辖区"}
+    turned = {"from": 0, "up_to": cursors[3], "outcome": "rejected", "reason": "x"}
+    assert puller.ack({"receipts": [refusal]}).json["recorded"] == 1
+    assert other.ack(start | {"up_to": cursors[2]}).json == {
+        "after": cursors[2] if channel == "pull" else -1,
+        "recorded": 2,
+        "repeated": 1,
+    }
+    answer = puller.ack(turned).json
+    assert (answer["recorded"], answer["repeated"]) == (1, 3)
+    assert other.ack({"receipts": [{"cursor": cursors[1]}]}).json["recorded"] == 1
+    receipts = [document(record) for record in read_all(kafka, topics.receipts, 6)]
+    said = [(r["event_id"], r["outcome"]) for r in receipts if r["outcome"] in OWN_WORDS]
+    assert said == [
+        ("e-1", "rejected"),
+        ("e-0", "accepted"),
+        ("e-2", "accepted"),
+        ("e-3", "rejected"),
+        ("e-1", "accepted"),
+    ]
+
+
+def test_a_range_that_ends_where_the_cursor_is_already_says_so(events: TestEvents, puller: Puller) -> None:
+    """It records nothing: what was pushed before the agency began to pull needs a ``from``."""
+    cursors = certificates(events, *numbered(0, 3))
+    assert "hint" not in puller.ack({"up_to": cursors[2]}).json
+    for up_to in (cursors[2], cursors[0]):
+        again = puller.ack({"up_to": up_to})
+        assert (again.status, again.json["recorded"], again.json["after"]) == (200, 0, cursors[2])
+        assert f"游标 {cursors[2]}" in again.json["hint"]
 
 
 def test_a_receipt_that_can_not_be_meant_is_refused_by_field(events: TestEvents, puller: Puller) -> None:

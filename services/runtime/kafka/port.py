@@ -3,6 +3,8 @@
 **Order.** ``poll`` gives the records of one partition in offset order, each once per assignment, aborted transactions
 left out (read committed). There is no order between partitions.
 
+**Keys.** A record that names no partition goes to the one that :func:`partition_of` gives for its key.
+
 **Blocking.** ``poll`` blocks up to its time-out and is also what keeps membership alive: a caller that works longer
 than ``max_poll_interval`` between polls loses its partitions. ``send`` may block while buffers are full or metadata is
 unknown. Everything else blocks until the broker has answered or raises :class:`UnavailableError`.

@@ -20,7 +20,6 @@ from kafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
-from kafka.partitioner.default import murmur2
 from kafka.structs import OffsetAndMetadata
 
 from services.runtime.errors import (
@@ -31,6 +30,7 @@ from services.runtime.errors import (
 )
 from services.runtime.kafka.consumer import KafkaPythonConsumer, topic_partition
 from services.runtime.kafka.health import CLIENTS
+from services.runtime.kafka.partitioning import partition_of
 from services.runtime.kafka.port import Consumer, HeaderList, Partition, Placed, Sent
 from services.runtime.kafka.wrapping import REFUSED, TOO_LARGE, ours, wrapped
 
@@ -131,8 +131,7 @@ class KafkaPythonProducer:
             partitions = self.client._metadata.partitions_for_topic(topic)
             if key is None or not partitions:
                 return None
-            # The default partitioner of every stock client: murmur2 of the key.
-            partition = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
+            partition = partition_of(key, len(partitions))
         place = self._known.get((topic, partition))
         if place is None and partition in (self.client._metadata.partitions_for_topic(topic) or ()):
             place = self._known[topic, partition] = TopicPartition(topic, partition)
