@@ -10,6 +10,7 @@ import typer
 
 from services.portal.agency_commands import agency
 from services.portal.commands import AsJson, Reason, ask, show
+from services.runtime.settings import settings_for_cli
 
 key = typer.Typer(help="接收单位读取队列的密钥 (keys with which an agency reads its feed)", no_args_is_help=True)
 agency.add_typer(key, name="key")
@@ -40,6 +41,7 @@ def key_add(
     """发放密钥，只显示一次；已有的一把到期失效 (give out a key; an older one ends later)."""
     added = _ask(name, "keys", reason=reason, overlap_hours=overlap_hours)
     typer.echo(f"{name}\n密钥，仅显示这一次 (key, shown once): {added['key']}")
+    typer.echo(f"读取地址 (to read at): {settings_for_cli().feeds.url}/v1/feeds/{quote(name)}")
 
 
 @key.command("revoke")

@@ -70,7 +70,7 @@ class Shell:
         self._folder = folder
         found = with_environment(as_environment(settings))
         path = f"{Path(sys.executable).parent}:{found['PATH']}"
-        self._environment = found | {"FEEDS": settings.feeds.url, "PATH": path, "COLUMNS": "200"}
+        self._environment = found | {"PATH": path, "COLUMNS": "200"}
         self._before = ""
 
     def run(self, commands: str, *, check: bool = True) -> str:
@@ -80,8 +80,8 @@ class Shell:
             ["bash", "-c", script], env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0 or not check, done.stdout + done.stderr
-        setting = re.findall(r"^KEY=.*\n", commands, re.MULTILINE)
-        self._before = setting[0] if setting else self._before
+        setting = re.findall(r"^(?:KEY|FEED)=.*\n", commands, re.MULTILINE)
+        self._before = "".join(setting) or self._before
         return done.stdout
 
     def json(self, commands: str) -> Any:
