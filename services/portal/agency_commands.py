@@ -15,6 +15,8 @@ from services.portal.commands import AsJson, Reason, ask, show
 
 agency = typer.Typer(help="接收单位 (receiving agencies)", no_args_is_help=True)
 
+# A receiver, and the server of its tokens, may each be given five minutes by the agency's own settings.
+TRIAL_PATIENCE_S = 620.0
 KEY_COLUMNS = {"id": "密钥编号", "kind": "算法", "created_at": "启用时间", "expires_at": "失效时间"}
 Agency = Annotated[str, typer.Argument(help="单位编号 (agency)")]
 Delivery = Annotated[
@@ -68,14 +70,14 @@ def agency_show(id: Agency) -> None:  # noqa: A002
 @agency.command("verify")
 def agency_verify(id: Agency) -> None:  # noqa: A002
     """发送签名质询，答对后开始推送 (send the signed challenge; the right answer opens the line)."""
-    done = ask("POST", f"/v1/agencies/{quote(id)}/verify", {})
+    done = ask("POST", f"/v1/agencies/{quote(id)}/verify", {}, TRIAL_PATIENCE_S)
     typer.echo(f"{id}: {done['detail']} ({done['milliseconds']} ms)")
 
 
 @agency.command("test")
 def agency_test(id: Agency) -> None:  # noqa: A002
     """试投递一个事件，不含业务数据 (deliver one test event)."""
-    done = ask("POST", f"/v1/agencies/{quote(id)}/test", {})
+    done = ask("POST", f"/v1/agencies/{quote(id)}/test", {}, TRIAL_PATIENCE_S)
     typer.echo(f"{id}: {done['detail']} ({done['milliseconds']} ms)")
     if done["answer"]:
         typer.echo(f"应答 (answer): {done['answer']}")
@@ -90,7 +92,7 @@ def agency_set_webhook(
     reason: Reason,
 ) -> None:
     """更改推送地址，新地址须先答对签名质询 (change where events are posted; it must answer the challenge first)."""
-    changed = ask("PATCH", f"/v1/agencies/{quote(id)}", {"sink": webhook, "reason": reason})
+    changed = ask("PATCH", f"/v1/agencies/{quote(id)}", {"sink": webhook, "reason": reason}, TRIAL_PATIENCE_S)
     typer.echo(f"{changed['id']} → {changed['sink']}")
 
 
