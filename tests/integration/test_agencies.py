@@ -260,7 +260,7 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
             capture_output=True,
             text=True,
             check=False,
-            env=with_environment(as_environment(installation)),
+            env={**with_environment(as_environment(installation)), "COLUMNS": "250"},
         )
         assert (done.returncode != 0) == fails, done.stderr + done.stdout
         assert "Traceback" not in done.stderr
@@ -278,7 +278,19 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
     receiver.keys.append(secret)
     assert "verified" in command("agency", "verify", "city")
     assert "HTTP 204" in command("agency", "test", "city")
-    assert "全部通过" in command("receiver", "check", url, "--secret", secret, "--agency", "city")
+    checked = command("receiver", "check", url, "--secret", secret, "--agency", "city")
+    assert ("全部通过" in checked, "hongyan agency evidence city" in checked, "注意" in checked) == (True, True, False)
+    other = command("receiver", "check", url + "other", "--secret", secret, "--agency", "city")
+    assert f"检查的是 {url}other，而 city 登记的推送地址是 {url}：" in other
+    kept = json.loads(command("agency", "evidence", "city", "--json"))
+    assert [(row["document"]["url"], bool(row["document"]["warnings"])) for row in kept] == [
+        (url + "other", True),
+        (url, False),
+    ]
+    assert "登记的地址没有检查" in command("agency", "evidence", "city")
+    assert "没有接收单位 nobody" in command(
+        "receiver", "check", url, "--secret", secret, "--agency", "nobody", fails=True
+    )
     rotated = command("agency", "rotate-key", "city", "--reason", "年度更换", "--overlap-hours", "2")
     assert "whsec_" in rotated
     assert '"rate_per_s": 5' in command("agency", "set-delivery", "city", '{"rate_per_s": 5}', "--reason", "限速")
