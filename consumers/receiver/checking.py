@@ -23,11 +23,12 @@ BIG_BYTES = 1024 * 1024
 OLD_S = 10 * 60
 BASE = "accepted"
 """The check that must be passed before the others can tell anything: a receiver that takes nothing refuses well."""
-UNTOLD = "没有判定：先要正常投递被接收 (not judged: a plain delivery must be taken in first)"
+TIMED = "slow-answer"
+UNTOLD = "先要正常投递被接收 (needs a plain delivery taken in)"
 
-_WITH_HANDLER = "时间含处理函数 (your handler included)"
+WITH_HANDLER = "时间含处理函数 (your handler included)"
 _WITHOUT_HANDLER = (
-    "时间不含处理函数：接收包没有把试投递交给它；要一并量，接收端以 trials=True 启动后再查"
+    "时间不含处理函数：接收包没有把试投递交给它；要一并量，接收端以 trials=True（样例用 --trials）启动后再查"
     " (your handler was not called and not measured: start the receiver with trials=True and check again)"
 )
 _PERHAPS_HANDLER = (
@@ -163,7 +164,7 @@ def _measured(taken: Sequence[Reply]) -> str:
     said = {reply.handled for reply in taken}
     if None in said:
         return _PERHAPS_HANDLER
-    return _WITHOUT_HANDLER if False in said else _WITH_HANDLER
+    return _WITHOUT_HANDLER if False in said else WITH_HANDLER
 
 
 def _big_body(probe: Probe) -> Found:
@@ -232,7 +233,7 @@ CHECKS: Sequence[Check] = (
         " (ignore an unknown type with 2xx, or refuse it with 422)",
     ),
     Check(
-        "slow-answer",
+        TIMED,
         "并发下的应答时间 (slow answer)",
         _slow_answer,
         f"{AT_ONCE} 个同时到达时，每个都要在时限（--limit-s）内答 2xx，忙不过来答 429 或 503：先落库再应答，"

@@ -11,16 +11,19 @@ import typer
 from rich.console import Console
 from rich.table import Column
 
-from consumers.receiver.checking import BASE
+from consumers.receiver.checking import BASE, TIMED, WITH_HANDLER
 from services.runtime.terminal import Table, plain
 
+NAME_WIDTH = 18
+"""Leaves room for what to mend at 80 columns."""
 _VERDICTS = {True: ("通过", "green"), False: ("未通过", "red"), None: ("未判定", "yellow")}
 
 
 def print_result(document: Mapping[str, Any]) -> None:
     """Print every check and the conclusion; nothing is cut, however narrow the terminal."""
-    folded = [Column(name, overflow="fold") for name in ("检查", "结果", "应答", "毫秒", "说明")]
-    table = Table(*folded, title=f"接收端检查 {document['url']}（时限 {document['limit_s']:g} 秒）")
+    named = Column("检查", overflow="fold", max_width=NAME_WIDTH)
+    folded = [Column(name, overflow="fold") for name in ("结果", "应答", "毫秒", "说明")]
+    table = Table(named, *folded, title=f"接收端检查 {document['url']}（时限 {document['limit_s']:g} 秒）")
     for one in document["checks"]:
         milliseconds = f"{one['milliseconds']:.0f}" if one["statuses"] else "—"
         table.add_row(
@@ -39,9 +42,12 @@ def answers(statuses: Sequence[int | None]) -> str:
 
 def conclusion(document: Mapping[str, Any]) -> str:
     """Return what follows: live, mend the failed ones, or what keeps a good event from being taken in."""
+    checks = {one["name"]: one for one in document["checks"]}
     if document["passed"]:
-        return "全部通过，可以上线 (passed: ready to go live)"
-    base = next(one for one in document["checks"] if one["name"] == BASE)
+        passed = "全部通过，可以上线 (passed: ready to go live)"
+        whole = checks[TIMED]["detail"] == WITH_HANDLER
+        return passed if whole else f"{passed}；应答时间量了什么，见表中说明 (what the time includes is said above)"
+    base = checks[BASE]
     if not base["passed"]:
         return f"签名正确的事件没有被接收，其余未判定 (a good event is not taken in)。{base['detail']}"
     return "未通过，按说明修改后重查 (not passed: mend what is said above and check again)"

@@ -33,14 +33,16 @@ def likely_cause(status: int) -> str:
 
 
 def refusal(status: int) -> str:
-    """Return the status and its likely cause."""
-    return f"HTTP {status}：{likely_cause(status)}"
+    """Return the likely cause of a status, and the status."""
+    return f"{likely_cause(status)}；HTTP {status}"
 
 
 def with_answer(told: str, answer: bytes) -> str:
-    """Return what is told with the beginning of what the receiver said, where it said anything."""
+    """Return what is told with the beginning of what the receiver said; a page for a browser says nothing more."""
     words = said(answer)
-    return f"{told}；应答 (it said)：{words}" if words else told
+    if not words or words.startswith("<"):
+        return told
+    return f"{told}；应答 (it said)：{words}{'…' if len(words) == SAID_CHARS else ''}"
 
 
 def said(body: bytes) -> str:

@@ -658,6 +658,12 @@ def test_a_challenge_that_fails_says_why_and_what_to_do(behaviour: Behaviour, to
     assert in_language("zh", detail) != detail
 
 
+def test_a_page_for_a_browser_is_left_out_of_what_is_said_and_a_long_answer_is_marked_as_cut() -> None:
+    """Markup would hide the reason; what is left out of an answer is seen to be."""
+    assert "<" not in trial(answering(404, body=b"<!doctype html><title>404</title>"), "challenge").detail
+    assert trial(answering(401, body=b"x" * 300), "challenge").detail.endswith("x…")
+
+
 def test_a_trial_delivery_tells_what_came_back() -> None:
     """The status, the time and the beginning of the answer."""
     good = trial(answering(200, body=b"got it"), "test")

@@ -227,6 +227,15 @@ def test_a_slow_handler_fails_where_trials_are_handled_and_is_said_to_be_unmeasu
     assert ("trials=True" in checked.detail) is not trials
 
 
+@pytest.mark.parametrize("trials", [False, True])
+def test_the_conclusion_claims_the_handlers_speed_only_where_it_was_called(trials: bool) -> None:
+    """Who reads just the last lines is not told more than was measured."""
+    with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None, trials=trials))) as url:
+        done = CliRunner().invoke(command, ["check", url, "--secret", SECRET])
+    last = next(line for line in done.stdout.splitlines() if line.startswith("结论"))
+    assert ("全部通过" in last, "应答时间量了什么" in last) == (True, not trials)
+
+
 def test_a_receiver_of_another_make_is_not_said_to_have_handled_anything() -> None:
     """Its answer does not tell."""
 
