@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-
-from services.runtime.terminal import Table, plain
 
 receiver = typer.Typer(help="接收端：样例与上线前检查 (receivers: a sample, and the check)", no_args_is_help=True)
 
@@ -33,13 +32,16 @@ def receiver_run(
     seen: Annotated[
         Path | None, typer.Option(help="已处理事件的记录文件，重启后仍去重 (remembers over restarts)")
     ] = None,
+    trials: Annotated[
+        bool, typer.Option("--trials", help="试投递事件也写，检查的时间随之含处理 (note test events too)")
+    ] = False,
 ) -> None:
     """样例接收端：验签、去重、应答 (a sample receiver: verifies, deduplicates, acknowledges)."""
     from consumers.receiver.process import run
     from services.runtime.errors import HongyanError
 
     try:
-        run(host, port, secret, out, seen)
+        run(host, port, secret, out, seen, trials)
     except HongyanError as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from error
@@ -70,28 +72,44 @@ def receiver_check(
 ) -> None:
     """上线前检查：重复、乱序、错签名、旧时间戳、未知类型、慢应答、大正文、换密钥 (the check before going live)."""
     from consumers.receiver.checking import check
-    from consumers.receiver.evidence import evidence_of, keep
+    from consumers.receiver.evidence import evidence_of, keep, registered
     from consumers.receiver.probing import Probe
-    from services.runtime.errors import HongyanError
+    from consumers.receiver.telling import print_keeping, print_result
 
-    try:
+    with _told_in_a_line():
         # The variable may hold the old and the new key, as the receiver's own does.
         first, context = (secret.split() or [""])[0], _context(ca, certificate, private_key)
         probe = Probe(url, first, limit_s, _headers(headers or []), context)
-        document = evidence_of(url, check(probe), limit_s)
+        kept_for = None if agency is None else registered(agency)
+        document = evidence_of(url, check(probe), limit_s, kept_for)
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    if as_json:
+        typer.echo(text)
+    else:
+        print_result(document)
+    for warning in document.get("warnings", ()):
+        typer.secho(f"注意 (warning)：{warning}", fg=typer.colors.YELLOW, err=True)
+    # After the result was shown: what can't be kept is not lost.
+    with _told_in_a_line():
         if out is not None:
-            out.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            out.write_text(text + "\n", encoding="utf-8")
         if agency is not None:
             keep(agency, document)
+    print_keeping(agency, out, err=as_json)
+    if not document["passed"]:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """End with 2 for what is no fault of the receiver's."""
+    from services.runtime.errors import HongyanError
+
+    try:
+        yield
     except (HongyanError, OSError, ValueError) as error:
         typer.secho(str(error), fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error
-    if as_json:
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
-    else:
-        _print(document)
-    if not document["passed"]:
-        raise typer.Exit(1)
 
 
 def _context(ca: Path | None, certificate: Path | None, private_key: Path | None) -> ssl.SSLContext:
@@ -114,16 +132,3 @@ def _headers(given: list[str]) -> dict[str, str]:
     if not all(colon for _, colon, _ in parted):
         raise ValueError("--header 形如 '名称: 值' (name, colon, value)")
     return {name.strip(): value.strip() for name, _, value in parted}
-
-
-def _print(document: dict[str, object]) -> None:
-    table = Table("检查", "结果", "应答", "毫秒", "说明", title=f"接收端检查 {document['url']}")
-    checks = document["checks"]
-    for one in checks if isinstance(checks, list) else []:
-        verdict = plain("通过", "green") if one["passed"] else plain("未通过", "red")
-        answers = " ".join(str(status or "—") for status in one["statuses"])
-        table.add_row(one["title"], verdict, answers, f"{one['milliseconds']:.0f}", one["detail"])
-    console = Console()
-    console.print(table)
-    console.print("结论：" + ("全部通过，可以上线" if document["passed"] else "未通过，按说明修改后重查"))
-    console.print(f"摘要 SHA-256：{document['digest']}", soft_wrap=True)

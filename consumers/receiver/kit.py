@@ -27,6 +27,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 AVRO_MARK = b"\0"
 CHALLENGE_TYPE = "cn.gov.sc.hongyan.endpoint.challenged"
 TRIAL_TYPES = frozenset({CHALLENGE_TYPE, "cn.gov.sc.hongyan.delivery.tested"})
+TRIAL_SOURCE = "urn:hongyan:delivery"
+HANDLED_HEADER = "hongyan-handled"
 
 
 class Untrusted(Exception):  # noqa: N818  (the request is)
@@ -57,6 +59,14 @@ class Event:
         """Return what to tell repetitions by: ``evt_`` and 32 hex digits."""
         identity = f"{self.source}\0{self.id}\0{self.subject}".encode()
         return f"evt_{hashlib.blake2b(identity, digest_size=16).hexdigest()}"
+
+    @property
+    def trial(self) -> bool:
+        """Tell whether it is made up to try a receiver with, and carries no business data.
+
+        Its source says so, which is signed in every format; a binary event's type is not.
+        """
+        return self.source == TRIAL_SOURCE
 
 
 @dataclass(frozen=True)
@@ -234,6 +244,9 @@ class Receiver:
 
     ``handle`` is called once for each event, in order for each business key. What it raises is the answer: Refuse parks
     the event (422); any other exception is yours (a 500 by your framework) and the event comes again.
+
+    Challenges and test events are answered without it, unless ``trials`` wants them handled as well: then a check
+    measures your handler too. Tell them by :attr:`Event.trial`; a challenge is answered by the kit alone.
     """
 
     def __init__(
@@ -243,6 +256,8 @@ class Receiver:
         seen: Seen | None = None,
         clock: Callable[[], float] = time.time,
         max_body_bytes: int = MAX_BODY_BYTES,
+        *,
+        trials: bool = False,
     ) -> None:
         """Raises ValueError where a key is none."""
         check_keys(keys)
@@ -250,6 +265,7 @@ class Receiver:
         self._handle = handle
         self._seen = seen or MemorySeen()
         self._clock = clock
+        self._trials = trials
         self.max_body_bytes = max_body_bytes
 
     def receive(self, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
@@ -264,24 +280,28 @@ class Receiver:
             return _answer(401, str(error))
         except ValueError as error:
             return _answer(400, f"不是 CloudEvents (no CloudEvents): {error}")
-        if len(events) == 1 and events[0].type == CHALLENGE_TYPE:
+        if len(events) == 1 and events[0].trial and events[0].type == CHALLENGE_TYPE:
             return _challenge(events[0])
         return self._take(events)
 
     def _take(self, events: Sequence[Event]) -> Answer:
-        repeated = 0
+        repeated = handled = 0
         for event in events:
             with self._seen.turn():
                 if self._seen.has(event.key):
                     repeated += 1
                     continue
                 try:
-                    if event.type not in TRIAL_TYPES:
+                    if self._handles(event):
                         self._handle(event)
+                        handled += 1
                 except Refuse as error:
                     return _answer(422, str(error))
                 self._seen.add(event.key)
-        return Answer(204, {"hongyan-repeated": str(repeated)})
+        return Answer(204, {"hongyan-repeated": str(repeated), HANDLED_HEADER: str(handled)})
+
+    def _handles(self, event: Event) -> bool:
+        return self._trials or not (event.trial and event.type in TRIAL_TYPES)
 
 
 def _challenge(event: Event) -> Answer:

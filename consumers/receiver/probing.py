@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from consumers.receiver.kit import HANDLED_HEADER
 from schemas.envelope import message_id
 from services.delivery.message import CURSOR_HEADER, JSON_TYPE
 from services.delivery.signing import ID_HEADER, PUBLIC_PREFIX, SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
@@ -29,12 +30,16 @@ PATIENCE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back; ``status`` is None where nothing did, and ``trouble`` says why."""
+    """What came back; ``status`` is None where nothing did, and ``trouble`` says why.
+
+    ``handled`` tells whether a receiver of the kit called its handler; None where the answer doesn't say.
+    """
 
     status: int | None
     seconds: float
     body: bytes = b""
     trouble: str = ""
+    handled: bool | None = None
 
     @property
     def accepted(self) -> bool:
@@ -140,22 +145,41 @@ class Probe:
         began = time.monotonic()
         try:
             with opener.open(request, timeout=self.limit_s * PATIENCE) as answer:
-                return Reply(answer.status, time.monotonic() - began, answer.read(ANSWER_BYTES))
+                handled = _handled(answer.headers.get(HANDLED_HEADER))
+                return Reply(answer.status, time.monotonic() - began, answer.read(ANSWER_BYTES), handled=handled)
         except urllib.error.HTTPError as error:
             with error:
                 return Reply(error.code, time.monotonic() - began, error.read(ANSWER_BYTES))
         except (OSError, http.client.HTTPException) as error:
-            trouble = f"没有得到应答 (no answer)：{_why(error)}"
-            return Reply(None, time.monotonic() - began, trouble=trouble)
+            return Reply(None, time.monotonic() - began, trouble=_trouble(error, self.limit_s * PATIENCE))
 
 
-def _why(error: Exception) -> str:
-    """Return why nothing was answered, in plain words and with what to do where that is known."""
+def _handled(said: str | None) -> bool | None:
+    """Read the kit's word on how many events its handler was called for."""
+    return None if said is None else said.strip() not in {"", "0"}
+
+
+def _trouble(error: Exception, patience_s: float) -> str:
+    """Return what went wrong: before the request was sent, or while its answer was waited for."""
+    if isinstance(error, TimeoutError):
+        return (
+            f"没有得到应答 (no answer)：等了 {patience_s:g} 秒；先落库再应答，耗时处理放到应答之后"
+            " (timed out: store, answer, and do what takes long afterwards)"
+        )
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(error, urllib.error.URLError) and not isinstance(cause, ssl.SSLError):
+        return f"连不上 (can't connect)：{_why(cause)}"
+    return f"没有得到应答 (no answer)：{_why(cause)}"
+
+
+def _why(cause: object) -> str:
+    """Return why nothing was answered, in plain words and with what to do where that is known."""
     if isinstance(cause, TimeoutError):
         return "超时 (timed out)"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"证书没有通过验证，签发它的 CA 用 --ca 给出 (certificate refused: {cause.verify_message})"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS 连接不成；地址是 https 吗，要不要 --certificate (no TLS connection: {cause.reason})"
     if isinstance(cause, ConnectionRefusedError):
         return "这个地址没有程序在听 (connection refused)"
     if isinstance(cause, socket.gaierror):

@@ -27,12 +27,15 @@ class _Server(ThreadingHTTPServer):
 
 
 class SampleReceiver:
-    """Receives for one agency; ``output`` gets one JSON line for each event taken in, and none for a repetition."""
+    """Receives for one agency; ``output`` gets one JSON line for each event taken in, and none for a repetition.
 
-    def __init__(self, keys: Sequence[str], output: IO[str], clock: Clock, seen: Seen) -> None:
+    Test events are noted only where ``trials`` wants it.
+    """
+
+    def __init__(self, keys: Sequence[str], output: IO[str], clock: Clock, seen: Seen, *, trials: bool = False) -> None:
         self._output = output
         self._clock = clock
-        self.receiver = Receiver(keys, self._note, seen, lambda: clock.now().timestamp())
+        self.receiver = Receiver(keys, self._note, seen, lambda: clock.now().timestamp(), trials=trials)
 
     def _note(self, event: Event) -> None:
         line = {
@@ -43,6 +46,7 @@ class SampleReceiver:
             "published": event.attributes.get("recordedtime"),
             "received": self._clock.now().isoformat(),
         }
+        line |= {"trial": True} if event.trial else {}
         print(json.dumps(line, ensure_ascii=False), file=self._output, flush=True)
 
 
@@ -76,14 +80,15 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
 
 
-def run(host: str, port: int, keys: Sequence[str], out: Path | None, seen: Path | None) -> None:
+def run(host: str, port: int, keys: Sequence[str], out: Path | None, seen: Path | None, trials: bool) -> None:
     """Receive until SIGTERM; raises HongyanError when a key is none or the port is taken."""
     try:
         check_keys(keys)
     except ValueError as error:
         raise HongyanError(str(error)) from error
     output = out.open("a", encoding="utf-8") if out else sys.stdout
-    sample = SampleReceiver(keys, output, SystemClock(), SqliteSeen(str(seen)) if seen else MemorySeen())
+    remembered = SqliteSeen(str(seen)) if seen else MemorySeen()
+    sample = SampleReceiver(keys, output, SystemClock(), remembered, trials=trials)
     try:
         server = serve(sample.receiver, host, port)
     except OSError as error:

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
 
+from services.delivery.causes import said
 from services.delivery.credentials import TokenRefusedError, Tokens
 from services.delivery.exchange import PLAIN, Exchange, read_into
 from services.delivery.lookups import Lookups
@@ -27,7 +28,6 @@ from services.delivery.signing import signed_headers
 from services.delivery.tls import context_of
 from services.delivery.troubles import trouble_of
 
-SAID_CHARS = 200
 NO_KEY = "没有有效的签名密钥，先 hongyan agency rotate-key (no live key to sign with)"
 MAX_CONTEXTS = 1024
 
@@ -145,7 +145,7 @@ class Sender:
             credentialed=profile.auth is not None,
         )
         if isinstance(outcome, Refused):
-            outcome = replace(outcome, words=_said(answer.body))
+            outcome = replace(outcome, words=said(answer.body))
         return outcome, answer.status, answer.body
 
     async def _post_form(self, url: str, form: dict[str, str], profile: Profile) -> tuple[int, bytes]:
@@ -180,12 +180,6 @@ class Sender:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
-
-
-def _said(body: bytes) -> str:
-    """Return the beginning of what a receiver said, on one line: people will ask it why."""
-    text = body.decode(errors="replace")
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:SAID_CHARS]
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ import orjson
 from schemas.codec import Codec, Decoded
 from schemas.content import ContentDigester
 from schemas.envelope import binary_headers
+from services.delivery.causes import refusal, with_answer
 from services.delivery.message import Message, batch, message_of, single
 from services.delivery.network import Network
 from services.delivery.outcome import Delivered
@@ -65,13 +66,14 @@ class Trial:
         word = secrets.token_urlsafe(24)
         attempt = await self._send(receiver, CHALLENGE_TYPE, word)
         if not isinstance(attempt.outcome, Delivered):
-            return _result(attempt, False, f"未通过验证 (not verified)：{attempt.outcome.reason}")
+            why = with_answer(_why(attempt, attempt.outcome.reason), attempt.answer)
+            return _result(attempt, False, f"未通过验证：{why}")
         if _echo(attempt.answer) != word:
             detail = (
-                '未通过验证：应答须为 JSON {"challenge": "…"}，原样带回收到的 data.challenge '
+                f'未通过验证：HTTP {attempt.status}，应答须为 JSON {{"challenge": "…"}}，原样带回收到的 data.challenge '
                 "(answered without the challenge: echo data.challenge as JSON)"
             )
-            return _result(attempt, False, detail)
+            return _result(attempt, False, with_answer(detail, attempt.answer))
         return _result(attempt, True, "接收端正确回应了签名质询 (verified)")
 
     async def test(self, receiver: Receiver) -> TrialResult:
@@ -79,7 +81,7 @@ class Trial:
         attempt = await self._send(receiver, TEST_TYPE, "")
         if isinstance(attempt.outcome, Delivered):
             return _result(attempt, True, f"已送达 (delivered)：HTTP {attempt.status}")
-        return _result(attempt, False, f"未送达 (not delivered)：{attempt.outcome.reason}")
+        return _result(attempt, False, f"未送达：{_why(attempt, attempt.outcome.reason)}")
 
     async def _send(self, receiver: Receiver, kind: str, word: str) -> Attempt:
         now = datetime.now(UTC)
@@ -104,6 +106,11 @@ class Trial:
             return message_of(headers, b"", lambda _: Decoded(0, "", data, ContentDigester({})))
         value = self._codec.encode("cn.gov.sc.hongyan.trial-value", dict(_SCHEMA), data)
         return message_of(headers, value, self._codec.decode, receiver.profile.format)
+
+
+def _why(attempt: Attempt, reason: str) -> str:
+    """Return why it was not taken in, and what to do; where nothing was answered the reason says it already."""
+    return reason if attempt.status is None else refusal(attempt.status)
 
 
 def _echo(answer: bytes) -> object:

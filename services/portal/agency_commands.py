@@ -15,7 +15,16 @@ from services.portal.commands import AsJson, Reason, ask, show
 
 agency = typer.Typer(help="接收单位 (receiving agencies)", no_args_is_help=True)
 
+# A receiver, and the server of its tokens, may each be given five minutes by the agency's own settings.
+TRIAL_PATIENCE_S = 620.0
 KEY_COLUMNS = {"id": "密钥编号", "kind": "算法", "created_at": "启用时间", "expires_at": "失效时间"}
+EVIDENCE_COLUMNS = {
+    "recorded_at": "存入时间",
+    "result": "结果",
+    "url": "检查的地址",
+    "warnings": "注意",
+    "digest": "摘要",
+}
 Agency = Annotated[str, typer.Argument(help="单位编号 (agency)")]
 Delivery = Annotated[
     str | None,
@@ -68,19 +77,28 @@ def agency_show(id: Agency) -> None:  # noqa: A002
 @agency.command("verify")
 def agency_verify(id: Agency) -> None:  # noqa: A002
     """发送签名质询，答对后开始推送 (send the signed challenge; the right answer opens the line)."""
-    done = ask("POST", f"/v1/agencies/{quote(id)}/verify", {})
+    done = ask("POST", f"/v1/agencies/{quote(id)}/verify", {}, TRIAL_PATIENCE_S)
     typer.echo(f"{id}: {done['detail']} ({done['milliseconds']} ms)")
 
 
 @agency.command("test")
 def agency_test(id: Agency) -> None:  # noqa: A002
     """试投递一个事件，不含业务数据 (deliver one test event)."""
-    done = ask("POST", f"/v1/agencies/{quote(id)}/test", {})
+    done = ask("POST", f"/v1/agencies/{quote(id)}/test", {}, TRIAL_PATIENCE_S)
     typer.echo(f"{id}: {done['detail']} ({done['milliseconds']} ms)")
     if done["answer"]:
         typer.echo(f"应答 (answer): {done['answer']}")
     if not done["passed"]:
         raise typer.Exit(1)
+
+
+@agency.command("evidence")
+def agency_evidence(id: Agency, as_json: AsJson = False) -> None:  # noqa: A002
+    """存档的接收端检查，新的在前 (receiver checks that were kept for it, newest first)."""
+    rows = ask("GET", f"/v1/agencies/{quote(id)}/evidence")
+    if not as_json:
+        rows = [_checked(row) for row in rows]
+    show(rows, EVIDENCE_COLUMNS, as_json)
 
 
 @agency.command("set-webhook")
@@ -90,7 +108,7 @@ def agency_set_webhook(
     reason: Reason,
 ) -> None:
     """更改推送地址，新地址须先答对签名质询 (change where events are posted; it must answer the challenge first)."""
-    changed = ask("PATCH", f"/v1/agencies/{quote(id)}", {"sink": webhook, "reason": reason})
+    changed = ask("PATCH", f"/v1/agencies/{quote(id)}", {"sink": webhook, "reason": reason}, TRIAL_PATIENCE_S)
     typer.echo(f"{changed['id']} → {changed['sink']}")
 
 
@@ -143,6 +161,14 @@ def agency_suspend(id: Agency, reason: Reason) -> None:  # noqa: A002
 def agency_resume(id: Agency, reason: Reason) -> None:  # noqa: A002
     """恢复推送 (take the line up again)."""
     typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{quote(id)}/resume', {'reason': reason})['state']}")
+
+
+def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
+    document = row["document"]
+    failed = [one["title"] for one in document.get("checks", ()) if one["passed"] is False]
+    result = "通过" if row["passed"] else "\n".join(["未通过", *failed])
+    told = {"url": document.get("url"), "warnings": document.get("warnings", []), "digest": row["digest"][:12]}
+    return {**row, "result": result, **told}
 
 
 def _show_key(answer: Mapping[str, Any]) -> None:

@@ -260,7 +260,7 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
             capture_output=True,
             text=True,
             check=False,
-            env=with_environment(as_environment(installation)),
+            env={**with_environment(as_environment(installation)), "COLUMNS": "250"},
         )
         assert (done.returncode != 0) == fails, done.stderr + done.stdout
         assert "Traceback" not in done.stderr
@@ -270,13 +270,27 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
         "agency", "add", "city", "--name", "成都市市场监管局", "--webhook", url, "--delivery", '{"batch": 5}'
     )
     assert "hongyan agency verify city" in added
-    assert "/sink" in command("agency", "verify", "city", fails=True)
+    refused = command("agency", "verify", "city", fails=True)
+    told = ("/sink", "HTTP 401", "密钥不符", "wrong key?", "签名不符")
+    assert [word for word in told if word not in refused] == []
     assert "待验证" in command("agency", "list")
     secret = next(word for word in added.split() if word.startswith("whsec_"))
     receiver.keys.append(secret)
     assert "verified" in command("agency", "verify", "city")
     assert "HTTP 204" in command("agency", "test", "city")
-    assert "全部通过" in command("receiver", "check", url, "--secret", secret, "--agency", "city")
+    checked = command("receiver", "check", url, "--secret", secret, "--agency", "city")
+    assert ("全部通过" in checked, "hongyan agency evidence city" in checked, "注意" in checked) == (True, True, False)
+    other = command("receiver", "check", url + "other", "--secret", secret, "--agency", "city")
+    assert f"检查的是 {url}other，而 city 登记的推送地址是 {url}：" in other
+    kept = json.loads(command("agency", "evidence", "city", "--json"))
+    assert [(row["document"]["url"], bool(row["document"]["warnings"])) for row in kept] == [
+        (url + "other", True),
+        (url, False),
+    ]
+    assert "登记的地址没有检查" in command("agency", "evidence", "city")
+    assert "没有接收单位 nobody" in command(
+        "receiver", "check", url, "--secret", secret, "--agency", "nobody", fails=True
+    )
     rotated = command("agency", "rotate-key", "city", "--reason", "年度更换", "--overlap-hours", "2")
     assert "whsec_" in rotated
     assert '"rate_per_s": 5' in command("agency", "set-delivery", "city", '{"rate_per_s": 5}', "--reason", "限速")

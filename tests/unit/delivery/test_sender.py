@@ -30,6 +30,7 @@ from services.delivery.retry import RetryPolicy
 from services.delivery.sender import Lookup, Sender
 from services.delivery.signing import new_private_key, public_key, verify
 from services.delivery.trial import Trial
+from services.portal.web.plain_words import in_language
 from tests import faults
 from tests.certificates import Authority, server_context
 from tests.configuration import SECRET
@@ -634,6 +635,35 @@ def test_a_challenge_is_passed_by_echoing_it_and_by_nothing_else() -> None:
         assert result.detail
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        (
+            answering(401, body="签名不符，\n核对密钥".encode()),
+            ["HTTP 401", "密钥不符", "wrong key?", "：签名不符， 核对密钥"],
+        ),
+        (answering(403), ["HTTP 403", "密钥不符"]),
+        (answering(404), ["HTTP 404", "此路径没有接收端", "nothing at this path?"]),
+        (answering(405), ["HTTP 405", "此路径没有接收端"]),
+        (answering(302), ["HTTP 302", "不跟随重定向"]),
+        (answering(500, body=b"KeyError"), ["HTTP 500", "处理时出错", "KeyError"]),
+        (answering(422), ["HTTP 422", "拒收"]),
+        (answering(200, body=b"hello"), ["HTTP 200", "data.challenge", "hello"]),
+    ],
+)
+def test_a_challenge_that_fails_says_why_and_what_to_do(behaviour: Behaviour, told: list[str]) -> None:
+    """Not the status alone: its likely cause in both languages, and what the receiver itself said."""
+    detail = trial(behaviour, "challenge").detail
+    assert [word for word in told if word not in detail] == []
+    assert in_language("zh", detail) != detail
+
+
+def test_a_page_for_a_browser_is_left_out_of_what_is_said_and_a_long_answer_is_marked_as_cut() -> None:
+    """Markup would hide the reason; what is left out of an answer is seen to be."""
+    assert "<" not in trial(answering(404, body=b"<!doctype html><title>404</title>"), "challenge").detail
+    assert trial(answering(401, body=b"x" * 300), "challenge").detail.endswith("x…")
+
+
 def test_a_trial_delivery_tells_what_came_back() -> None:
     """The status, the time and the beginning of the answer."""
     good = trial(answering(200, body=b"got it"), "test")
@@ -641,3 +671,4 @@ def test_a_trial_delivery_tells_what_came_back() -> None:
     bad = trial(answering(500, body=b"broken"), "test")
     assert (bad.passed, bad.status, bad.answer) == (False, 500, "broken")
     assert "HTTP 500" in bad.detail
+    assert "处理时出错" in bad.detail

@@ -76,8 +76,5 @@ def environment() -> dict[str, str]:
 def test_the_page_names_every_check() -> None:
     """By the titles that the command prints."""
     rows = re.findall(r"^\| ([^|]+?) \| ", PAGE.split("## 上线前检查")[1], re.MULTILINE)
-    titles = []
-    for run in CHECKS:
-        result = run(Probe("http://127.0.0.1:9/", SECRET, 0.2))
-        titles.append(result.title.split(" (")[0])
+    titles = [one.title.split(" (")[0] for one in CHECKS]
     assert [row for row in rows if row not in {"检查", "---"}] == titles

@@ -303,6 +303,15 @@ def test_a_message_in_both_languages_is_read_in_one(text: str, zh: str, en: str)
     assert (in_language("zh", text), in_language("en", text)) == (zh, en)
 
 
+def test_a_check_of_another_address_is_marked_on_the_page_too() -> None:
+    """So that nobody takes it for the registered one's; what was kept before says nothing of it."""
+    template = ENVIRONMENT.get_template("agencies/_evidence.html")
+    for document, marked in (({}, False), ({"warnings": []}, False), ({"warnings": ["…"]}, True)):
+        kept = {"passed": True, "recorded_at": AT, "digest": "ab" * 32, "document": document}
+        shown = template.render(language="zh", now=AT, evidence=[kept])
+        assert ("通过" in shown, "检查的不是登记的地址" in shown) == (True, marked)
+
+
 def test_how_grave_an_alert_is_is_called_the_same_on_pages_and_elsewhere() -> None:
     """Who reads 紧急 in a mail finds it on the page."""
     assert {severity: str(name) for severity, (_, name) in SEVERITIES.items()} == SEVERITY_NAMES

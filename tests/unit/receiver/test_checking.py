@@ -6,18 +6,23 @@ import io
 import json
 import threading
 from collections.abc import Iterable
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from consumers.receiver.checking import CHECKS, _slow_answer, check
+from consumers.receiver.checking import BASE, CHECKS, UNTOLD, Check, check
 from consumers.receiver.commands import receiver as command
-from consumers.receiver.evidence import digest_of
-from consumers.receiver.kit import Answer, MemorySeen, Receiver, WsgiApp
+from consumers.receiver.evidence import Registered, digest_of, evidence_of
+from consumers.receiver.kit import Answer, Event, MemorySeen, Receiver, WsgiApp
 from consumers.receiver.probing import Probe
 from consumers.receiver.process import serve
+from consumers.receiver.telling import print_result
 from services.delivery.trial import CHALLENGE_TYPE, TEST_TYPE
 from tests.certificates import Authority, server_context
 from tests.configuration import SECRET
@@ -99,7 +104,7 @@ class Flawed(Receiver):
         )
 
 
-NAMES = [run.__name__.removeprefix("_").replace("_", "-") for run in CHECKS]
+NAMES = [one.name for one in CHECKS]
 
 
 def test_no_proxy_stands_between_the_check_and_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +121,14 @@ def test_a_receiver_that_takes_one_at_a_time_must_ask_for_patience(status: int, 
     receiver = Flawed("busy")
     receiver.status = status
     with serving_wsgi(WsgiApp(receiver)) as url:
-        checked = _slow_answer(Probe(url, SECRET, LIMIT_S))
+        checked = by_name("slow-answer").on(Probe(url, SECRET, LIMIT_S))
     assert status in checked.statuses
     assert checked.passed is passes
+
+
+def by_name(name: str) -> Check:
+    """Return one of the checks."""
+    return next(one for one in CHECKS if one.name == name)
 
 
 @pytest.mark.parametrize("flaw", NAMES)
@@ -126,18 +136,118 @@ def test_a_receiver_with_one_flaw_fails_just_that_check(flaw: str) -> None:
     """And the detail says what to mend."""
     with serving_wsgi(WsgiApp(Flawed(flaw))) as url:
         results = check(Probe(url, SECRET, LIMIT_S))
-    failed = [one for one in results if not one.passed]
+    failed = [one for one in results if one.passed is False]
     assert [one.name for one in failed] == [flaw]
+    assert [one.name for one in results if one.passed is None] == (NAMES[2:] if flaw == BASE else [])
     assert failed[0].detail
     assert any("一" <= letter <= "鿿" for letter in failed[0].detail)
 
 
-def test_a_receiver_that_is_not_there_fails_all_and_says_so() -> None:
-    """Nothing is passed over because nothing answered."""
+def test_a_receiver_that_is_not_there_passes_nothing_and_it_is_said_so() -> None:
+    """Nothing is passed over because nothing answered, and in plain words why nothing did."""
     results = check(Probe("http://127.0.0.1:9/", SECRET, LIMIT_S))
-    assert not any(one.passed for one in results)
-    assert all("没有得到应答" in one.detail for one in results)
-    assert all("没有程序在听" in one.detail and "urlopen" not in one.detail for one in results)
+    assert [one.passed for one in results] == [False, False] + [None] * (len(CHECKS) - 2)
+    assert results[1].detail == "连不上 (can't connect)：这个地址没有程序在听 (connection refused)"
+    assert "连不上" in results[0].detail
+    assert {one.detail for one in results[2:]} == {UNTOLD}
+
+
+def test_a_receiver_that_answers_too_late_is_not_said_to_be_away() -> None:
+    """It was reached; what is to be done is something else."""
+    event = threading.Event()
+
+    def slow(environ: Any, start_response: Any) -> list[bytes]:
+        event.wait(5)
+        start_response("204 -", [])
+        return [b""]
+
+    with serving_wsgi(slow) as url:
+        detail = by_name(BASE).on(Probe(url, SECRET, 0.1)).detail
+        event.set()
+    assert ("没有得到应答" in detail, "先落库再应答" in detail, "连不上" in detail) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, ["密钥不符", "wrong key?"]),
+        (403, ["密钥不符", "wrong key?"]),
+        (404, ["此路径没有接收端", "nothing at this path?"]),
+        (405, ["此路径没有接收端", "nothing at this path?"]),
+        (503, ["接收端忙"]),
+        (500, ["处理时出错"]),
+        (302, ["不跟随重定向"]),
+    ],
+)
+def test_what_refuses_everything_passes_nothing_by_it(status: int, told: list[str]) -> None:
+    """A wrong key or path refuses forged and old requests too: that proves nothing, and the conclusion says why."""
+
+    def refuses(environ: Any, start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response(f"{status} -", [("Content-Type", "text/plain")])
+        return ["只此一句".encode()]
+
+    with serving_wsgi(refuses) as url:
+        done = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--json"])
+        shown = CliRunner().invoke(command, ["check", url, "--secret", SECRET])
+    document = json.loads(done.stdout)
+    assert (done.exit_code, shown.exit_code, document["passed"]) == (1, 1, False)
+    assert not [one["name"] for one in document["checks"] if one["passed"]]
+    last = next(line for line in shown.stdout.splitlines() if line.startswith("结论"))
+    assert [word for word in [f"HTTP {status}", "只此一句", "其余未判定", *told] if word not in last] == []
+
+
+def test_a_wrong_key_is_told_from_a_wrong_clock_by_what_the_receiver_says() -> None:
+    """Both are answered with 401."""
+    other = SECRET[:-5] + "AAAA="
+    for receiver, word in (
+        (Receiver([other], lambda _: None), "签名不符"),
+        (Receiver([SECRET], lambda _: None, clock=lambda: 0.0), "时间戳"),
+    ):
+        with serving_wsgi(WsgiApp(receiver)) as url:
+            results = check(Probe(url, SECRET, LIMIT_S))
+        assert [one.passed for one in results[:3]] == [False, False, None]
+        assert all(word in one.detail for one in results[:2])
+
+
+def takes_its_time(_: Event) -> None:
+    """Handle an event slowly: one after the other, twenty take longer than the limit."""
+    threading.Event().wait(0.05)
+
+
+@pytest.mark.parametrize(("trials", "passes"), [(False, True), (True, False)])
+def test_a_slow_handler_fails_where_trials_are_handled_and_is_said_to_be_unmeasured_elsewhere(
+    trials: bool, passes: bool
+) -> None:
+    """The kit answers test events without it unless it is asked to; the check never claims what it can't know."""
+    with serving_wsgi(WsgiApp(Receiver([SECRET], takes_its_time, trials=trials))) as url:
+        checked = by_name("slow-answer").on(Probe(url, SECRET, LIMIT_S))
+    assert (checked.passed, "时间不含处理函数" in checked.detail) == (passes, passes)
+    assert ("时间含处理函数" in checked.detail) is trials
+    assert ("trials=True" in checked.detail) is not trials
+
+
+@pytest.mark.parametrize("trials", [False, True])
+def test_the_conclusion_claims_the_handlers_speed_only_where_it_was_called(trials: bool) -> None:
+    """Who reads just the last lines is not told more than was measured."""
+    with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None, trials=trials))) as url:
+        done = CliRunner().invoke(command, ["check", url, "--secret", SECRET])
+    last = next(line for line in done.stdout.splitlines() if line.startswith("结论"))
+    assert ("全部通过" in last, "应答时间量了什么" in last) == (True, not trials)
+
+
+def test_a_receiver_of_another_make_is_not_said_to_have_handled_anything() -> None:
+    """Its answer does not tell."""
+
+    def takes_all(environ: Any, start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("204 -", [])
+        return [b""]
+
+    with serving_wsgi(takes_all) as url:
+        checked = by_name("slow-answer").on(Probe(url, SECRET, LIMIT_S))
+    assert checked.passed
+    assert "只在接收端照样处理试投递时才算在内" in checked.detail
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_in_memory() -> None:
@@ -163,6 +273,62 @@ def test_the_command_prints_a_table_and_writes_evidence(tmp_path: Path) -> None:
     assert SECRET not in out.read_text(encoding="utf-8")
     document["checks"][0]["passed"] = False
     assert document["digest"] != digest_of(document)
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_the_table_cuts_nothing(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However narrow the terminal: what is to be mended stands at the end of the longest cells."""
+    monkeypatch.setenv("COLUMNS", columns)
+    results = [
+        replace(one.untold(), passed=False, detail=one.mend or one.title, statuses=[None, 401]) for one in CHECKS
+    ]
+    url = "http://10.1.2.3:8080/" + "path-" * 30
+    with redirect_stdout(io.StringIO()) as stream:
+        print_result(evidence_of(url, results, 10.0))
+    lines = stream.getvalue().splitlines()
+    assert all(cell_len(line) <= int(columns) for line in lines if "│" in line or "┃" in line)
+    explained = "".join(line.split("│")[-2] for line in lines if line.count("│") == 6)
+    assert all(bare(one.detail) in bare(explained) for one in results)
+    assert bare(url) in bare("".join(lines))
+
+
+def bare(text: str) -> str:
+    """Return a text without its spaces."""
+    return "".join(text.split())
+
+
+def test_the_result_is_shown_before_it_is_kept_and_where_it_is_kept_is_said(tmp_path: Path) -> None:
+    """What can't be written is not lost; what was not kept at all is said too."""
+    out = tmp_path / "evidence.json"
+    with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None))) as url:
+        kept = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--out", str(out)])
+        lost = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--out", str(tmp_path / "no" / "x.json")])
+        neither = CliRunner().invoke(command, ["check", url, "--secret", SECRET])
+        piped = CliRunner().invoke(command, ["check", url, "--secret", SECRET, "--json"])
+    assert str(out) in kept.stdout
+    assert (lost.exit_code, "全部通过" in lost.stdout, "x.json" in lost.stderr) == (2, True, True)
+    assert "没有保存" in neither.stdout
+    assert json.loads(piped.output)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("checked", "warned"),
+    [
+        ("http://10.1.2.3:80/hongyan", False),
+        ("HTTP://10.1.2.3/hongyan", False),
+        ("http://10.1.2.3/hongyan/", True),
+        ("https://10.1.2.3/hongyan", True),
+        ("http://10.1.2.3:8080/hongyan", True),
+        ("http://10.1.2.3/hongyan?to=test", True),
+    ],
+)
+def test_evidence_of_another_address_than_the_registered_one_says_so(checked: str, warned: bool) -> None:
+    """However each is written; both stand in the document, under its digest."""
+    document = evidence_of(checked, [], 10.0, Registered("market", "http://10.1.2.3/hongyan"))
+    assert document["registered_url"] == "http://10.1.2.3/hongyan"
+    assert bool(document["warnings"]) is warned
+    assert all(checked in told and "http://10.1.2.3/hongyan" in told for told in document["warnings"])
+    assert document["digest"] != digest_of(document | {"warnings": ["another"]})
 
 
 def test_the_command_ends_with_1_where_a_check_fails() -> None:
@@ -218,7 +384,7 @@ def test_a_receiver_that_asks_for_our_certificate_can_be_checked(tmp_path: Path)
         assert shown.exit_code == 0, shown.output
         assert CliRunner().invoke(command, [*asked, "--limit-s", "1"]).exit_code == 1
         stranger = CliRunner().invoke(command, [*asked[:4], "--limit-s", "1", "--json"])
-        details = [one["detail"] for one in json.loads(stranger.stdout)["checks"]]
+        details = [one["detail"] for one in json.loads(stranger.stdout)["checks"][:2]]
         assert all("用 --ca 给出" in detail for detail in details)
     finally:
         server.shutdown()
