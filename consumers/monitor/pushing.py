@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.monitor.evaluation import Sample, delay_s, moved_at, stood_since
+from consumers.monitor.evaluation import Sample, moved_at, stood_since
 from services.delivery.lag import ProbePhase, State
 
 FLOWING: frozenset[ProbePhase] = frozenset({"ok", "late", "lost"})
@@ -29,22 +29,25 @@ class Pushed:
 def pusher_state(agencies: Sequence[Pushed], probe: Pushed | None) -> State:
     """Return how the pusher stands, by the agencies' feeds and its own probe's, None where none flows.
 
-    It stands still where nothing that waits moves. One receiver that hangs makes its line stand too: while a probe
-    flows, that is what tells the two apart, and until it has told nobody knows.
+    It stands still where something stands and nothing has moved since. One receiver that hangs makes its line stand
+    too: while a probe flows, that is what tells the two apart, and until it has told nobody knows.
     """
     feeds = [*agencies, *([probe] if probe else [])]
     if any(one.state == "stopped" for one in feeds):
         return "stopped"
-    waiting = [one for one in feeds if one.waits]
-    if not waiting or any(one.state != "stalled" for one in waiting):
+    standing = [one for one in feeds if one.waits and one.state == "stalled"]
+    if not standing:
         return "ok"
-    if probe is None or probe.waits:
-        return "stalled"
-    moved = moved_at(probe.samples)
-    return "ok" if moved is not None and moved >= min(stood_since(one.samples) for one in waiting) else "unknown"
+    since = max(stood_since(one.samples) for one in standing)
+    if any((moved_at(one.samples) or since) > since for one in feeds):
+        return "ok"
+    return "stalled" if probe is None or probe in standing else "unknown"
 
 
 def pusher_delay_s(state: State, feeds: Sequence[Pushed]) -> float:
-    """Return how long ago what it has reached was the end, where it is the pusher that does not take it."""
+    """Return for how long something waits that it does not take, in the window at most; 0 where it works.
+
+    Offsets would tell too much: a feed's end is always beyond its last event, by the end of a transaction.
+    """
     waiting = [one.samples for one in feeds if one.waits] if state != "ok" else []
-    return max(map(delay_s, waiting), default=0.0)
+    return max((samples[-1].at - stood_since(samples) for samples in waiting), default=0.0)

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from consumers.monitor.asking import MonitorAwayError
-from consumers.monitor.showing import show
+from consumers.monitor.showing import print_snapshot, show
 from services.delivery.lag import Snapshot
 
 KEYS = "q 退出 (quit)   a 全部消费组 (all groups)"
@@ -31,7 +31,7 @@ def watch(ask: Callable[[], Snapshot], console: Console, period_s: float) -> Non
     """
     snapshot, trouble, every = ask(), "", False
     if not (console.is_terminal and sys.stdin.isatty()):
-        console.print(show(snapshot, console.width), highlight=False)
+        print_snapshot(snapshot, console)
         return
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         asked_at = time.monotonic()
@@ -53,7 +53,7 @@ def _page(snapshot: Snapshot, console: Console, trouble: str, *, every: bool) ->
     parts: list[RenderableType] = []
     if trouble:
         parts.append(Text(f"{trouble}；以下是此前的 (these are the last figures)", style="bold red"))
-    parts.append(show(snapshot, console.width, every=every, most=max(3, console.height - AGENCY_LINES)))
+    parts.extend(show(snapshot, console.width, every=every, most=max(3, console.height - AGENCY_LINES)))
     return Group(*parts, Text(KEYS, style="dim"))
 
 

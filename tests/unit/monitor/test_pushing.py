@@ -26,6 +26,7 @@ MOVES = feed("ok", (1, 2), (2, 3), (3, 4), (4, 5), (5, 6))
 EMPTY = feed("ok", *[(4, 4)] * 5)
 HELD = feed("held", *[(1, 9)] * 5)
 CAME = feed("ok", (4, 4), (4, 5), (4, 5), (5, 5), (5, 5))
+JUST_CAME = feed("catching-up", (4, 4), (4, 4), (4, 4), (4, 5), (4, 5))
 GONE = feed("stopped", *[(1, 2)] * 5)
 
 
@@ -37,6 +38,7 @@ GONE = feed("stopped", *[(1, 2)] * 5)
         ([STANDS, MOVES], None, "ok"),
         ([STANDS, EMPTY, HELD], None, "stalled"),
         ([STANDS], EMPTY, "unknown"),
+        ([STANDS, JUST_CAME], JUST_CAME, "unknown"),
         ([STANDS], CAME, "ok"),
         ([STANDS], STANDS, "stalled"),
         ([EMPTY], STANDS, "stalled"),
@@ -52,8 +54,8 @@ def test_the_pusher_stands_still_where_nothing_that_waits_moves(
 
 
 def test_its_delay_is_told_where_it_is_the_pushers() -> None:
-    """Since when what it has reached is not the end; a receiver that is away adds nothing."""
-    assert pusher_delay_s("stalled", [STANDS, HELD, EMPTY]) == 4.0
+    """For how long something waits; a receiver that is away adds nothing."""
+    assert pusher_delay_s("stalled", [STANDS, HELD, EMPTY, JUST_CAME]) == 3.0
     assert pusher_delay_s("ok", [STANDS, HELD, MOVES]) == 0.0
 
 
@@ -75,5 +77,5 @@ def test_a_frozen_pusher_reads_stalled_with_its_delay(cluster: FakeKafka) -> Non
         clock.seconds += 1
         snapshot = meter.measure(MARKET, probe)
     found = pusher(snapshot)
-    assert (found.state, found.lag, found.delay_s, found.partitions, found.members) == ("stalled", 3, 4.0, 2, 1)
+    assert (found.state, found.lag, found.delay_s, found.partitions, found.members) == ("stalled", 3, 3.0, 2, 1)
     assert [one.agency for one in snapshot.agencies] == ["market"]
