@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from consumers.monitor.asking import MonitorAwayError
+from consumers.monitor.asking import MonitorAwayError, untold
 from consumers.monitor.showing import print_snapshot, show
 from services.delivery.lag import Snapshot
 
@@ -27,7 +27,7 @@ AGENCY_LINES = 14
 def watch(ask: Callable[[], Snapshot], console: Console, period_s: float) -> None:
     """Show the newest snapshot until ``q`` or ctrl-C; printed once where there is no terminal.
 
-    Raises MonitorAwayError when there is none to begin with; later the last one stands, with why.
+    Raises MonitorAwayError when there is none to begin with; later the last figures stand, with why, and no state.
     """
     snapshot, trouble, every = ask(), "", False
     if not (console.is_terminal and sys.stdin.isatty()):
@@ -47,6 +47,7 @@ def watch(ask: Callable[[], Snapshot], console: Console, period_s: float) -> Non
                     snapshot, trouble = ask(), ""
                 except MonitorAwayError as error:
                     trouble = str(error)
+                    snapshot = untold(snapshot, trouble)
 
 
 def _page(snapshot: Snapshot, console: Console, trouble: str, *, every: bool) -> RenderableType:
