@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
-from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
@@ -242,7 +242,7 @@ class FeedsApi:
 
 def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/v1/feeds/{agency}")
+    router = APIRouter(prefix="/v1/feeds/{agency}", dependencies=[Depends(check_parameters)])
 
     @router.get("")
     async def state(agency: str, authorization: Authorization = "") -> dict[str, object]:
@@ -263,7 +263,7 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
     ) -> Response:
         api.credentials.check(authorization, agency)
         with api.openings.one(agency):
-            start = await api.start(agency, after, _time(since))
+            start = await api.start(agency, after, _time(since, after))
             limit, wait = min(limit, settings.max_batch), min(wait, settings.max_wait_s)
             page = await api.read(agency, start, limit, wait, request)
         # Rights may have ended while it waited.
@@ -280,9 +280,10 @@ def feed_routes(api: FeedsApi, settings: FeedsSettings) -> APIRouter:
         last_event_id: Annotated[int | None, Header(ge=-1)] = None,
     ) -> Response:
         api.credentials.check(authorization, agency)
-        after = after if last_event_id is None else last_event_id
+        since_at = _time(since, after)
+        after, since_at = (after, since_at) if last_event_id is None else (last_event_id, None)
         with api.openings.one(agency):
-            start = await api.start(agency, after, _time(since) if last_event_id is None else None)
+            start = await api.start(agency, after, since_at)
             await api.check_start(agency, start)
         return StreamingResponse(
             api.stream(agency, start, data, authorization),
@@ -330,9 +331,22 @@ def _sse(entry: Entry, data: str) -> bytes:
     return b"id: %d\ndata: %b\n\n" % (entry.cursor, entry.shown(data))
 
 
-def _time(text: str | None) -> datetime | None:
+def check_parameters(request: Request) -> None:
+    """Raise InvalidError for query parameters that the route does not know: a mistyped one would count for nothing."""
+    known = {one.alias for one in request.scope["route"].dependant.query_params}
+    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if unknown:
+        named = f"，可用的是 {'、'.join(sorted(known))}" if known else ""
+        detail = f"没有这个查询参数{named} (no such parameter)"
+        raise InvalidError([FieldProblem(f"/{name}", detail) for name in unknown])
+
+
+def _time(text: str | None, after: int | None) -> datetime | None:
+    """Return the time that a reading is to begin at; a cursor to begin after says another thing."""
     if text is None:
         return None
+    if after is not None:
+        raise InvalidError([FieldProblem("/since", "与 after 只能给一个 (give one of since and after)")])
     try:
         return asked_time(text)
     except ValueError as error:

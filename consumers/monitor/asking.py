@@ -5,14 +5,16 @@ from __future__ import annotations
 import http.client
 import threading
 import urllib.error
+from dataclasses import replace
 from datetime import datetime
 
 import orjson
 
 from consumers.monitor.meter import LagMeter, known
 from schemas.contracts import load_contracts
+from schemas.times import shown_time
 from schemas.topics import Topics
-from services.delivery.lag import SNAPSHOT_PATH, Snapshot
+from services.delivery.lag import SNAPSHOT_PATH, ProbeLag, Snapshot, State
 from services.runtime.clock import SystemClock
 from services.runtime.direct import open_direct
 from services.runtime.errors import UnavailableError
@@ -44,22 +46,40 @@ def ask(settings: Settings) -> Snapshot:
         raise MonitorAwayError(f"{url} 的答复不是延迟快照 (no snapshot there): {error!r}") from error
     age_s = (SystemClock().now() - datetime.fromisoformat(found.at)).total_seconds()
     if found.away_since is None and age_s > max(ANSWER_S, STALE_PERIODS * settings.monitor.period_s):
-        raise MonitorAwayError(f"监视进程的快照是 {age_s:.0f} 秒前的 (the monitor's snapshot is old)")
+        since = shown_time(found.at)
+        raise MonitorAwayError(f"监视进程自 {since} 起没有新的测量 (the monitor has measured nothing since)")
     return found
 
 
-def measure_once(settings: Settings) -> Snapshot:
-    """Measure everyone's lag now, from Kafka alone; raises KafkaUnavailableError. One look tells no state."""
+def measure_once(settings: Settings, why: str) -> Snapshot:
+    """Measure everyone's lag now, from Kafka alone; raises KafkaUnavailableError.
+
+    One look tells no state, and nothing of the probe: these are unknown. ``why`` the monitor gave none is kept there.
+    """
     kafka, topics = connect(settings.kafka), Topics(settings.kafka.topic_prefix)
     stop = threading.Event()
     follower = ControlFollower(kafka, [topics.control_subscriptions], "lag")
     meter = LagMeter(kafka, topics, load_contracts(), SystemClock(), settings.monitor.objective_s)
     try:
         follower.start(stop)
-        return meter.measure(known(follower))
+        return untold(meter.measure(known(follower)), why)
     finally:
         stop.set()
         meter.close()
+
+
+def untold(found: Snapshot, why: str) -> Snapshot:
+    """Return one look's figures with the states that it can't tell unknown; what stands in Kafka itself is known."""
+    return replace(
+        found,
+        agencies=[replace(one, state=_told(one.state)) for one in found.agencies],
+        groups=[replace(one, state=_told(one.state)) for one in found.groups],
+        probe=ProbeLag("unknown", found.at, why),
+    )
+
+
+def _told(state: State) -> State:
+    return state if state in {"held", "parked"} else "unknown"
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -52,7 +52,7 @@ def snapshot_of(settings: Settings) -> Snapshot:
         return ask(settings)
     except MonitorAwayError as error:
         if not settings.kafka.bootstrap_servers:
-            return measure_once(settings)  # which says what is missing
+            return measure_once(settings, str(error))  # which says what is missing
         said = "改为直接从 Kafka 测一次，状态无从判断 (measuring once from Kafka; one look tells no states)"
         typer.secho(f"{error}；{said}", fg=typer.colors.YELLOW, err=True)
-        return measure_once(settings)
+        return measure_once(settings, str(error))

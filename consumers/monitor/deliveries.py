@@ -67,6 +67,7 @@ class _Agency:
     missed: Counter[int] = field(default_factory=Counter)
     taken_total: int = 0
     slow_total: int = 0
+    taken_s: float | None = None
 
     def channel(self, way: Way) -> _Channel:
         return self.channels.setdefault(way, _Channel())
@@ -103,6 +104,7 @@ class Deliveries:
         if receipt.outcome == "parked":
             return
         agency, way = self._agencies[receipt.agency], way_of(receipt)
+        agency.taken_s = max(agency.taken_s or 0.0, done.timestamp())
         acknowledged = receipt.outcome != "delivered"
         if acknowledged:
             self._acknowledge(agency.channel(way), receipt, done)
@@ -154,6 +156,11 @@ class Deliveries:
         """Return how many were taken since the beginning, and how many of them slowly."""
         found = self._agencies.get(agency)
         return (found.taken_total, found.slow_total) if found else (0, 0)
+
+    def taken_s(self, agency: str) -> float | None:
+        """Return when something was taken last (epoch seconds), None where nothing was seen to be."""
+        found = self._agencies.get(agency)
+        return found.taken_s if found else None
 
     def latencies(self, agency: str) -> tuple[Latencies, list[ChannelLag]]:
         """Return what an agency took in the window: by all channels together, and by each."""

@@ -26,7 +26,17 @@ less what their times wander. Whatever happens is to be seen on the portal's pag
 LEAST_SAMPLES = 3
 RHYTHM_MOVES = 3
 """So many moves tell a rhythm: who takes an event every four seconds is slow, and does not stand in between."""
-SEVERITY: tuple[State, ...] = ("ok", "unknown", "catching-up", "held", "slow", "rewound", "stalled", "stopped")
+SEVERITY: tuple[State, ...] = (
+    "ok",
+    "unknown",
+    "catching-up",
+    "parked",
+    "held",
+    "slow",
+    "rewound",
+    "stalled",
+    "stopped",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,18 @@ def delay_s(samples: Sequence[Sample]) -> float:
         return 0.0
     reached = next((s for s in reversed(samples) if s.end <= newest.committed), samples[0])
     return newest.at - reached.at
+
+
+def stood_since(samples: Sequence[Sample]) -> float:
+    """Return since when there is something to take and the offset does not move; the last look where it does."""
+    still = _still(samples)
+    return (still[0] if still else samples[-1]).at
+
+
+def moved_at(samples: Sequence[Sample]) -> float | None:
+    """Return when the offset was last seen to have moved, None where it was not."""
+    moves = (later.at for earlier, later in pairwise(samples) if later.committed > earlier.committed)
+    return max(moves, default=None)
 
 
 def worst(states: Iterable[State]) -> State:

@@ -12,10 +12,26 @@ import orjson
 from consumers.monitor.deliveries import Deliveries
 from consumers.monitor.evaluation import Sample, Since, Track, state_of
 from consumers.monitor.groups import Members
+from consumers.monitor.parkings import Waiting
 from consumers.monitor.tally import Tally, Undelivered
 from schemas.receipts import Channel
 from services.delivery.lag import AgencyLag, State, Way
 from services.runtime.kafka.port import Committed
+
+SENT: frozenset[Channel] = frozenset({"webhook", "table"})
+"""The channels by which events are sent, and may be refused; who fetches refuses nothing."""
+MOVING: frozenset[State] = frozenset({"ok", "catching-up", "unknown"})
+"""The states of a line that nothing else is wrong with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a feed: where its cursor and its end are, how many wait parked, and the one parked last."""
+
+    cursor: Committed
+    end: int
+    parked: int = 0
+    newest: Waiting | None = None
 
 
 @dataclass(slots=True)
@@ -48,17 +64,30 @@ class Lines:
         return self._lines.get(agency)
 
     def look(
-        self, agency: str, channel: Channel, cursor: Committed, end: int, at_s: float, now: datetime, members: Members
+        self, agency: str, channel: Channel, look: Look, at_s: float, now: datetime, members: Members
     ) -> AgencyLag:
         """Take a look in and return the agency's lag."""
-        line, note = self.line(agency), _note(cursor.note)
+        line, note = self.line(agency), _note(look.cursor.note)
         waiting = line.tally.undelivered(now.timestamp())
-        line.track.add(Sample(at_s, min(cursor.offset, end), end, waiting.count))
-        state = _state(state_of(line.track.samples, members), held=bool(note.get("held_since")))
-        return self._agency(agency, channel, state, waiting, note, now)
+        line.track.add(Sample(at_s, min(look.cursor.offset, look.end), look.end, waiting.count))
+        refused = channel in SENT and self._refused(agency, look.newest)
+        state = _state(state_of(line.track.samples, members), held=bool(note.get("held_since")), refused=refused)
+        return self._agency(agency, channel, state, waiting, look, note, now)
+
+    def _refused(self, agency: str, newest: Waiting | None) -> bool:
+        """Tell whether nothing was seen to be taken since the newest event that waits parked."""
+        taken_s = self._deliveries.taken_s(agency)
+        return newest is not None and (taken_s is None or taken_s < newest.at_s)
 
     def _agency(
-        self, agency: str, channel: Channel, state: State, waiting: Undelivered, note: Mapping[str, Any], now: datetime
+        self,
+        agency: str,
+        channel: Channel,
+        state: State,
+        waiting: Undelivered,
+        look: Look,
+        note: Mapping[str, Any],
+        now: datetime,
     ) -> AgencyLag:
         latencies, channels = self._deliveries.latencies(agency)
         taken, slow = self._deliveries.totals(agency)
@@ -80,6 +109,9 @@ class Lines:
             deadline=self._deliveries.deadline(agency, now, waiting.overdue, waiting.next_due_s),
             taken_total=taken,
             slow_total=slow,
+            parked=look.parked,
+            parked_at=datetime.fromtimestamp(look.newest.at_s, UTC).isoformat() if look.newest else None,
+            parked_why=look.newest.why if look.newest else None,
         )
 
     @staticmethod
@@ -94,9 +126,14 @@ class Lines:
         self._deliveries.keep(agencies)
 
 
-def _state(seen: State, *, held: bool) -> State:
-    """Return the state with the pusher's word: a held line moves not, and its note outlives a pusher that is gone."""
-    return "held" if held and seen != "stopped" else seen
+def _state(seen: State, *, held: bool, refused: bool) -> State:
+    """Return the state with the pusher's word: a held line moves not, and its note outlives a pusher that is gone.
+
+    A line that moves by parking whatever comes does not keep up.
+    """
+    if held and seen != "stopped":
+        return "held"
+    return "parked" if refused and seen in MOVING else seen
 
 
 def _note(text: str) -> Mapping[str, Any]:

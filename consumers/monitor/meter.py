@@ -11,7 +11,9 @@ import orjson
 from consumers.monitor.deliveries import BEHIND_S, WINDOW_S, Deliveries, Limits
 from consumers.monitor.evaluation import Since
 from consumers.monitor.groups import Followed, Groups, Members, Offsets
-from consumers.monitor.lines import Lines
+from consumers.monitor.lines import Lines, Look
+from consumers.monitor.parkings import Parkings
+from consumers.monitor.pushing import FLOWING, Pushed, pusher_delay_s, pusher_state
 from consumers.monitor.reading import GAP_OFFSETS, GAPS, Reader
 from consumers.monitor.tally import kind_of, published_at
 from consumers.monitor.transactions import OpenTransactions
@@ -19,7 +21,7 @@ from schemas.contracts import Contracts
 from schemas.receipts import Channel
 from schemas.topics import EVENT_PARTITIONS, PROBE_AGENCY, PROBE_DOMAIN, RECEIPT_PARTITIONS, Topics
 from services.delivery.cursors import reached
-from services.delivery.lag import AgencyLag, GroupLag, ProbeLag, Snapshot, State
+from services.delivery.lag import TROUBLED, AgencyLag, GroupLag, ProbeLag, Snapshot
 from services.runtime.clock import Clock
 from services.runtime.errors import KafkaUnavailableError
 from services.runtime.kafka.port import Admin, Committed, Kafka, Partition, Record
@@ -69,6 +71,7 @@ class LagMeter:
         self._limits = Limits.of(contracts)
         self._deliveries = Deliveries(self._limits, objective_s, clock.now())
         self._lines = Lines(self._deliveries, since)
+        self._parkings = Parkings()
         self._unreadable = 0
         self._router_delay_s = 0.0
         receipts = [Partition(topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
@@ -77,28 +80,33 @@ class LagMeter:
     def measure(self, agencies: Channels, probe: ProbeLag | None = None) -> Snapshot:
         """Return everyone's lag now; raises KafkaUnavailableError."""
         began = self._clock.monotonic()
+        probe = probe or ProbeLag("off", self._clock.now().isoformat())
+        if probe.state != "off":
+            agencies = {**agencies, PROBE_AGENCY: "webhook"}  # its feed tells how the pusher stands
         self._read_receipts()
         # Committed positions before the ends: the other way round lag would be hidden.
         committed = self._committed(agencies)
         cursors = self._cursors(agencies, committed)
-        partitions = {p for one in self._followed.values() for p in one} | set(cursors)
+        places = {self._place(agency) for agency in agencies}
+        partitions = {p for one in self._followed.values() for p in one} | set(cursors) | places
         starts, ends = self._bounds({*partitions, Partition(self._topics.deadletter("router"), 0)})
         members = self._asker()
         groups = self._look_at_groups(committed, starts, ends, members)
         existing = {a: c for a, c in agencies.items() if self._feed(a) in ends}
         self._count_undelivered(existing, cursors, starts, ends)
+        self._read_parked({place: ends[place] for place in places if place in ends}, starts)
         lines = self._look_at_lines(existing, cursors, starts, ends, members)
         self._lines.keep(existing)
         now = self._clock.now()
-        groups.append(self._pusher(lines, members, now))
+        groups.append(self._pusher(lines, probe, members, now))
         kept = [("group", one.group, one.topic) for one in groups] + [("agency", agency) for agency in existing]
         self._since.keep(kept)
         return Snapshot(
             at=now.isoformat(),
             window_s=WINDOW_S,
-            agencies=lines,
+            agencies=[one for one in lines if one.agency != PROBE_AGENCY],
             groups=groups,
-            probe=probe or ProbeLag("off", now.isoformat()),
+            probe=probe,
             clocks=self._deliveries.clocks(),
             open_transactions=self._transactions.look(ends, began, now),
             unreadable=self._unreadable,
@@ -114,6 +122,9 @@ class LagMeter:
 
     def _feed(self, agency: str) -> Partition:
         return Partition(self._topics.feed(agency), 0)
+
+    def _place(self, agency: str) -> Partition:
+        return Partition(self._topics.parked(agency), 0)
 
     def _committed(self, agencies: Channels) -> dict[str, Mapping[Partition, Committed]]:
         """Return what every group that matters has committed, all asked at once."""
@@ -196,6 +207,13 @@ class LagMeter:
             for feed, offset in reached.items():
                 self._lines.line(self._topics.agency_of(feed.topic)).tally.reached(offset)
 
+    def _read_parked(self, ends: Offsets, starts: Offsets) -> None:
+        """Read what was parked and put back since the last look, in all places at once."""
+        wanted = self._parkings.wanted(starts, ends)
+        if wanted:
+            reached = self._feeds.new(wanted, {place: ends[place] for place in wanted}, self._parkings.take)
+            self._parkings.reached(reached)
+
     def _count(self, feed: Partition, record: Record) -> bool:
         """Count one event; tell whether there is room for more."""
         tally = self._lines.line(self._topics.agency_of(feed.topic)).tally
@@ -219,18 +237,32 @@ class LagMeter:
             takers = pusher if channel == "webhook" else _taker(channel, members(self._topics.agency_group(agency)))
             cursor = cursors[feed]
             begun = Committed(max(cursor.offset, starts[feed]), cursor.note)
-            found.append(self._lines.look(agency, channel, begun, ends[feed], at_s, now, takers))
+            look = Look(begun, ends[feed], *self._parkings.of(self._place(agency)))
+            found.append(self._lines.look(agency, channel, look, at_s, now, takers))
         return found
 
-    def _pusher(self, lines: Sequence[AgencyLag], members: Callable[[str], Members], now: datetime) -> GroupLag:
-        """Return how the pusher stands behind all feeds together; that a receiver is away is not its lag."""
-        pushed = [one for one in lines if one.channel == "webhook"]
-        lag, stopped = sum(one.backlog for one in pushed), sum(one.state == "stopped" for one in pushed)
-        state: State = "stopped" if stopped else "ok"
-        count = members(self._topics.group("pusher"))() if lag else None
-        since = self._since.of(("group", "pusher", LINES), state, now)
-        exact = all(one.backlog_exact for one in pushed)
-        return GroupLag("pusher", LINES, lag, state, since, 0.0, stopped or len(pushed), count, exact)
+    def _pusher(
+        self, lines: Sequence[AgencyLag], probe: ProbeLag, members: Callable[[str], Members], now: datetime
+    ) -> GroupLag:
+        """Return how the pusher stands behind all feeds together, its own probe's among them."""
+        feeds = {one.agency: self._pushed(one) for one in lines if one.channel == "webhook"}
+        agencies = [feed for agency, feed in feeds.items() if agency != PROBE_AGENCY]
+        state = pusher_state(agencies, feeds.get(PROBE_AGENCY) if probe.state in FLOWING else None)
+        lag = sum(feed.backlog for feed in feeds.values())
+        return GroupLag(
+            group="pusher",
+            topic=LINES,
+            lag=lag,
+            state=state,
+            state_since=self._since.of(("group", "pusher", LINES), state, now),
+            delay_s=round(pusher_delay_s(state, list(feeds.values())), 3),
+            partitions=sum(feed.state == state or state not in TROUBLED for feed in feeds.values()),
+            members=members(self._topics.group("pusher"))() if lag else None,
+            lag_exact=all(one.backlog_exact for one in lines if one.channel == "webhook"),
+        )
+
+    def _pushed(self, one: AgencyLag) -> Pushed:
+        return Pushed(one.state, one.backlog, self._lines.line(one.agency).track.samples)
 
     def _read_receipts(self) -> None:
         for record in self._receipts.rest():

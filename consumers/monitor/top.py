@@ -15,8 +15,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from consumers.monitor.asking import MonitorAwayError
-from consumers.monitor.showing import show
+from consumers.monitor.asking import MonitorAwayError, untold
+from consumers.monitor.showing import print_snapshot, show
 from services.delivery.lag import Snapshot
 
 KEYS = "q 退出 (quit)   a 全部消费组 (all groups)"
@@ -27,11 +27,11 @@ AGENCY_LINES = 14
 def watch(ask: Callable[[], Snapshot], console: Console, period_s: float) -> None:
     """Show the newest snapshot until ``q`` or ctrl-C; printed once where there is no terminal.
 
-    Raises MonitorAwayError when there is none to begin with; later the last one stands, with why.
+    Raises MonitorAwayError when there is none to begin with; later the last figures stand, with why, and no state.
     """
     snapshot, trouble, every = ask(), "", False
     if not (console.is_terminal and sys.stdin.isatty()):
-        console.print(show(snapshot, console.width), highlight=False)
+        print_snapshot(snapshot, console)
         return
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         asked_at = time.monotonic()
@@ -47,13 +47,14 @@ def watch(ask: Callable[[], Snapshot], console: Console, period_s: float) -> Non
                     snapshot, trouble = ask(), ""
                 except MonitorAwayError as error:
                     trouble = str(error)
+                    snapshot = untold(snapshot, trouble)
 
 
 def _page(snapshot: Snapshot, console: Console, trouble: str, *, every: bool) -> RenderableType:
     parts: list[RenderableType] = []
     if trouble:
         parts.append(Text(f"{trouble}；以下是此前的 (these are the last figures)", style="bold red"))
-    parts.append(show(snapshot, console.width, every=every, most=max(3, console.height - AGENCY_LINES)))
+    parts.extend(show(snapshot, console.width, every=every, most=max(3, console.height - AGENCY_LINES)))
     return Group(*parts, Text(KEYS, style="dim"))
 
 

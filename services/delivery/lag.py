@@ -9,23 +9,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar, get_args
 
-State = Literal["ok", "catching-up", "slow", "stalled", "stopped", "rewound", "held", "unknown"]
+State = Literal["ok", "catching-up", "slow", "stalled", "stopped", "rewound", "held", "parked", "unknown"]
 """How a consumer stands to what it is to take.
 
 ``ok``: it keeps up. ``catching-up``: it is behind and gains. ``slow``: it moves, but what comes is more. ``stalled``:
 it is there, and does not move. ``stopped``: nobody is there. ``rewound``: it was put back, and reads again what it had
-read. ``held``: the pusher keeps the line back, and says why. ``unknown``: not watched for long enough to tell.
+read. ``held``: the pusher keeps the line back, and says why. ``parked``: it moves, but what it was given last was
+refused, and nobody has dealt with that. ``unknown``: not watched for long enough to tell.
 """
 STATES: tuple[State, ...] = get_args(State)
-TROUBLED: frozenset[State] = frozenset({"slow", "stalled", "stopped", "rewound", "held"})
+TROUBLED: frozenset[State] = frozenset({"slow", "stalled", "stopped", "rewound", "held", "parked"})
 """The states that somebody should look at."""
 
 Way = Literal["webhook", "pull", "sse", "kafka", "table"]
 """By which channel an agency takes its feed; ``sse`` is pulling over an open stream."""
 
-ProbePhase = Literal["off", "starting", "ok", "late", "lost", "refused"]
+ProbePhase = Literal["off", "starting", "ok", "late", "lost", "refused", "unknown"]
 """``late``: the newest took too long, or one is overdue. ``lost``: one was accepted and did not come for very long.
-``refused``: the gateway did not take it, or can't be reached."""
+``refused``: the gateway did not take it, or can't be reached. ``unknown``: the monitor, which sends it, is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class AgencyLag:
     the monitor began, and of that what took longer than the objective: differences give a rate over any time.
     ``state`` holds since ``state_since``; ``held_since`` and ``held_why`` are the pusher's own words, ``held_decided``
     tells that somebody has decided it. ``latencies`` are those of all channels together, ``channels`` of each.
+    ``parked`` events were given up and wait for somebody, whenever that was; ``parked_at`` and ``parked_why`` are of
+    the newest. What somebody decided to stop is none of them.
     """
 
     agency: str
@@ -100,6 +103,9 @@ class AgencyLag:
     deadline: Deadline
     taken_total: int = 0
     slow_total: int = 0
+    parked: int = 0
+    parked_at: str | None = None
+    parked_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

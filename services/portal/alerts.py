@@ -102,20 +102,25 @@ class Alerts:
         return [one for one in held if everything or one.is_live(now)]
 
     def check_subject(self, body: SilenceBody, parties: Callable[[], Collection[str]]) -> None:
-        """Raise InvalidError for a silence about nobody. Of whom an alert tells, there is or was somebody.
+        """Raise InvalidError for a silence about nobody."""
+        if body.subject is not None and not self._is_somebody(body.kind, body.subject, parties):
+            raise InvalidError([FieldProblem("/subject", NOBODY.format(body.subject))])
+
+    def check_agency(self, agency: str | None, parties: Callable[[], Collection[str]]) -> None:
+        """Raise NotFoundError where alerts about nobody are asked for: that there are none would calm falsely."""
+        if agency is not None and not self._is_somebody(None, agency, parties):
+            raise NotFoundError(NOBODY.format(agency))
+
+    def _is_somebody(self, kind: AlertKind | None, subject: str, parties: Callable[[], Collection[str]]) -> bool:
+        """Tell whether there is or was somebody of this name: of whom an alert tells, there was.
 
         While the database is away nobody can tell, and nobody is kept from having his quiet.
         """
-        if body.subject is None:
-            return
         try:
             known = parties()
         except UnavailableError:
-            return
-        if is_about_somebody(body.kind, body.subject, known):
-            return
-        if not self.list(everything=True, agency=body.subject, limit=1):
-            raise InvalidError([FieldProblem("/subject", NOBODY.format(body.subject))])
+            return True
+        return is_about_somebody(kind, subject, known) or bool(self.list(everything=True, agency=subject, limit=1))
 
     def silence(self, body: SilenceBody) -> Silence:
         """Keep a silence; raises InvalidError or UnavailableError."""
@@ -206,6 +211,7 @@ def alert_routes(router: APIRouter, alerts: Alerts, parties: Callable[[], Collec
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         skip: Annotated[int, Query(ge=0)] = 0,
     ) -> Sequence[dict[str, Any]]:
+        alerts.check_agency(agency, parties)
         return alerts.rows(everything=all, agency=agency, limit=limit, skip=skip)
 
     @router.get("/alerts/silences")

@@ -21,6 +21,10 @@ STATES = {
     "rejected": "已拒收",
     "parked": "已停放",
 }
+NOTHING = (
+    "台账中没有 {}。编号须写完整，按原样比对；只记得开头的，在门户的「事件」里查 "
+    "(nothing of this number is in the ledger; it must be complete: part of one is searched for in the portal)"
+)
 VERDICTS = {
     None: "尚未路由 (not routed yet)",
     "routed": "已路由 (routed)",
@@ -47,7 +51,7 @@ def trace(
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
     elif not found:
-        typer.echo(f"台账中没有 {event} (nothing of this number is in the ledger)")
+        typer.echo(plain(NOTHING.format(event)))
     for one in [] if as_json else found:
         print_event(one)
     if not found:

@@ -283,7 +283,7 @@ BACKLOG = GaugeSpec("hongyan_backlog_events", "未达的事件", "undelivered ev
 FEED_HELD = GaugeSpec("hongyan_feed_held", "该单位的队列被保持时为 1", "1 while the feed is held", MONITOR, ("agency",))
 AGENCY_STATE = GaugeSpec(
     "hongyan_agency_state",
-    "单位所处的状态为 1：ok、catching-up、slow、stalled、stopped、rewound、held、unknown",
+    "单位所处的状态为 1：ok、catching-up、slow、stalled、stopped、rewound、held、parked、unknown",
     "1 for the state that an agency's delivery is in",
     MONITOR,
     ("agency", "state"),

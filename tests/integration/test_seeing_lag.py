@@ -270,6 +270,49 @@ def test_a_stopped_router_is_seen_though_nobody_publishes(stack: Stack) -> None:
     eventually(lambda: probe_of(stack) == "ok", 10, "the probe comes through again")
 
 
+def test_a_frozen_pusher_stands_still_though_its_group_has_it(stack: Stack) -> None:
+    """It commits nothing of what waits: its own row says so, with for how long, and not its agencies' alone."""
+
+    def pusher(*states: str) -> Check:
+        return lambda found: (one := group_of(found, "pusher", "feed.*")) is not None and one.state in states
+
+    stack.running["pusher"].process.send_signal(signal.SIGSTOP)
+    try:
+        stack.events.publish(stack.events.certificate("frozen", 990))
+        figure = 'hongyan_group_state{group="pusher",state="stalled",topic="feed.*"}'
+        stack.read_back("a pusher that stands", pusher("stalled"), figure)
+        lag = group_of(stack.lag(), "pusher", "feed.*")
+        assert lag is not None
+        assert (lag.lag > 0, lag.delay_s > 0) == (True, True)
+    finally:
+        stack.running["pusher"].process.send_signal(signal.SIGCONT)
+    figure = 'hongyan_group_state{group="pusher",state="ok",topic="feed.*"}'
+    stack.read_back("a pusher that goes on", pusher("ok"), figure, within_s=30)
+    eventually(lambda: probe_of(stack) == "ok", 10, "the probe comes through again")
+
+
+def test_a_receiver_that_refuses_everything_does_not_read_as_well(stack: Stack) -> None:
+    """Nothing waits in its feed, and all that it was given is parked; it is well again once it takes an event."""
+    receiver = ScriptedReceiver(lambda _request, _earlier: Answer(401), host=ELSEWHERE)
+    stack.topics.ensure_agency("refuser")
+    stack.configuration.agency("refuser", receiver.url)
+    stack.configuration.subscription("s-refuser", "refuser", [COMPLETED])
+    eventually(lambda: agency("refuser", "ok")(stack.lag()), 10, "the agency is known")
+    stack.events.publish(*(stack.events.case(f"refused-{n}", n, COMPLETED) for n in range(3)))
+    figure = 'hongyan_agency_state{agency="refuser",state="parked"}'
+
+    def refused(found: Snapshot) -> bool:
+        one = found.agency("refuser")
+        return one is not None and (one.state, one.parked, one.backlog, one.parked_why) == ("parked", 3, 0, "HTTP 401")
+
+    stack.read_back("a receiver that refuses", refused, figure)
+    receiver.script = lambda _request, _earlier: Answer()
+    stack.events.publish(stack.events.case("taken", 9, COMPLETED))
+    stack.read_back("it takes events again", agency("refuser", "ok"), figure, gone=True)
+    assert lag_of(stack, "refuser").parked == 3
+    receiver.close()
+
+
 def test_a_group_that_was_put_back_is_rewound(stack: Stack) -> None:
     """It reads again what it had read; nobody of it is there, and that is told once the window has passed."""
     topic = stack.topics.events("window")

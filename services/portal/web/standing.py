@@ -19,6 +19,7 @@ STATES: Mapping[str, tuple[Look, Text, Text]] = {
     "stopped": ("bad", Text("停止"), Text("没有进程或取件方在取")),
     "rewound": ("warn", Text("回退"), Text("游标被拨回，正在重读")),
     "held": ("bad", Text("保持"), Text("接收端不应答，队列保持，事件不丢")),
+    "parked": ("bad", Text("停放"), Text("最近送的没有收下，已停放，还没有人处理")),
     "unknown": ("off", Text("观察中"), Text("刚开始观察，尚不能判断")),
     "suspended": ("off", Text("已暂停"), Text("有人决定暂停，事件留在队列")),
     "unverified": ("bad", Text("待验证"), Text("接收端还没有答对签名质询，不推送")),
@@ -46,6 +47,10 @@ TO_DO: Mapping[str, tuple[Text, Text]] = {
     "held": (
         Text("联系单位恢复接收端，可先试投递；恢复后自动续推，不用重放。"),
         Text("请恢复接收端，再点“试投递”验证；恢复后自动续推，不用重放。"),
+    ),
+    "parked": (
+        Text("看停放的理由，与单位核对接收端的应答，更正后重放。"),
+        Text("请看接收端为何拒收（应答 4xx），更正后由系统管理员重放。"),
     ),
     "suspended": (
         Text("看暂停的理由，解决后在下面恢复推送。"),

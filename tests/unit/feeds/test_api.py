@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 import pytest
 from fastapi import HTTPException, Request
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
 from starlette.types import Message
 
-from consumers.feeds.api import FeedsApi, Openings
+from consumers.feeds.api import FeedsApi, Openings, feed_routes
 from consumers.feeds.asking import Asking
 from consumers.feeds.showing import Showing
 from consumers.feeds.superseding import Superseding
@@ -22,7 +24,9 @@ from schemas.contracts import load_contracts
 from services.delivery.cursors import Cursors
 from services.identity.repository import key_digest
 from services.runtime.clock import SystemClock
+from services.runtime.probes import Health
 from services.runtime.settings import FeedsSettings
+from services.runtime.web import new_app
 from services.subscriptions.control import ControlView
 from services.subscriptions.stopping import Stops
 from tests.fakes.kafka import FakeKafka
@@ -140,3 +144,29 @@ def test_a_page_that_ends_early_says_that_there_is_more() -> None:
 async def _never() -> Message:
     await asyncio.Event().wait()
     raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointers"),
+    [
+        ("/events?affter=5", ["/affter"]),
+        ("/events?after=5&limits=1&Wait=2", ["/limits", "/Wait"]),
+        ("/stream?after=5&limit=1", ["/limit"]),
+        ("/digest?from=0&to=1&after=5", ["/after"]),
+        ("?after=5", ["/after"]),
+        ("/events?after=5&since=2025-12-01T00:00:00+08:00", ["/since"]),
+        ("/stream?after=5&since=2025-12-01T00:00:00+08:00", ["/since"]),
+    ],
+)
+def test_what_would_count_for_nothing_is_refused_by_name(asked: str, pointers: list[str]) -> None:
+    """A mistyped parameter would give another stretch than was asked for, and so would one of two beginnings."""
+
+    async def answered() -> tuple[int, list[str]]:
+        async with served() as one:
+            app = new_app("t", lambda: Health(ok=True), CollectorRegistry())
+            app.include_router(feed_routes(one.api, FeedsSettings()))
+            with TestClient(app, headers={"Authorization": f"Bearer {KEY}", "Last-Event-ID": "7"}) as client:
+                answer = await asyncio.to_thread(client.get, f"/v1/feeds/a{asked}")
+            return answer.status_code, [each["pointer"] for each in answer.json()["errors"]]
+
+    assert asyncio.run(answered()) == (422, pointers)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from consumers.monitor.api import add_probe, add_snapshot
-from consumers.monitor.asking import MonitorAwayError, ask
+from consumers.monitor.asking import MonitorAwayError, ask, untold
 from consumers.monitor.meter import known
 from consumers.monitor.probe import Patience, Probe
 from consumers.monitor.probing import Prober, withdraw
@@ -27,7 +27,7 @@ from services.portal.agencies import AgencyBody, AgencyDesk
 from services.portal.contents import content_problems
 from services.runtime.embedded.ports import free_port
 from services.runtime.errors import InvalidError, KafkaUnavailableError
-from services.runtime.kafka.port import Partition
+from services.runtime.kafka.port import Committed, Partition
 from services.runtime.probes import Health
 from services.runtime.settings import Settings
 from services.runtime.web import new_app
@@ -36,7 +36,8 @@ from services.subscriptions.sealing import Sealer
 from tests.conditions import eventually
 from tests.fakes.hand_clock import NOW, HandClock
 from tests.fakes.kafka import FakeKafka
-from tests.lagging import deliver
+from tests.lagging import deliver, meter_of
+from tests.webservers import serving_asgi
 
 TOPICS = Topics()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -116,6 +117,37 @@ def test_a_monitor_that_does_not_answer_is_named() -> None:
     settings.monitor.url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(MonitorAwayError, match=settings.monitor.url):
         ask(settings)
+
+
+def test_a_monitor_that_hangs_says_since_when() -> None:
+    """Its last word is old, and is not taken for the state of now."""
+    watching, stop = Watching(HandClock(), lambda: ProbeLag("ok", NOW.isoformat()), 1.0), threading.Event()
+
+    def once(probe: ProbeLag) -> Snapshot:
+        stop.set()
+        return empty(NOW, probe)
+
+    watching.run(once, stop)
+    app, settings = new_app("t", lambda: Health(ok=True), CollectorRegistry()), Settings()
+    add_snapshot(app, watching)
+    with serving_asgi(app) as url:
+        settings.monitor.url = url.rstrip("/")
+        with pytest.raises(MonitorAwayError, match="监视进程自 2026-01-01 20:00:00 起没有新的测量"):
+            ask(settings)
+
+
+def test_one_look_tells_no_state_and_nothing_of_the_probe(cluster: FakeKafka) -> None:
+    """Who lags behind nothing may still be dead; what stands in Kafka itself is known."""
+    cluster.admin().ensure_topics(TOPICS.agency_specs("dead"))
+    note = orjson.dumps({"held_since": NOW.isoformat(), "why": "HTTP 503"}).decode()
+    place = Partition(TOPICS.feed("dead"), 0)
+    cluster.admin().set_group_offsets(TOPICS.group("pusher"), {place: Committed(0, note)})
+    seen = meter_of(cluster).measure({"market": "webhook", "dead": "webhook"})
+    assert {one.state for one in seen.groups} == {"ok"}
+    found = untold(seen, "no answer")
+    assert {one.agency: one.state for one in found.agencies} == {"market": "unknown", "dead": "held"}
+    assert {one.state for one in found.groups} == {"unknown"}
+    assert (found.probe.state, found.probe.detail) == ("unknown", "no answer")
 
 
 def prober(kafka: FakeKafka, probe: Probe, clock: HandClock) -> Prober:
