@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from schemas.topics import TopicSpec
 from services.runtime.embedded.ports import free_port
 from services.runtime.errors import UnavailableError
 from services.runtime.kafka.client import KafkaPython
+from services.runtime.kafka.port import Producer, Sent
 from services.runtime.settings import KafkaSettings
 from tests.broker import Broker
 from tests.conditions import eventually
@@ -73,3 +75,44 @@ def test_clients_whose_broker_dies_are_closed_whole_and_what_was_not_acknowledge
         assert [error is None for error in told] == [False]
     finally:
         broker.kill()
+
+
+@pytest.mark.timeout(180)
+def test_a_producer_writes_again_after_an_outage_in_which_what_it_had_sent_was_not_acknowledged(tmp_path: Path) -> None:
+    """The broker hangs with a record on its way, dies, and comes back later than the record's time."""
+    broker = Broker(tmp_path)
+    try:
+        broker.start()
+        kafka = broker.connect()
+        with closing(kafka.admin()) as admin:
+            admin.ensure_topics([TopicSpec(TOPIC, 1)])
+        with closing(kafka.producer(acknowledge_timeout_s=2.0)) as producer:
+            producer.send(TOPIC, key=b"k", value=b"before").result(30)
+            broker.signal(signal.SIGSTOP)
+            under_way = eventually(lambda: unanswered(producer), 30, "a record is on its way")
+            broker.kill()
+            with pytest.raises(UnavailableError):
+                under_way.result(30)
+            broker.start()
+            assert eventually(lambda: written(producer, b"after"), 30, "a record is written")
+    finally:
+        broker.kill()
+
+
+def unanswered(producer: Producer) -> Sent | None:
+    """Send a record, and return it where no answer comes: a broker that is stopped may take one or two more."""
+    sent = producer.send(TOPIC, key=b"k", value=b"under way")
+    try:
+        sent.result(0.5)
+    except UnavailableError:
+        return sent
+    return None
+
+
+def written(producer: Producer, value: bytes) -> bool:
+    """Tell whether a record was acknowledged."""
+    try:
+        producer.send(TOPIC, key=b"k", value=value).result(5)
+    except UnavailableError:
+        return False
+    return True

@@ -20,6 +20,7 @@ from kafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
+from kafka.producer.transaction_manager import TransactionState
 from kafka.structs import OffsetAndMetadata
 
 from services.runtime.errors import (
@@ -87,6 +88,7 @@ class KafkaPythonProducer:
         state = client._transaction_manager
         if not state.is_transactional():
             state._NEEDS_EPOCH_BUMP_ERRORS = state._NEEDS_EPOCH_BUMP_ERRORS | REFUSED
+            _ask_again_for_an_id(state)
         self._known: dict[tuple[str, int], TopicPartition] = {}
 
     def send(
@@ -161,6 +163,23 @@ class KafkaPythonProducer:
                 # The library stops half-way here: its thread would live on, and send in its own time.
                 self.client._sender.force_close()
                 self.client._sender.join(CLOSE_S)
+
+
+def _ask_again_for_an_id(state: Any) -> None:  # noqa: ANN401  (the library is untyped)
+    """Have a producer that gave its id up ask for another.
+
+    It does so once a record that it had sent was not acknowledged in time. The library forgets the id then, asks for
+    none as long as its state is READY, and sends nothing any more, for ever.
+    """
+    reset = state.reset_producer_id
+
+    def reset_and_begin_anew() -> None:
+        with state._lock:
+            reset()
+            if state._current_state == TransactionState.READY:
+                state._current_state = TransactionState.UNINITIALIZED
+
+    state.reset_producer_id = reset_and_begin_anew
 
 
 class KafkaPythonTransactionalProducer(KafkaPythonProducer):
