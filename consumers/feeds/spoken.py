@@ -29,7 +29,10 @@ APART_MS = 3_600_000
 
 @dataclass(slots=True)
 class _Known:
-    """What an agency said of events from ``first`` on, with their ids: another log has others at the same cursors."""
+    """What an agency said of events from ``first`` on, with their ids: another log has others at the same cursors.
+
+    The log of receipts was read from ``since_ms`` on.
+    """
 
     first: int
     since_ms: int
@@ -62,7 +65,7 @@ class Spoken:
 
         def take(record: Record) -> None:
             if record.key == agency.encode():
-                _note(known, orjson.loads(record.value or b"{}"))
+                _note(known, record.value or b"")
 
         known.read_to, end = await self._receipts.follow(agency, known.read_to, take, READ_S)
         if known.read_to != end:
@@ -80,7 +83,7 @@ class Spoken:
             known = _Known(first, since_ms, await self._receipts.at(agency, max(0, since_ms)))
             self._known[agency] = known
         else:
-            known.first, known.since_ms = first, since_ms
+            known.first = first
             for passed in [cursor for cursor in known.ids if cursor < first]:
                 del known.ids[passed]
         self._known.move_to_end(agency)
@@ -93,7 +96,14 @@ class Spoken:
         self._receipts.close()
 
 
-def _note(known: _Known, document: dict[str, object]) -> None:
+def _note(known: _Known, value: bytes) -> None:
+    """Take a record in. One that is no receipt stops nobody's; the ledger puts it aside, and tells."""
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return
+    if not isinstance(document, dict):
+        return
     cursor = document.get("cursor")
     if document.get("outcome") in OWN_WORDS and isinstance(cursor, int) and cursor >= known.first:
         known.ids[cursor] = str(document.get("event_id", ""))

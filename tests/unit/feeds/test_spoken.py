@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from consumers.feeds.entry import Entry
+from consumers.feeds.history import History
 from consumers.feeds.receipt import receipt_of
 from consumers.feeds.spoken import APART_MS, Spoken
 from schemas.receipts import Outcome
@@ -39,6 +41,13 @@ def entry(cursor: int, event: str | None = None) -> Entry:
     """Return the event at a cursor; each came an hour after the one before it."""
     record = FakeRecord(TOPICS.feed("a"), 0, cursor, AT_MS + cursor * APART_MS, b"k", b"v", [])
     return Entry(cursor, {"id": event or f"e-{cursor}"}, b"", record)
+
+
+def back_in_time(one: Entry, by_ms: int) -> Entry:
+    """Return an event that bears an earlier time than those before it."""
+    before = one.record
+    record = FakeRecord(before.topic, 0, one.cursor, before.timestamp - 2 * by_ms, before.key, before.value, [])
+    return replace(one, record=record)
 
 
 def say(kafka: FakeKafka, agency: str, outcome: Outcome, one: Entry) -> None:
@@ -76,6 +85,28 @@ def test_a_range_is_looked_at_in_full_wherever_an_earlier_one_was(
     assert said_of(spoken, *(entry(n) for n in again)) == set(again)
     say(kafka, "a", "accepted", entry(6))
     assert said_of(spoken, entry(6), entry(7)) == {6}
+
+
+def test_the_log_is_read_once_though_events_bear_times_that_go_back(
+    kafka: FakeKafka, spoken: Spoken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges that move on ask for nothing that was read before."""
+    for cursor in range(6):
+        say(kafka, "a", "accepted", entry(cursor))
+    assert said_of(spoken, entry(2), entry(3)) == {2, 3}
+    assert said_of(spoken, entry(5)) == {5}
+    begun: list[int] = []
+    monkeypatch.setattr(History, "at", lambda _, __, since_ms: begun.append(since_ms))
+    assert said_of(spoken, back_in_time(entry(6), APART_MS)) == set()
+    assert begun == []
+
+
+def test_a_record_that_is_no_receipt_stops_no_receipts(kafka: FakeKafka, spoken: Spoken) -> None:
+    """Whatever stands there under the agency's key."""
+    for value in (b"", b"no json", b"[1]", b'{"outcome": "accepted", "cursor": "0"}'):
+        kafka.producer().send(TOPICS.receipts, key=b"a", value=value, timestamp_ms=AT_MS).result(1)
+    say(kafka, "a", "accepted", entry(1))
+    assert said_of(spoken, entry(0), entry(1)) == {1}
 
 
 def test_a_log_that_was_made_anew_is_read_from_its_beginning(kafka: FakeKafka, spoken: Spoken) -> None:
