@@ -92,7 +92,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, desk: AgencyDesk, repla
 
 def row_of(parties: Parties, agency: str) -> Mapping[str, Any]:
     """Return an agency's row; raises NotFoundError."""
-    found = parties.agencies().value.get(agency)
+    found = parties.agency(agency)
     if found is None:
         raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
     return found

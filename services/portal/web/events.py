@@ -369,7 +369,7 @@ def routes(pages: Pages, audit: Audit, parties: Parties, events: Events) -> APIR
         agencies = parties.agencies().value
         if not id or not agency:
             return pages.page(viewer, "events/ask.html", side=side, id=id, agency=agency, agencies=agencies)
-        if agency not in agencies:
+        if parties.agency(agency) is None:
             raise NotFoundError(f"没有接收单位 {agency} (no such agency)")
         held = _told(events, side, id, source, subject)
         story = held.value

@@ -80,7 +80,7 @@ class Present:
 
     def standing(self, agency: str) -> Standing | None:
         """Return how one agency stands, None when it is not known."""
-        row = self.parties.agencies().value.get(agency)
+        row = self.parties.agency(agency)
         return None if row is None else standing(row, self.watch.seen.agency(agency))
 
 

@@ -16,7 +16,7 @@ from services.runtime.errors import ForbiddenError
 from services.subscriptions.repository import AgencyRepository
 
 FRESH = timedelta(seconds=2)
-AGENCIES = "agencies"
+AGENCIES, DEPARTMENTS = "agencies", "departments"
 Row = Mapping[str, Any]
 NO_SIDE = "您的账号不属于任何单位或部门，也不是管理员 (you belong to no agency and no department)"
 
@@ -65,7 +65,25 @@ class Parties:
 
     def departments(self) -> Held[Sequence[DepartmentRow]]:
         """Return the departments; raises UnavailableError where they were never read."""
-        return self._kept.get("departments", self._departments.list, FRESH)
+        return self._kept.get(DEPARTMENTS, self._departments.list, FRESH)
+
+    def agency(self, agency: str) -> Row | None:
+        """Return an agency, None where there is none; raises UnavailableError where they were never read."""
+        if agency not in self.agencies().value:
+            self._kept.forget(AGENCIES)  # It may have been added since they were read.
+        return self.agencies().value.get(agency)
+
+    def department(self, department: str | None) -> DepartmentRow | None:
+        """Return a department, None where there is none; raises UnavailableError where they were never read."""
+
+        def known() -> DepartmentRow | None:
+            return next((one for one in self.departments().value if one.id == department), None)
+
+        found = known()
+        if found is None and department is not None:
+            self._kept.forget(DEPARTMENTS)  # It may have been added since they were read.
+            found = known()
+        return found
 
     def changed(self) -> None:
         """Have the agencies read anew."""
@@ -90,7 +108,7 @@ class Parties:
             return Side()
         if viewer.agency is not None:
             return Side(agency=viewer.agency)
-        department = next((one for one in self.departments().value if one.id == viewer.department), None)
+        department = self.department(viewer.department)
         if department is None:
             raise ForbiddenError(NO_SIDE)
         return Side(department=department)
