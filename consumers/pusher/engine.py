@@ -115,6 +115,7 @@ class Pusher:
         self._survey = Survey()
         self._changed: set[Partition] = set()
         self._commit_at = 0.0
+        self._group_at = 0.0
         self._renew_at = clock.monotonic() + RENEW_S
         # Shares may be dealt anew at any moment, in a thread of the client's; held except while the group is polled.
         self._turn = threading.RLock()
@@ -150,18 +151,26 @@ class Pusher:
                     seen = self._receivers.version()
                     self._take_over(reading)
                     self._in_loop(self._refresh_receivers)
-                wait_s = FULL_POLL_S if self._survey.full or self._outbox.due() else POLL_S
+                hurries = self._survey.full or self._outbox.due() or reading.committing()
+                wait_s = FULL_POLL_S if hurries else POLL_S
                 found = reading.poll_feeds(wait_s, POLL_RECORDS)
                 self._round(reading, found)
                 if self._out_of_place(reading) or self._gave_up:
                     self._gave_up = False
                     reading.changed = True
                     self._take_over(reading)
-            reading.poll_group(0.0 if self._lines else POLL_S)
+            self._poll_group(reading)
             self.working = True
         with self._turn:
             self._wind_down(reading, WIND_DOWN_S)
             self._in_loop(self._close_lines, list(self._lines))
+
+    def _poll_group(self, reading: Reading) -> None:
+        """Keep the membership. To ask takes as long as a delivery: it is done as often as a quiet feed is read."""
+        now = self._clock.monotonic()
+        if now >= self._group_at:
+            self._group_at = now + POLL_S
+            reading.poll_group(0.0 if self._lines else POLL_S)
 
     def _round(self, reading: Reading, found: Found = NOTHING, *, at_once: bool = False) -> None:
         """Take in what was read, write what waits, commit what has ended, and read on where there is room."""
@@ -170,17 +179,21 @@ class Pusher:
         if now >= self._renew_at:
             self._renew_at += RENEW_S
             self._in_loop(self._forget_commits)
-        survey = self._in_loop(self._look, found)
-        if survey.behind and (at_once or survey.urgent or now >= self._commit_at):
+        survey = self._in_loop(self._look, found, reading.committed(wait=at_once))
+        if survey.behind and not reading.committing() and (at_once or survey.urgent or now >= self._commit_at):
             self._commit_at = now + COMMIT_EVERY_S
-            settled = reading.commit(dict(survey.behind))
-            if settled:
-                self._in_loop(self._note_commits, settled)
+            reading.begin_commit(dict(survey.behind))
         reading.pause_only(survey.full)
 
-    def _look(self, found: Found) -> Survey:
-        """Take in what was read and look at the lines that have changed, in the event loop."""
+    def _settle(self, reading: Reading) -> None:
+        """Wait for the commit that is under way: what it comes to is known before lines end or begin."""
+        if reading.committing():
+            self._in_loop(self._note_commits, reading.committed(wait=True))
+
+    def _look(self, found: Found, settled: Mapping[Partition, Committed]) -> Survey:
+        """Take in what was read and what was committed, and look at the lines that have changed, in the event loop."""
         self._take(found)
+        self._note_commits(settled)
         survey = self._survey
         survey.urgent = False
         for partition in self._changed:
@@ -232,6 +245,7 @@ class Pusher:
         self._went_back = False
         if not (reading.off_the_log or reading.look_due()):
             return False
+        self._settle(reading)
         looked = reading.look()
         if looked.deleted or looked.back:
             self._in_loop(self._tell_deleted, looked)
@@ -286,6 +300,7 @@ class Pusher:
         A line whose cursor another process has moved meanwhile is closed and begun anew.
         """
         with self._turn:
+            self._settle(reading)
             self._deal(reading, reading.shares())
 
     def _deal(self, reading: Reading, shares: Collection[int]) -> None:
@@ -441,7 +456,10 @@ class Pusher:
             while True:
                 self._round(reading, at_once=True)
                 survey = self._survey
-                if not (survey.busy or survey.behind or self._outbox) or self._clock.monotonic() >= deadline:
+                if not (survey.busy or survey.behind or self._outbox):
+                    return
+                if self._clock.monotonic() >= deadline:
+                    self._settle(reading)
                     return
                 pause.wait(FULL_POLL_S)
         except UnavailableError as error:

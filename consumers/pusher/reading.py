@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
@@ -36,6 +37,15 @@ class Looked:
     back: set[Partition]
 
 
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A commit: the cursors that were to be committed, those of feeds that there are, and its end."""
+
+    cursors: Mapping[Partition, Committed]
+    kept: Mapping[Partition, Committed]
+    answer: Future[None]
+
+
 class Reading:
     """Reads the feeds of this process's shares. Everything here belongs to the Kafka thread."""
 
@@ -63,6 +73,8 @@ class Reading:
         self.off_the_log = False
         """Whether a position was found off its log since the last ``read``."""
         self._failing_since: float | None = None
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._under_way: _UnderWay | None = None
         self.changed = True
         """Whether the shares were dealt anew since the last ``read``."""
 
@@ -200,17 +212,30 @@ class Reading:
             self._reader.resume(self._paused - wanted)
         self._paused = wanted
 
-    def commit(self, cursors: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
-        """Commit cursors, and return those that need no other commit: none while the group refuses.
+    def begin_commit(self, cursors: Mapping[Partition, Committed]) -> None:
+        """Begin to commit cursors, one commit at a time; feeds are read on meanwhile."""
+        kept = self._there(cursors)
+        self._under_way = _UnderWay(cursors, kept, self._committer.submit(self._commit, kept))
+
+    def committing(self) -> bool:
+        """Tell whether a commit is under way, or has ended and was not asked about yet."""
+        return self._under_way is not None
+
+    def committed(self, *, wait: bool) -> dict[Partition, Committed]:
+        """Return the cursors of the commit that has ended, as far as they need no other: none while the group refuses.
 
         It does while shares are dealt anew, or when they are another's by now; refused for long, it raises
         UnavailableError. A feed that there is not must not keep everybody else's cursor from being committed: its own
-        waits for it to come back, and needs no commit once the feed was deleted.
+        waits for it to come back, and needs no commit once the feed was deleted. ``wait`` until it has ended.
         """
-        kept = self._there(cursors)
+        under_way = self._under_way
+        if under_way is None or not (wait or under_way.answer.done()):
+            return {}
+        self._under_way = None
+        cursors, kept = under_way.cursors, under_way.kept
         try:
             try:
-                self._commit(kept)
+                under_way.answer.result()
             except UnknownTopicError:
                 self._ask_for(kept)
                 kept = self._there(kept)
@@ -233,6 +258,7 @@ class Reading:
             self._member.commit(cursors)
 
     def close(self) -> None:
-        """Leave the group and close both."""
+        """Leave the group and close both, once no commit is under way."""
+        self._committer.shutdown()
         self._opened.callback(self._member.close)
         self._opened.close()

@@ -32,7 +32,7 @@ from services.runtime.alerts import Alert, AlertKind
 from services.runtime.errors import InvalidError, NotFoundError, UnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.conditions import eventually
-from tests.fakes.kafka import FakeAdmin, FakeKafka
+from tests.fakes.kafka import FakeAdmin, FakeConsumer, FakeKafka
 from tests.fakes.virtual_time import VirtualClock
 
 TOPICS = Topics()
@@ -316,6 +316,29 @@ def test_a_cursor_beyond_its_feed_holds_that_line_alone_until_somebody_decides(r
     assert ended(rig, "own") == [1, 2]
     assert ended(rig, "pushed") == list(range(7))
     soon(rig, lambda: {one for one, state, _ in told(rig) if state == "closed"} == {"own", "pushed"})
+
+
+def test_feeds_are_read_on_and_delivered_while_a_commit_is_not_answered(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator's delay is nobody's; once it answers, what has ended meanwhile is committed too."""
+    eventually(committed(rig))
+    begun, answered, commit = threading.Event(), threading.Event(), FakeConsumer.commit
+
+    def slow(self: FakeConsumer, offsets: Mapping[Partition, Committed]) -> None:
+        begun.set()
+        answered.wait(30)
+        commit(self, offsets)
+
+    monkeypatch.setattr(FakeConsumer, "commit", slow)
+    two = Partition(TOPICS.feed("two"), 0)
+    put(rig, ONE, 1)
+    soon(rig, begun.is_set)
+    put(rig, two, 3)
+    soon(rig, lambda: ended(rig, "two") == [0, 1, 2])
+    assert (rig.cursor(ONE), rig.cursor(two)) == (Committed(0), Committed(0))
+    answered.set()
+    soon(rig, lambda: (rig.cursor(ONE), rig.cursor(two)) == (Committed(1), Committed(3)))
 
 
 def test_a_feed_that_waits_for_a_decision_does_so_whatever_channel_it_has_meanwhile(rig: Rig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -68,22 +68,28 @@ def committed(kafka: FakeKafka) -> dict[Partition, Committed]:
     return kafka.groups[TOPICS.group("pusher")].committed
 
 
+def commit(reading: Reading, cursors: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
+    """Commit, and return what needs no other commit."""
+    reading.begin_commit(cursors)
+    return reading.committed(wait=True)
+
+
 def test_a_deleted_feed_keeps_nobodys_cursor_from_being_committed(
     kafka: Asked, clock: HandClock, reading: Reading
 ) -> None:
     """Nobody waits for it: not even once. Its own waits, until it is gone for long: then there is none to commit."""
     kafka.admin().delete_topics([GONE.topic])
-    assert reading.commit(CURSORS) == {KEPT: Committed(3)}
+    assert commit(reading, CURSORS) == {KEPT: Committed(3)}
     assert committed(kafka) == {KEPT: Committed(3)}
-    assert reading.commit({GONE: Committed(1)}) == {}
-    assert (reading.look(), reading.commit(CURSORS)) == (NOTHING, {KEPT: Committed(3)})
+    assert commit(reading, {GONE: Committed(1)}) == {}
+    assert (reading.look(), commit(reading, CURSORS)) == (NOTHING, {KEPT: Committed(3)})
     clock.seconds += MISSING_S
     assert (reading.look(), reading.look()) == (Looked(set(), {GONE}, set()), NOTHING)
-    assert reading.commit(CURSORS) == CURSORS
+    assert commit(reading, CURSORS) == CURSORS
     assert committed(kafka) == {KEPT: Committed(3)}
     kafka.admin().ensure_topics(TOPICS.agency_specs("gone"))
     assert reading.look() == Looked({GONE}, set(), {GONE})
-    assert reading.commit(CURSORS) == CURSORS
+    assert commit(reading, CURSORS) == CURSORS
     assert committed(kafka) == CURSORS
 
 
@@ -107,13 +113,13 @@ def test_a_feed_that_is_away_for_a_moment_is_not_taken_for_deleted(
 ) -> None:
     """Two looks some time apart, and it is there in the second: the clock starts again, and its cursor is committed."""
     hidden = kafka.partitions.pop(GONE.topic)
-    assert reading.commit({GONE: Committed(1)}) == {}
+    assert commit(reading, {GONE: Committed(1)}) == {}
     kafka.partitions[GONE.topic] = hidden
     clock.seconds += MISSING_S
     assert reading.look() == NOTHING
-    assert reading.commit({GONE: Committed(1)}) == {GONE: Committed(1)}
+    assert commit(reading, {GONE: Committed(1)}) == {GONE: Committed(1)}
     del kafka.partitions[GONE.topic]
-    assert reading.commit({GONE: Committed(2)}) == {}
+    assert commit(reading, {GONE: Committed(2)}) == {}
     assert reading.look() == NOTHING
 
 
