@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumers.monitor.meter import LagMeter
+from consumers.monitor.parkings import MANY_REASONS, Parkings, Waiting
 from schemas.receipts import Channel
 from services.delivery.lag import AgencyLag, State
 from services.quarantine.aside import DECIDED
 from services.quarantine.parked import REPLAYED
+from services.runtime.kafka.port import Partition
 from tests.fakes.hand_clock import NOW, HandClock
 from tests.fakes.kafka import FakeKafka
 from tests.lagging import TOPICS, commit, deliver, market, meter_of, publish
 
+PLACE = Partition("parked", 0)
 DELIVERED_AT = NOW - timedelta(minutes=1)
 """When what ``deliver`` writes was taken."""
 
@@ -105,3 +113,73 @@ def test_a_parking_place_that_was_made_anew_is_read_from_its_beginning(cluster: 
     cluster.producer().send(TOPICS.parked("market"), key=b"k", value=b"v", headers=[(REPLAYED, b"\xff")], partition=0)
     park(cluster, 5)
     assert market(meter).parked == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record of a place, as the readers give it."""
+
+    offset: int
+    headers: Sequence[tuple[str, bytes]]
+    topic: str = PLACE.topic
+    partition: int = PLACE.partition
+    timestamp: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("park"), st.sampled_from(["HTTP 401", "HTTP 422", "undecodable"])),
+        st.tuples(st.just("put back"), st.integers(0, 30)),
+        st.tuples(st.just("let go"), st.integers(1, 5)),
+        st.tuples(st.just("read again"), st.integers(1, 5)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_a_place_tells_what_a_list_of_all_would(steps: Sequence[tuple[str, str | int]]) -> None:
+    """Events are parked, put back, let go by the log, and some are read a second time after a failed look."""
+    parkings, log, first = Parkings(), [], 0
+    parkings.wanted({PLACE: 0}, {PLACE: 0})
+    for what, value in steps:
+        begin = len(log)
+        match what:
+            case "park":
+                log.append(Parked(len(log), [("hongyan-refusal", str(value).encode())], timestamp=len(log) * 1000))
+            case "put back":
+                log.append(Parked(len(log), [(REPLAYED, str(value).encode())]))
+            case "let go":
+                first = min(len(log), first + int(value))
+                parkings.wanted({PLACE: first}, {PLACE: len(log)})
+            case _:
+                begin = max(first, len(log) - int(value))
+        for record in log[begin:]:
+            parkings.take(PLACE, record)
+        parkings.reached({PLACE: len(log)})
+        waiting: dict[int, Waiting] = {}
+        for record in log:
+            headers = dict(record.headers)
+            if REPLAYED in headers:
+                waiting.pop(int(headers[REPLAYED]), None)
+            elif record.offset >= first:
+                waiting[record.offset] = Waiting(record.timestamp / 1000, headers["hongyan-refusal"].decode())
+        newest = waiting[max(waiting)] if waiting else None
+        assert parkings.of(PLACE) == (len(waiting), newest)
+
+
+def test_a_million_parked_events_cost_the_monitor_little() -> None:
+    """An agency that refuses everything over a weekend: some bytes each, also where each has a reason of its own."""
+    parkings, count = Parkings(), 200_000
+    parkings.wanted({PLACE: 0}, {PLACE: count})
+    tracemalloc.start()
+    try:
+        for offset in range(count):
+            parkings.take(PLACE, Parked(offset, [("hongyan-refusal", f"undecodable: {offset}".encode())]))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / count < 25
+    assert parkings.of(PLACE) == (count, Waiting(0.0, MANY_REASONS))
