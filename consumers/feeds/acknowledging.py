@@ -43,8 +43,8 @@ class Taken:
 
 
 class Acknowledging:
-    """Records receipts. Called again with the same, it changes nothing: the log may hold a receipt twice, and whoever
-    counts them knows the same ones by agency, cursor, event and outcome.
+    """Records receipts. Called again with the same, it changes nothing: the log may hold a receipt twice, and of an
+    agency's words on an event the newest counts.
 
     A range is of what the agency has given no word on yet: what it said of an event, only naming that one changes.
     """
@@ -70,7 +70,7 @@ class Acknowledging:
         self._clock = clock
         self._spoken = Spoken(kafka, topics)
         self._producer: Producer | None = None
-        self._known: OrderedDict[tuple[str, int, str, str, str | None], None] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int, str], tuple[str, str | None]] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def take(
@@ -101,20 +101,39 @@ class Acknowledging:
             # What was not given out is in no range. The cursor passes it, parked with a reason.
             withheld = await self._showing.withheld(agency, ranged, channel, cursor)
             spoken = await self._spoken.of(agency, [entry for entry in ranged if entry.cursor not in withheld])
-            for passed in withheld | spoken:
+            for passed in withheld | spoken.keys():
                 del entries[passed]
+            said_already = await self._said_already(agency, entries.values())
             at = self._clock.now().isoformat()
             if channel == "pull" and said.up_to is not None and cursor < kept.earliest <= said.up_to:
                 await asyncio.to_thread(self._tell_gap, agency, Gap(cursor, kept.earliest), at)
             receipts = [
                 receipt_of(agency, channel, entry, one.outcome, one.reason, at, signed, streamed=streamed)
                 for entry, one in entries.values()
+                if entry.cursor not in said_already
             ]
-            fresh = await asyncio.to_thread(self._write, agency, body, signed, receipts)
+            await asyncio.to_thread(self._write, agency, body, signed, receipts)
             if following > cursor:
                 await self._move(agency, following)
             behind = said.up_to is not None and said.from_ is None and following <= cursor
-            return Taken(max(cursor, following), fresh, len(receipts) - fresh + len(spoken), behind)
+            return Taken(max(cursor, following), len(receipts), len(said_already) + len(spoken), behind)
+
+    async def _said_already(self, agency: str, said: Collection[tuple[Entry, One]]) -> set[int]:
+        """Return the cursors of those of which the agency's newest word is just what it says again.
+
+        What is remembered here is looked up on the log: it may have said something else to another process since.
+        """
+        again = {
+            entry.cursor: (entry, one)
+            for entry, one in said
+            if self._known.get((agency, entry.cursor, entry.attributes.get("id", ""))) == (one.outcome, one.reason)
+        }
+        words = await self._spoken.of(agency, [entry for entry, _ in again.values()])
+        return {
+            at
+            for at, word in words.items()
+            if (word.outcome, word.reason) == (again[at][1].outcome, again[at][1].reason)
+        }
 
     async def _move(self, agency: str, following: int) -> None:
         try:
@@ -175,15 +194,12 @@ class Acknowledging:
         found = await self._history.read(agency, cursor, cursor + 1, 1)
         return found[0] if found else None
 
-    def _write(self, agency: str, body: bytes, signed: Signed | None, receipts: Sequence[Receipt]) -> int:
-        """Put those on the log that are not there yet, and return how many."""
-        fresh = [receipt for receipt in receipts if _identity(receipt) not in self._known]
-        values = [receipt.to_bytes() for receipt in fresh]
-        if fresh and signed is not None:
-            values.insert(0, _statement(agency, signed, body, fresh[0].last_at).to_bytes())
+    def _write(self, agency: str, body: bytes, signed: Signed | None, receipts: Sequence[Receipt]) -> None:
+        values = [receipt.to_bytes() for receipt in receipts]
+        if receipts and signed is not None:
+            values.insert(0, _statement(agency, signed, body, receipts[0].last_at).to_bytes())
         self._send(agency, values)
-        self._remember(fresh)
-        return len(fresh)
+        self._remember(receipts)
 
     def _tell_gap(self, agency: str, gap: Gap, at: str) -> None:
         """Alert somebody of events that are no longer kept and were never acknowledged."""
@@ -202,7 +218,10 @@ class Acknowledging:
 
     def _remember(self, receipts: Collection[Receipt]) -> None:
         for receipt in receipts:
-            self._known[_identity(receipt)] = None
+            # In a feed that was made anew other events have the cursors of old ones.
+            about = receipt.agency, receipt.cursor, receipt.event_id
+            self._known[about] = receipt.outcome, receipt.reason
+            self._known.move_to_end(about)
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
@@ -214,11 +233,6 @@ class Acknowledging:
                 self._producer.close()
             except UnavailableError as error:
                 log.debug("producer_close_failed", error=str(error))
-
-
-def _identity(receipt: Receipt) -> tuple[str, int, str, str, str | None]:
-    """Return what is the same receipt. In a feed that was made anew other events have the cursors of old ones."""
-    return receipt.agency, receipt.cursor, receipt.event_id, receipt.outcome, receipt.reason
 
 
 def _statement(agency: str, signed: Signed, body: bytes, at: str) -> Statement:

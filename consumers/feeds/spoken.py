@@ -1,7 +1,7 @@
-"""Which events an agency has given its word on already: whatever it says of a range later is not about those.
+"""What an agency has said of events already: a range said later is not about those, and the same again is no news.
 
 The word stands on the log of receipts, so every process knows it, also after a restart. It is looked for from the
-time of the range's oldest event on: nobody speaks of an event before it stands in the feed.
+time of the oldest of these events on: nobody speaks of an event before it stands in the feed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ APART_MS = 3_600_000
 """So far apart the clocks of those who write feeds and receipts may be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The newest word of an agency on an event."""
+
+    event_id: str
+    outcome: str
+    reason: str | None
+
+
 @dataclass(slots=True)
 class _Known:
     """What an agency said of events from ``first`` on, with their ids: another log has others at the same cursors.
@@ -37,7 +46,7 @@ class _Known:
     first: int
     since_ms: int
     read_to: int
-    ids: dict[int, str] = field(default_factory=dict)
+    words: dict[int, Word] = field(default_factory=dict)
 
 
 class Spoken:
@@ -53,14 +62,14 @@ class Spoken:
         )
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
-    async def of(self, agency: str, entries: Collection[Entry]) -> set[int]:
-        """Return the cursors of those that the agency has accepted or rejected at some time.
+    async def of(self, agency: str, entries: Collection[Entry]) -> dict[int, Word]:
+        """Return by cursor what the agency has said last of those that it has accepted or rejected at some time.
 
         Only one at a time may ask for an agency. Raises UnavailableError while the log is not read to its end: asking
         again goes on with it.
         """
         if not entries:
-            return set()
+            return {}
         known = await self._begun(agency, entries)
 
         def take(record: Record) -> None:
@@ -72,7 +81,8 @@ class Spoken:
             if known.read_to > end:
                 del self._known[agency]  # the log was made anew
             raise UnavailableError("正在核对已有的回执，请稍候再来 (looking at what was said before; ask again)")
-        return {entry.cursor for entry in entries if known.ids.get(entry.cursor) == entry.attributes.get("id", "")}
+        held = {entry.cursor: (known.words.get(entry.cursor), entry.attributes.get("id", "")) for entry in entries}
+        return {cursor: word for cursor, (word, event_id) in held.items() if word and word.event_id == event_id}
 
     async def _begun(self, agency: str, entries: Collection[Entry]) -> _Known:
         """Return what is known, of no event before these: ranges move on."""
@@ -84,8 +94,8 @@ class Spoken:
             self._known[agency] = known
         else:
             known.first = first
-            for passed in [cursor for cursor in known.ids if cursor < first]:
-                del known.ids[passed]
+            for passed in [cursor for cursor in known.words if cursor < first]:
+                del known.words[passed]
         self._known.move_to_end(agency)
         while len(self._known) > AGENCIES:
             self._known.popitem(last=False)
@@ -106,4 +116,6 @@ def _note(known: _Known, value: bytes) -> None:
         return
     cursor = document.get("cursor")
     if document.get("outcome") in OWN_WORDS and isinstance(cursor, int) and cursor >= known.first:
-        known.ids[cursor] = str(document.get("event_id", ""))
+        reason = document.get("reason")
+        said = None if reason is None else str(reason)
+        known.words[cursor] = Word(str(document.get("event_id", "")), document["outcome"], said)

@@ -245,13 +245,15 @@ class Pusher:
         self._went_back = False
         if not (reading.off_the_log or reading.look_due()):
             return False
-        self._settle(reading)
         looked = reading.look()
         if looked.deleted or looked.back:
+            self._settle(reading)
             self._in_loop(self._tell_deleted, looked)
         self._anew |= looked.anew
         free = [*self._decided(reading), *reading.left([p for p, line in self._lines.items() if line.waits])]
-        self._in_loop(self._close_lines, free)
+        if free:
+            self._settle(reading)
+            self._in_loop(self._close_lines, free)
         return reading.off_the_log or bool(self._anew or free)
 
     def _tell_deleted(self, looked: Looked) -> None:
@@ -300,7 +302,6 @@ class Pusher:
         A line whose cursor another process has moved meanwhile is closed and begun anew.
         """
         with self._turn:
-            self._settle(reading)
             self._deal(reading, reading.shares())
 
     def _deal(self, reading: Reading, shares: Collection[int]) -> None:
@@ -310,6 +311,7 @@ class Pusher:
         wanted = feeds | leaving
         if wanted == set(self._lines) and not reading.changed:
             return
+        self._settle(reading)
         anew = self._anew & wanted
         self._in_loop(self._end_old, anew)
         if reading.off_the_log and not anew:
@@ -449,10 +451,11 @@ class Pusher:
 
     def _wind_down(self, reading: Reading, limit_s: float) -> None:
         """Start nothing new, let what is under way end, and commit it."""
-        self._in_loop(self._stop_starting)
         pause = threading.Event()
         deadline = self._clock.monotonic() + limit_s
         try:
+            self._in_loop(self._stop_starting)
+            self._settle(reading)
             while True:
                 self._round(reading, at_once=True)
                 survey = self._survey
@@ -465,6 +468,8 @@ class Pusher:
         except UnavailableError as error:
             # The next owner starts from the last commit: what ended since is sent again, under the same id.
             log.warning("handover_uncommitted", error=str(error))
+        finally:
+            reading.await_commit()  # once it is the next owner's, ours may change it no more
 
     def _stop_starting(self) -> None:
         for line in self._lines.values():

@@ -368,9 +368,13 @@ class Line:
         if not task.cancelled() and not self.closed and (error := task.exception()) is not None:
             # A mistake of ours: nothing is left dangling, the line is held and says why.
             log.error("attempt_crashed", agency=self.receiver.agency, error=repr(error), exc_info=error)
-            left = [d for d in deliveries if d.record.offset not in self._heads and d.record.offset not in self._ending]
+            left = [d for d in deliveries if self._is_underway(d.record.offset)]
             self._again(left, Later(f"内部错误 (an error of ours): {error!r}"), self.clock.monotonic())
         self._pump_soon()
+
+    def _is_underway(self, offset: int) -> bool:
+        """Tell whether an event that was begun has neither ended nor been laid back."""
+        return self.window.is_open(offset) and offset not in self._heads and offset not in self._ending
 
     async def _attempt(self, deliveries: Sequence[Delivery]) -> None:
         if not (ready := [delivery for delivery in deliveries if self._built(delivery)]):

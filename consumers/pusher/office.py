@@ -150,7 +150,8 @@ class PushOffice:
         at = self._clock.now().isoformat()
         found = Alert(kind, agency, at, detail[:2000], "closed" if closed else "open", labels)
         self._metrics.alerts.labels(agency, kind, found.state).inc()
-        self._outbox.put(Outgoing(self._topics.alerts, found.key.encode(), found.to_bytes(), []), lambda: None)
+        outgoing = Outgoing(self._topics.alerts, found.key.encode(), found.to_bytes(), [], in_order=True)
+        self._outbox.put(outgoing, lambda: None)
 
     def _tell_parked(self, ended: Ended, refused: Refused) -> None:
         """Alert somebody, unless it was somebody's decision."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -29,6 +30,8 @@ class Outgoing:
     headers: list[tuple[str, bytes]]
     short: Outgoing | None = None
     """What goes instead where the topic takes no record of this size."""
+    in_order: bool = False
+    """Whether the next of its key waits until this one is on the log: of these the last one counts."""
 
 
 _Item = tuple[Outgoing, Callable[[], None]]
@@ -63,11 +66,15 @@ class Outbox:
         self._monotonic = monotonic
         self._on_trouble: Callable[[str, str | None], None] = lambda topic, why: None
         self._producer: Producer | None = None
+        # What is in order, by topic and key: the first is on its way, the others wait for it.
+        self._lanes: dict[tuple[str, bytes | None], deque[_Item]] = {}
+        self._lanes_lock = threading.Lock()
         # Whether the producer has taken anything since there was trouble last.
         self._took = False
 
     def __len__(self) -> int:
-        return sum(len(queue.items) for queue in list(self._queues.values()))
+        waiting = sum(len(queue.items) for queue in list(self._queues.values()))
+        return waiting + sum(len(lane) - 1 for lane in list(self._lanes.values()))
 
     def due(self) -> bool:
         """Tell whether something waits that may be written now."""
@@ -92,6 +99,8 @@ class Outbox:
     def put(self, outgoing: Outgoing, on_acknowledged: Callable[[], None]) -> None:
         """Send a record, or queue it; the callback runs in the event loop once it is on the log."""
         item = (outgoing, on_acknowledged)
+        if outgoing.in_order and not self._is_first(item):
+            return
         producer, queue = self._producer, self._queue(outgoing.topic)
         if producer is None or queue.items or not producer.ready(outgoing.topic):
             queue.items.append(item)
@@ -154,6 +163,7 @@ class Outbox:
         def done(placed: Placed | None, error: Exception | None) -> None:
             if placed is not None:
                 self._written(self._queue(outgoing.topic), outgoing.topic)
+                self._let_next(outgoing)
                 self._acknowledge(on_acknowledged)
             elif isinstance(error, RecordTooLargeError):
                 self._shorten(item, error)
@@ -165,6 +175,24 @@ class Outbox:
         self._took = True
         sent.then(done)
 
+    def _is_first(self, item: _Item) -> bool:
+        with self._lanes_lock:
+            lane = self._lanes.setdefault((item[0].topic, item[0].key), deque())
+            lane.append(item)
+            return len(lane) == 1
+
+    def _let_next(self, written: Outgoing) -> None:
+        """Let the next go of those that are in order, now that this one is on the log."""
+        if not written.in_order:
+            return
+        with self._lanes_lock:
+            lane = self._lanes[written.topic, written.key]
+            lane.popleft()
+            if lane:
+                self._queue(written.topic).items.append(lane[0])
+            else:
+                del self._lanes[written.topic, written.key]
+
     def _acknowledge(self, on_acknowledged: Callable[[], None]) -> None:
         """Call back with all that Kafka acknowledges until then: waking the loop for each would cost more than it."""
         self._acknowledged.append(on_acknowledged)
@@ -174,8 +202,14 @@ class Outbox:
 
     def _call_back(self) -> None:
         self._calling = False
-        while self._acknowledged:
-            self._acknowledged.popleft()()
+        try:
+            while self._acknowledged:
+                self._acknowledged.popleft()()
+        finally:
+            # One that raised keeps none of the others from being called.
+            if self._acknowledged and not self._calling:
+                self._calling = True
+                self._call_in_loop(self._call_back)
 
     def _shorten(self, item: _Item, error: RecordTooLargeError) -> None:
         outgoing, on_acknowledged = item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
@@ -43,11 +43,11 @@ class _UnderWay:
 
     cursors: Mapping[Partition, Committed]
     kept: Mapping[Partition, Committed]
-    answer: Future[None]
+    answer: futures.Future[None]
 
 
 class Reading:
-    """Reads the feeds of this process's shares. Everything here belongs to the Kafka thread."""
+    """Reads the feeds of this process's shares. Everything here belongs to the Kafka thread; commits run beside it."""
 
     def __init__(self, kafka: Kafka, topics: Topics, instance: str, clock: Clock) -> None:
         self._topics = topics
@@ -73,7 +73,7 @@ class Reading:
         self.off_the_log = False
         """Whether a position was found off its log since the last ``read``."""
         self._failing_since: float | None = None
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._committer = futures.ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._under_way: _UnderWay | None = None
         self.changed = True
         """Whether the shares were dealt anew since the last ``read``."""
@@ -188,6 +188,7 @@ class Reading:
         self._paused &= self._read
         self._reader.resume(self._read - self._paused)
         self.changed = self.off_the_log = False
+        self._failing_since = None  # it was of shares that may be another's by now
         self._look_at = 0.0  # to know which making of each feed this is
 
     def poll_group(self, timeout_s: float) -> None:
@@ -228,27 +229,34 @@ class Reading:
         UnavailableError. A feed that there is not must not keep everybody else's cursor from being committed: its own
         waits for it to come back, and needs no commit once the feed was deleted. ``wait`` until it has ended.
         """
-        under_way = self._under_way
-        if under_way is None or not (wait or under_way.answer.done()):
-            return {}
-        self._under_way = None
-        cursors, kept = under_way.cursors, under_way.kept
-        try:
+        while (under_way := self._under_way) is not None and (wait or under_way.answer.done()):
+            self._under_way, kept = None, under_way.kept
             try:
                 under_way.answer.result()
-            except UnknownTopicError:
+            except UnknownTopicError as error:
                 self._ask_for(kept)
-                kept = self._there(kept)
-                self._commit(kept)
-        except UnavailableError as error:
-            now = self._clock.monotonic()
-            self._failing_since = self._failing_since or now
-            if now - self._failing_since > COMMIT_PATIENCE_S:
-                raise
-            log.debug("cursors_uncommitted", error=str(error))
-            return {}
-        self._failing_since = None
-        return {feed: cursor for feed, cursor in cursors.items() if feed in kept or feed in self._deleted}
+                if self._there(kept).keys() == kept.keys():
+                    self._refused(error)  # the broker has not heard of it yet
+                else:
+                    self.begin_commit(under_way.cursors)
+            except UnavailableError as error:
+                self._refused(error)
+            else:
+                self._failing_since = None
+                return {feed: at for feed, at in under_way.cursors.items() if feed in kept or feed in self._deleted}
+        return {}
+
+    def await_commit(self) -> None:
+        """Wait until no commit is under way, whatever it comes to: that is still to be asked."""
+        if self._under_way is not None:
+            futures.wait([self._under_way.answer])
+
+    def _refused(self, error: UnavailableError) -> None:
+        now = self._clock.monotonic()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if now - self._failing_since > COMMIT_PATIENCE_S:
+            raise error
+        log.debug("cursors_uncommitted", error=str(error))
 
     def _there(self, cursors: Mapping[Partition, Committed]) -> dict[Partition, Committed]:
         return {feed: cursor for feed, cursor in cursors.items() if feed not in self._missing}
@@ -258,7 +266,7 @@ class Reading:
             self._member.commit(cursors)
 
     def close(self) -> None:
-        """Leave the group and close both, once no commit is under way."""
-        self._committer.shutdown()
+        """Leave the group and close both. Whoever leaves hands over, and commits once more."""
+        self._opened.callback(self._committer.shutdown)
         self._opened.callback(self._member.close)
         self._opened.close()

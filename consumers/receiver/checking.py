@@ -9,7 +9,7 @@ import base64
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from consumers.receiver.probing import Probe, Reply
@@ -26,6 +26,10 @@ BASE = "accepted"
 TIMED = "slow-answer"
 UNTOLD = "先要正常投递被接收 (needs a plain delivery taken in)"
 
+HANDLED_TWICE = (
+    "答了 2xx，但同一事件又交给处理函数一次：按 webhook-id 去重，已处理的只答不做"
+    " (answered with 2xx, yet handled twice: remember each webhook-id, and handle it once)"
+)
 WITH_HANDLER = "时间含处理函数 (your handler included)"
 _WITHOUT_HANDLER = (
     "时间不含处理函数：接收包没有把试投递交给它；要一并量，接收端以 trials=True（样例用 --trials）启动后再查"
@@ -120,7 +124,10 @@ def _cause(reply: Reply) -> str:
 
 def _duplicate(probe: Probe) -> Found:
     event = probe.event()
-    return _all_accepted([probe.send(event), probe.send(event, same_cursor=True)])
+    found = _all_accepted([probe.send(event), probe.send(event, same_cursor=True)])
+    if found.passed and found.replies[1].handled:
+        return replace(found, passed=False, why=HANDLED_TWICE)
+    return found
 
 
 def _out_of_order(probe: Probe) -> Found:
@@ -185,7 +192,8 @@ def _all_accepted(replies: Sequence[Reply]) -> Found:
 
 
 def _all_refused(replies: Sequence[Reply]) -> Found:
-    return Found(all(reply.refused for reply in replies), replies)
+    # What is answered with a status that is tried again is not refused: it comes for ever.
+    return Found(all(reply.refused and reply.status not in RETRIED for reply in replies), replies)
 
 
 CHECKS: Sequence[Check] = (

@@ -17,6 +17,7 @@ from schemas.times import parse_time
 from services.runtime.errors import RegistryUnavailableError
 from services.runtime.kafka.port import Record
 
+CORRECTED = "corrected"
 PUT_BACK = frozenset({b"replay", b"backfill"})
 """Why an event stands in a feed later than its place in what became of its subject."""
 
@@ -37,6 +38,9 @@ class Change:
     in_order: bool = False
     """Whether it counts although its time is before the row's: a follow-up that stands in the feed behind what it is
     about, with a date alone where that had an hour. What is put back stands anywhere in the feed, and does not."""
+    whole: bool = True
+    """Whether it tells all there is of its subject: an empty field is empty then. A follow-up tells what it is about, a
+    correction (更正) all of it anew."""
 
 
 class Stopped(Never):
@@ -64,4 +68,7 @@ def change_of(
     except (UndecodableValue, RegistryError, KeyError, ValueError) as error:
         return Never(f"不能写入表 (no row can be made of it): {type(error).__name__} {error}")
     in_order = attributes["type"] in follow_up_types and dict(record.headers).get("hongyan-reason") not in PUT_BACK
-    return Change(table, source, key, state, attributes["id"], record.offset, time, schema, decoded.data, in_order)
+    whole = attributes["type"] not in follow_up_types or state == CORRECTED
+    return Change(
+        table, source, key, state, attributes["id"], record.offset, time, schema, decoded.data, in_order, whole
+    )

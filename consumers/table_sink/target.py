@@ -206,7 +206,7 @@ class Target:
         }
         data = values_of(change.data, aware=self._postgresql)
         # What this event says nothing of stays as an earlier one of the same thing said it.
-        said = own | {name: value for name, value in data.items() if value is not None}
+        said = own | {name: value for name, value in data.items() if change.whole or value is not None}
         changing = [name for name in said if name not in {"hongyan_source", "hongyan_key"}]
         if self._postgresql:
             put = postgresql.insert(table).values(said)

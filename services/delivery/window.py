@@ -59,6 +59,11 @@ class Window:
         del self._lanes[entry.key]
         return None
 
+    def is_open(self, offset: int) -> bool:
+        """Tell whether an event was admitted and has not ended."""
+        entry = self._by_offset.get(offset)
+        return entry is not None and not entry.ended
+
     def cursor(self) -> int:
         """Return the position below which everything has ended."""
         at = self.committed

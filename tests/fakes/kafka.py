@@ -292,8 +292,10 @@ class FakeConsumer:
         return {topic: self._cluster.topic_ids[topic] for topic in topics if topic in self._cluster.topic_ids}
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group; what is read is given back first, as the library does."""
         if self._group is not None and self._member in self._group.members:
+            if self._positions:
+                self._revoked(list(self._positions))
             del self._group.members[self._member]
             self._group.generation += 1
 

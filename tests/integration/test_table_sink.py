@@ -102,14 +102,15 @@ def test_the_table_follows_what_becomes_of_each_certificate(
     A revocation counts in its place in the feed, also where it bears a date alone and the certificate an hour of it.
     """
     start(processes, sinking)
-    issued = [events.certificate(f"i-{n}", n, beds=100 + n) for n in range(3)]
+    issued = [events.certificate(f"i-{n}", n, beds=100 + n, phone="028-1") for n in range(3)]
     events.feed(AGENCY, *issued, events.certificate("i-3", 3, time="2025-12-20T15:00:00+08:00"))
     eventually(lambda: len(rows(database, "hongyan_key")) == 4, 20)
     first = rows(database, "certificate_no, hongyan_state, beds, issued_on, media_types")[0]
     assert first[:3] == (number(0), "issued", 100)
     assert str(first[3]) == "2025-12-02"
     late = events.certificate("late", 0, beds=1)
-    events.feed(AGENCY, events.certificate("c-0", 0, CORRECTED), events.certificate("r-1", 1, REVOKED), late)
+    corrected = events.certificate("c-0", 0, CORRECTED, beds=7, phone=None)
+    events.feed(AGENCY, corrected, events.certificate("r-1", 1, REVOKED), late)
     events.feed(AGENCY, events.certificate("r-3", 3, REVOKED, time="2025-12-20"), grants="")
     events.feed(AGENCY, events.certificate("c-3", 3, CORRECTED, time="2025-12-20T14:00:00+08:00"), reason="replay")
     eventually(lambda: "c-3" in delivered(kafka, topics), 20)
@@ -119,8 +120,9 @@ def test_the_table_follows_what_becomes_of_each_certificate(
         number(2): "issued",
         number(3): "revoked",
     }
-    beds = dict(rows(database, "certificate_no, beds"))
-    assert beds[number(1)] == 101  # what the revocation says nothing of stays
+    said = {row[0]: row[1:] for row in rows(database, "certificate_no, beds, phone")}
+    assert said[number(1)] == (101, "028-1")  # what the revocation says nothing of stays
+    assert said[number(0)] == (7, None)  # a correction tells all anew
 
 
 def alerts(kafka: Kafka, topics: Topics) -> list[Alert]:

@@ -20,11 +20,12 @@ CROSS JOIN LATERAL (
         AND (%(agency)s::text IS NULL OR agency = %(agency)s)
 ) entitled
 LEFT JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE delivered) AS delivered, count(*) FILTER (WHERE accepted) AS accepted,
-        count(*) FILTER (WHERE rejected) AS rejected, count(*) FILTER (WHERE NOT delivered) AS parked
+    SELECT count(*) FILTER (WHERE delivered) AS delivered, count(*) FILTER (WHERE word = 'accepted') AS accepted,
+        count(*) FILTER (WHERE word = 'rejected') AS rejected, count(*) FILTER (WHERE NOT delivered) AS parked
     FROM (
-        SELECT bool_or(outcome <> 'parked') AS delivered, bool_or(outcome = 'accepted') AS accepted,
-            bool_or(outcome = 'rejected') AS rejected
+        SELECT bool_or(outcome <> 'parked') AS delivered,
+            (array_agg(outcome ORDER BY coalesce(last_at, logged_at) DESC, logged_at DESC)
+                FILTER (WHERE outcome IN ('accepted', 'rejected')))[1] AS word
         FROM ledger_receipt receipt
         WHERE receipt.event_id = given.event_id AND receipt.source = given.source AND receipt.subject = given.subject
             AND (%(agency)s::text IS NULL OR agency = %(agency)s)

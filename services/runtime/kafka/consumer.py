@@ -8,7 +8,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
-from kafka.errors import KafkaError, UnknownTopicOrPartitionError
+from kafka.errors import CommitFailedError, KafkaError, UnknownTopicOrPartitionError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata
 from kafka.util import Timer
@@ -182,9 +182,16 @@ class KafkaPythonConsumer:
             self.client._net.run(self._commit, wanted)
 
     async def _commit(self, wanted: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Commit. The library's own tries a topic that there is not again until the time is over."""
+        """Commit. The library's own tries a topic that there is not again until the time is over.
+
+        And it tries again as a member of whatever generation it has by then: where another had the partition meanwhile,
+        that one's newer position would be written over.
+        """
         coordinator, manager, timer = self.client._coordinator, self.client._manager, Timer(CALL_TIMEOUT_MS)
+        begun = coordinator._generation
         while True:
+            if coordinator._generation != begun:
+                raise CommitFailedError("the partitions were dealt anew meanwhile")
             await coordinator.ensure_coordinator_ready_async(timeout_ms=timer.timeout_ms)
             answer = manager.call_soon(coordinator._send_offset_commit_request, wanted)
             try:

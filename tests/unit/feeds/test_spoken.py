@@ -11,7 +11,7 @@ import pytest
 from consumers.feeds.entry import Entry
 from consumers.feeds.history import History
 from consumers.feeds.receipt import receipt_of
-from consumers.feeds.spoken import APART_MS, Spoken
+from consumers.feeds.spoken import APART_MS, Spoken, Word
 from schemas.receipts import Outcome
 from schemas.topics import Topics
 from services.runtime.errors import UnavailableError
@@ -60,7 +60,7 @@ def say(kafka: FakeKafka, agency: str, outcome: Outcome, one: Entry) -> None:
 
 def said_of(spoken: Spoken, *entries: Entry) -> set[int]:
     """Return the cursors of those of which something was said."""
-    return asyncio.run(spoken.of("a", entries))
+    return set(asyncio.run(spoken.of("a", entries)))
 
 
 def test_only_what_the_agency_said_itself_of_this_very_event_is_its_word(kafka: FakeKafka, spoken: Spoken) -> None:
@@ -72,6 +72,16 @@ def test_only_what_the_agency_said_itself_of_this_very_event_is_its_word(kafka: 
     say(kafka, "b", "accepted", entry(4))
     say(kafka, "a", "accepted", entry(5, "of a feed that was made anew since"))
     assert said_of(spoken, *(entry(n) for n in range(6))) == {0, 1}
+
+
+def test_the_newest_word_counts(kafka: FakeKafka, spoken: Spoken) -> None:
+    """With its reason, by whichever process it was taken."""
+    outcomes: tuple[Outcome, ...] = ("accepted", "rejected")
+    for outcome in outcomes:
+        say(kafka, "a", outcome, entry(0))
+    assert asyncio.run(spoken.of("a", [entry(0)])) == {0: Word("e-0", "rejected", "x")}
+    say(kafka, "a", "accepted", entry(0))
+    assert asyncio.run(spoken.of("a", [entry(0)])) == {0: Word("e-0", "accepted", "x")}
 
 
 @pytest.mark.parametrize("again", [range(2), range(6), range(3, 6)])

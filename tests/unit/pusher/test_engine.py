@@ -20,6 +20,7 @@ from consumers.pusher.note import Note
 from consumers.pusher.office import PushOffice
 from consumers.pusher.outbox import Outbox
 from consumers.pusher.placing import is_astray
+from consumers.pusher.reading import Reading
 from consumers.pusher.receivers import Receivers
 from schemas.codec import Codec
 from schemas.topics import Topics
@@ -29,7 +30,7 @@ from services.delivery.receiver import Receiver
 from services.delivery.retry import RetryPolicy
 from services.delivery.sender import Sender
 from services.runtime.alerts import Alert, AlertKind
-from services.runtime.errors import InvalidError, NotFoundError, UnavailableError
+from services.runtime.errors import InvalidError, KafkaUnavailableError, NotFoundError, UnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.conditions import eventually
 from tests.fakes.kafka import FakeAdmin, FakeConsumer, FakeKafka
@@ -334,11 +335,92 @@ def test_feeds_are_read_on_and_delivered_while_a_commit_is_not_answered(
     two = Partition(TOPICS.feed("two"), 0)
     put(rig, ONE, 1)
     soon(rig, begun.is_set)
+    at_s = rig.clock.seconds
+    soon(rig, lambda: rig.clock.seconds > at_s + 5)  # what is looked at now and then waits for no commit either
     put(rig, two, 3)
     soon(rig, lambda: ended(rig, "two") == [0, 1, 2])
     assert (rig.cursor(ONE), rig.cursor(two)) == (Committed(0), Committed(0))
     answered.set()
     soon(rig, lambda: (rig.cursor(ONE), rig.cursor(two)) == (Committed(1), Committed(3)))
+
+
+def test_no_share_is_handed_over_while_a_commit_is_under_way_whatever_fails_beside_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next owner's newer cursor would be written over by it."""
+    eventually(committed(rig))
+    answered, waiting, told = threading.Event(), threading.Event(), list[str]()
+    commit, hand_over, wait, share = FakeConsumer.commit, Pusher._hand_over, Reading.await_commit, FakeConsumer._share
+    begun, handing = threading.Event(), threading.Event()
+
+    def slow(self: FakeConsumer, offsets: Mapping[Partition, Committed]) -> None:
+        begun.set()
+        answered.wait(30)
+        told.append("committed")
+        commit(self, offsets)
+
+    def flush(self: Outbox) -> None:
+        if handing.is_set():
+            raise KafkaUnavailableError("no producer")
+
+    def handed_over(self: Pusher, reading: Reading) -> None:
+        handing.set()
+        hand_over(self, reading)
+        handing.clear()
+
+    def waited(self: Reading) -> None:
+        waiting.set()
+        wait(self)
+
+    def shared(self: FakeConsumer) -> list[Partition]:
+        told.append("dealt")
+        return share(self)
+
+    monkeypatch.setattr(FakeConsumer, "commit", slow)
+    monkeypatch.setattr(Outbox, "flush", flush)
+    monkeypatch.setattr(Pusher, "_settle", lambda *_: None)  # as where it fails first
+    monkeypatch.setattr(Pusher, "_hand_over", handed_over)
+    monkeypatch.setattr(Reading, "await_commit", waited)
+    monkeypatch.setattr(FakeConsumer, "_share", shared)
+    put(rig, ONE, 1)
+    soon(rig, begun.is_set)
+    rig.kafka.groups[TOPICS.group("pusher")].generation += 1
+    soon(rig, waiting.is_set)
+    assert told == []
+    answered.set()
+    soon(rig, lambda: told[:2] == ["committed", "dealt"])
+
+
+def test_what_ended_last_is_committed_by_a_pusher_that_gives_its_session_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all of it would be sent again, at every agency, after each outage of a part."""
+    eventually(committed(rig))
+    commit, refused, closed = FakeConsumer.commit, threading.Event(), list[Committed]()
+    close = FakeConsumer.close
+
+    def refuses(self: FakeConsumer, offsets: Mapping[Partition, Committed]) -> None:
+        if ONE in offsets and offsets[ONE].offset == 1 and not refused.is_set():
+            raise KafkaUnavailableError("not now")
+        commit(self, offsets)
+
+    def gone(self: Reading, timeout_s: float) -> None:
+        refused.set()
+        raise KafkaUnavailableError("the group is gone")
+
+    def closing(self: FakeConsumer) -> None:
+        close(self)
+        if self.instance is not None:
+            closed.append(rig.cursor(ONE))
+
+    monkeypatch.setattr(FakeConsumer, "commit", refuses)
+    monkeypatch.setattr(FakeConsumer, "close", closing)
+    put(rig, ONE, 1)
+    soon(rig, lambda: ended(rig, "one") == [0])
+    monkeypatch.setattr(Reading, "poll_group", gone)
+    soon(rig, lambda: closed)
+    monkeypatch.undo()
+    assert closed[0] == Committed(1)
 
 
 def test_a_feed_that_waits_for_a_decision_does_so_whatever_channel_it_has_meanwhile(rig: Rig) -> None:

@@ -830,6 +830,30 @@ def test_an_error_of_ours_leaves_nothing_dangling() -> None:
     assert office.told == ["held: 内部错误 (an error of ours): RuntimeError('a mistake')", "flows"]
 
 
+def test_what_ended_unsent_does_not_end_again_where_the_rest_of_its_batch_crashes() -> None:
+    """It is on record by then: parked a second time, its end would be one of an event that is not open."""
+    keys = {0: b"a", 1: b"b"}
+    office = office_with(keys, {}, receiver=replace(RECEIVER, profile=replace(PROFILE, batch=2)))
+    office.undecodable = {0}
+    crashes, send = [RuntimeError("a mistake")], office.send
+
+    async def crashing(receiver: Receiver, deliveries: Sequence[Delivery]) -> Outcome:
+        if crashes:
+            await asyncio.sleep(0.5)
+            assert office.recorded[0]
+            raise crashes.pop()
+        return await send(receiver, deliveries)
+
+    async def body() -> None:
+        office.line.take([record(offset, key) for offset, key in keys.items()])
+        await asyncio.sleep(30.0)
+        office.line.close()
+
+    office.send = crashing  # type: ignore[method-assign]
+    run(office.clock, body())
+    assert (crashes, office.recorded) == ([], Counter({0: 1, 1: 1}))
+
+
 def test_an_end_that_could_not_be_put_on_record_is_made_again() -> None:
     """Whether it was delivered, or somebody wants it parked: the event is not left standing for ever."""
     keys = {0: b"a", 1: b"b"}

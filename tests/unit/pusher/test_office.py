@@ -194,6 +194,25 @@ def test_a_registry_that_hangs_blocks_no_line_and_is_told_apart_from_the_receive
     assert len(outbox) == 0
 
 
+def test_an_alert_waits_until_the_one_before_it_of_its_kind_and_subject_is_on_the_log() -> None:
+    """Its state is what stands last."""
+    outbox, office = office_and_outbox()
+    producer = FakeKafka().transactional_producer("t")  # whose records are under way until it commits
+    producer._cluster.admin().ensure_topics([TOPICS.alerts_spec()])
+    producer.begin()
+    outbox.attach(producer)
+    for kind, closed in ((AlertKind.LINE_HELD, False), (AlertKind.LINE_HELD, True), (AlertKind.AGENCY_GONE, False)):
+        office.alert(kind, "a", "why", closed=closed)
+    assert len(outbox) == 1
+    producer.commit()
+    producer.begin()
+    outbox.flush()
+    producer.commit()
+    (log,) = [records for partition, records in producer._cluster.logs.items() if partition.topic == TOPICS.alerts]
+    found = [(one.kind, one.state) for one in (Alert.from_bytes(record.value) for record in log)]
+    assert found == [("line-held", "open"), ("agency-gone", "open"), ("line-held", "closed")]
+
+
 def office_and_outbox(codec: Codec | None = None) -> tuple[Outbox, PushOffice]:
     """Return an office that sends nothing, and where it puts what is to be written."""
 
@@ -211,6 +230,7 @@ def written_by(outbox: Outbox) -> dict[str, list[FakeRecord]]:
     kafka = FakeKafka()
     kafka.admin().ensure_topics([*TOPICS.base_specs([]), *TOPICS.agency_specs("a"), TOPICS.alerts_spec()])
     outbox.attach(kafka.producer())
-    outbox.flush()
+    while outbox:
+        outbox.flush()
     named = (TOPICS.receipts, TOPICS.parked("a"), TOPICS.alerts, TOPICS.deadletter("pusher"))
     return {name: [r for p, records in kafka.logs.items() if p.topic == name for r in records] for name in named}

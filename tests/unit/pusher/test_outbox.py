@@ -209,3 +209,39 @@ def test_a_producer_that_takes_nothing_at_all_is_built_anew() -> None:
     with pytest.raises(KafkaUnavailableError):
         outbox.flush()
     assert len(outbox) == 1
+
+
+def test_what_counts_by_its_order_stands_on_the_log_in_it_though_the_first_had_to_be_sent_again() -> None:
+    """An alert that is closed and then, by a repetition, opened would stand for ever. Other keys wait for nothing."""
+    cluster, clock, told = FakeKafka(), VirtualClock(), []
+    cluster.admin().ensure_topics([TopicSpec(TOPIC, 1)])
+    outbox = Outbox(lambda call: call(), clock.monotonic)
+    outbox.attach(Refusing(cluster, [KafkaUnavailableError("expired")], at_once=False))
+    for key, value in ((b"a", b"open"), (b"a", b"closed"), (b"b", b"open"), (b"a", b"open again")):
+        outbox.put(Outgoing(TOPIC, key, value, [], in_order=True), lambda value=value: told.append(value))  # type: ignore[misc]
+    assert len(outbox) == 4
+    clock.seconds += RETRY_S
+    for _ in range(4):
+        outbox.flush()
+    written = [(record.key, record.value) for record in cluster.logs[Partition(TOPIC, 0)]]
+    assert [value for key, value in written if key == b"a"] == [b"open", b"closed", b"open again"]
+    assert [value for key, value in written if key == b"b"] == [b"open"]
+    assert (sorted(told), len(outbox)) == (sorted(value for _, value in written), 0)
+
+
+def test_a_callback_that_fails_keeps_no_other_from_being_called() -> None:
+    """They stand for events of other agencies, whose cursors would wait for it."""
+    cluster, calls, called = FakeKafka(), list[Callable[[], None]](), []
+    cluster.admin().ensure_topics([TopicSpec(TOPIC, 1)])
+    outbox = Outbox(calls.append)
+    outbox.attach(cluster.producer())
+
+    def fails() -> None:
+        raise RuntimeError("a mistake")
+
+    outbox.put(Outgoing(TOPIC, b"a", b"1", []), fails)
+    outbox.put(Outgoing(TOPIC, b"b", b"2", []), lambda: called.append("b"))
+    with pytest.raises(RuntimeError):
+        calls.pop()()
+    calls.pop()()
+    assert (called, calls) == (["b"], [])

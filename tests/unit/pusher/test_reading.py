@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from consumers.pusher.reading import MISSING_S, Looked, Reading
+from consumers.pusher.reading import COMMIT_PATIENCE_S, MISSING_S, Looked, Reading
 from schemas.topics import LEFT, Topics
+from services.runtime.errors import UnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.kafka import FakeAdmin, FakeKafka
@@ -135,3 +136,20 @@ def test_a_feed_made_anew_is_told_of_once() -> None:
     kafka.admin().ensure_topics(TOPICS.agency_specs("a"))
     assert (reading.look(), reading.look()) == (Looked({feed}, set(), set()), NOTHING)
     reading.close()
+
+
+def test_a_refusal_of_long_ago_does_not_count_against_shares_that_came_since(
+    kafka: Asked, clock: HandClock, reading: Reading
+) -> None:
+    """For long means of these shares: a dealing without any must not make the next one an outage."""
+    kafka.away = True
+    assert commit(reading, CURSORS) == {}
+    clock.seconds += COMMIT_PATIENCE_S + 1
+    kafka.away = False
+    reading.read({KEPT: 0, GONE: 0})
+    kafka.away = True
+    assert commit(reading, CURSORS) == {}
+    clock.seconds += COMMIT_PATIENCE_S + 1
+    with pytest.raises(UnavailableError):
+        commit(reading, CURSORS)
+    kafka.away = False

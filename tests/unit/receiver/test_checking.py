@@ -16,10 +16,10 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from consumers.receiver.checking import BASE, CHECKS, UNTOLD, Check, check
+from consumers.receiver.checking import BASE, CHECKS, HANDLED_TWICE, UNTOLD, Check, check
 from consumers.receiver.commands import receiver as command
 from consumers.receiver.evidence import Registered, digest_of, evidence_of
-from consumers.receiver.kit import Answer, Event, MemorySeen, Receiver, WsgiApp
+from consumers.receiver.kit import HANDLED_HEADER, Answer, Event, MemorySeen, Receiver, WsgiApp
 from consumers.receiver.probing import Probe
 from consumers.receiver.process import serve
 from consumers.receiver.telling import print_result
@@ -141,6 +141,36 @@ def test_a_receiver_with_one_flaw_fails_just_that_check(flaw: str) -> None:
     assert [one.name for one in results if one.passed is None] == (NAMES[2:] if flaw == BASE else [])
     assert failed[0].detail
     assert any("一" <= letter <= "鿿" for letter in failed[0].detail)
+
+
+def test_a_receiver_that_handles_a_repetition_once_more_fails_though_it_answers_well() -> None:
+    """As far as it tells what it handled: the kit's does."""
+
+    class Forgetful(Receiver):
+        def receive(self, headers: Headers, body: bytes) -> Answer:
+            answer = super().receive(headers, body)
+            return Answer(204, answer.headers | {HANDLED_HEADER: "1"}) if answer.status == 204 else answer
+
+    with serving_wsgi(WsgiApp(Forgetful([SECRET], lambda _: None, trials=True))) as url:
+        checked = by_name("duplicate").on(Probe(url, SECRET, LIMIT_S))
+    assert (checked.passed, checked.detail) == (False, HANDLED_TWICE)
+    with serving_wsgi(WsgiApp(Receiver([SECRET], lambda _: None, trials=True))) as url:
+        assert by_name("duplicate").on(Probe(url, SECRET, LIMIT_S)).passed
+
+
+@pytest.mark.parametrize(("status", "passes"), [(401, True), (403, True), (404, False), (409, False), (429, False)])
+@pytest.mark.parametrize("name", ["bad-signature", "old-timestamp"])
+def test_a_forged_request_is_refused_for_good(name: str, status: int, passes: bool) -> None:
+    """What is answered with a status that is tried again would come for ever."""
+
+    class Refusing(Receiver):
+        def receive(self, headers: Headers, body: bytes) -> Answer:
+            answer = super().receive(headers, body)
+            return Answer(status) if answer.status == 401 else answer
+
+    with serving_wsgi(WsgiApp(Refusing([SECRET], lambda _: None))) as url:
+        checked = by_name(name).on(Probe(url, SECRET, LIMIT_S))
+    assert (checked.passed, set(checked.statuses)) == (passes, {status})
 
 
 def test_a_receiver_that_is_not_there_passes_nothing_and_it_is_said_so() -> None:
