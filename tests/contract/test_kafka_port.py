@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -199,6 +200,51 @@ def test_a_commit_that_names_a_topic_that_there_is_not_is_refused_at_once_and_th
     assert time.monotonic() - before < 2
     assert member.consumer.committed([gone, place]) == {place: Committed(1)}
     member.consumer.close()
+
+
+def test_another_thread_may_commit_while_the_group_is_polled_and_dealt_anew(cluster: Cluster) -> None:
+    """Threads: what was not refused is there; a member that joins meanwhile costs no more than refusals."""
+    group, place = cluster.group(), Partition(cluster.target, 0)
+    first = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    poll_until(lambda: bool(polled(first.consumer) or first.assigned))
+    taken, done = [0], threading.Event()
+
+    def commit() -> None:
+        for at in range(1, 60):
+            try:
+                first.consumer.commit({place: Committed(at)})
+            except UnavailableError:
+                continue
+            taken.append(at)
+        done.set()
+
+    committer = threading.Thread(target=commit)
+    committer.start()
+    second = Member(cluster.kafka.consumer(group)).join(cluster.source)
+    poll_until(lambda: bool(polled(first.consumer) or polled(second.consumer) or (second.assigned and done.is_set())))
+    committer.join(10)
+    assert len(taken) > 1
+    assert first.consumer.committed([place]) == {place: Committed(taken[-1])}
+    for member in (first, second):
+        member.consumer.close()
+
+
+def test_who_closes_gives_up_what_it_reads_and_may_commit_once_more(cluster: Cluster) -> None:
+    """Rebalance: leaving is one too, and a commit in its callback counts, from whichever thread it is made."""
+    cluster.write("a")
+    group, place = cluster.group(), Partition(cluster.source, 0)
+    leaving = cluster.kafka.consumer(group)
+
+    def commit(revoked: Collection[Partition]) -> None:
+        if place in revoked:  # at the first joining nothing is given up yet
+            committer = threading.Thread(target=leaving.commit, args=({place: Committed(1, "left")},))
+            committer.start()
+            committer.join(10)
+
+    leaving.subscribe([cluster.source], lambda _: None, commit)
+    poll_until(lambda: bool(polled(leaving)))
+    leaving.close()
+    assert cluster.kafka.admin().group_offsets(group)[place] == Committed(1, "left")
 
 
 def test_an_admin_commits_for_a_group_only_while_it_has_no_member(cluster: Cluster) -> None:

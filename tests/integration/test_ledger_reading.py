@@ -278,6 +278,25 @@ def test_what_a_reader_is_told_of_an_event_is_its_own_part(desk: Desk) -> None:
     assert desk.reader.timeline(Scope.of_publisher([SOURCES[1]]), event) == []
 
 
+def test_an_agencys_newest_word_is_what_it_said(desk: Desk) -> None:
+    """It may take its rejection back: each word is told in its turn, and what was said twice in a row once."""
+    event = desk.event(NOW - timedelta(hours=2), ["a"])
+    said: Sequence[tuple[Outcome, int]] = [("accepted", 5), ("rejected", 6), ("accepted", 7), ("accepted", 7)]
+    desk.receipt(event, "a", "delivered", timedelta(seconds=2))
+    for outcome, minutes in said:
+        desk.receipt(event, "a", outcome, timedelta(minutes=minutes))
+    desk.receipt(event, "a", "delivered", timedelta(minutes=6, seconds=30))
+    (listed,) = desk.reader.search(OPERATOR, Criteria(event=event)).events
+    assert (listed["delivered"], listed["accepted"], listed["rejected"]) == (1, 1, 0)
+    (told,) = desk.reader.timeline(OPERATOR, event)
+    (part,) = told["agencies"]
+    assert [one["outcome"] for one in part["receipts"]] == ["delivered", "accepted", "rejected", "accepted"]
+    assert (part["state"], part["acknowledged_at"]) == ("accepted", desk.put[-1]["at"] + timedelta(minutes=7))
+    desk.receipt(event, "a", "rejected", timedelta(minutes=8))
+    (listed,) = desk.reader.search(OPERATOR, Criteria(event=event)).events
+    assert (listed["delivered"], listed["accepted"], listed["rejected"]) == (1, 0, 1)
+
+
 def test_an_overview_counts_by_the_hour_what_its_reader_may_see(desk: Desk) -> None:
     """From each publisher to each agency, and what became of it; an agency sees its own flows alone."""
     for hours, to in ((0, "ab"), (1, "a"), (2, ""), (30, "ab")):

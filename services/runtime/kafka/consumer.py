@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.errors import CommitFailedError, KafkaError, UnknownTopicOrPartitionError
@@ -23,6 +24,8 @@ JOIN_WAIT_MS = 3_000
 LEARNING_ATTEMPTS = 5
 COMMIT_AGAIN_S = 0.02
 
+log = structlog.get_logger()
+
 
 def topic_partition(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.partition)
@@ -37,7 +40,8 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._revoked = on_revoked
         self._idle = threading.Event()
         self._idle.set()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
+        """What a callback has raised since it was asked last."""
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         await self._call(self._assigned, assigned)
@@ -48,7 +52,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     def settle(self) -> None:
         """Wait for a callback that is still running, and raise what one has raised."""
         self._idle.wait()
-        error, self._error = self._error, None
+        error, self.error = self.error, None
         if error is not None:
             raise error
 
@@ -60,7 +64,7 @@ class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 callback([Partition(*tp) for tp in partitions])
             except BaseException as error:  # noqa: BLE001  (carried over to the polling thread, which raises it)
-                self._error = error
+                self.error = error
             finally:
                 self._idle.set()
                 self._net.call_soon_threadsafe(lambda: done.success(None))
@@ -251,3 +255,6 @@ class KafkaPythonConsumer:
         CLIENTS.closed(self)
         with wrapped("close"):
             self.client.close(autocommit=False, timeout_ms=CALL_TIMEOUT_MS)
+        error = self._listener.error if self._listener is not None else None
+        if error is not None:  # nobody polls any more, who would raise it
+            log.error("giving_up_failed", error=repr(error), exc_info=error)

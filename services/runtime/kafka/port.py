@@ -25,7 +25,8 @@ Two producers with one ``transactional_id``: the newer wins and the older is los
 **Called twice.** ``close``, ``abort``, ``pause`` and ``resume`` may be called any number of times. ``begin`` may not be
 called inside a transaction.
 
-**Threads.** A consumer belongs to one thread. A plain producer may be shared; a transactional one may not.
+**Threads.** A consumer belongs to one thread, but for ``commit``, which one other may call beside it: what it commits
+under a membership that has ended meanwhile is refused. A plain producer may be shared; a transactional one may not.
 """
 
 from __future__ import annotations

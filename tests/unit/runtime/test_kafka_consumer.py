@@ -1,0 +1,67 @@
+"""A commit that a broker has not answered is not made again under another membership."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from kafka.coordinator.base import Generation
+from kafka.errors import CommitFailedError, NotCoordinatorError
+from kafka.structs import OffsetAndMetadata
+
+from services.runtime.kafka.consumer import KafkaPythonConsumer
+
+WANTED = {TopicPartition("feed.a", 0): OffsetAndMetadata(5, "", -1)}
+
+
+class Coordinator:
+    """A member whose commits a broker answers by a script; shares may be dealt anew before each further try."""
+
+    def __init__(self, answers: list[Exception | None], *, dealt_anew: bool) -> None:
+        self._generation = Generation(1, "member", "range")
+        self._answers, self._dealt_anew = answers, dealt_anew
+        self.tries = 0
+
+    async def ensure_coordinator_ready_async(self, timeout_ms: float) -> None:
+        """Be ready."""
+
+    async def _send_offset_commit_request(self, wanted: object) -> None:
+        self.tries += 1
+        answer = self._answers.pop(0)
+        if answer is not None:
+            if self._dealt_anew:
+                self._generation = Generation(2, "member", "range")
+            raise answer
+
+
+async def commit(coordinator: Coordinator) -> None:
+    """Commit as the adapter does."""
+
+    async def wait_for(answer: Awaitable[None], _timeout_ms: float) -> None:
+        await answer
+
+    manager = SimpleNamespace(call_soon=lambda ask, wanted: ask(wanted), wait_for=wait_for)
+    consumer: Any = KafkaPythonConsumer.__new__(KafkaPythonConsumer)
+    consumer.client = SimpleNamespace(
+        _coordinator=coordinator, _manager=manager, _net=SimpleNamespace(sleep=asyncio.sleep)
+    )
+    await consumer._commit(WANTED)
+
+
+def test_a_commit_is_tried_again_while_the_membership_is_the_same() -> None:
+    """A coordinator that has moved costs a moment."""
+    coordinator = Coordinator([NotCoordinatorError(), None], dealt_anew=False)
+    asyncio.run(commit(coordinator))
+    assert coordinator.tries == 2
+
+
+def test_a_commit_is_not_tried_again_after_shares_were_dealt_anew() -> None:
+    """Another may have had the feed meanwhile, and have gone on from there."""
+    coordinator = Coordinator([NotCoordinatorError(), None], dealt_anew=True)
+    with pytest.raises(CommitFailedError):
+        asyncio.run(commit(coordinator))
+    assert coordinator.tries == 1
