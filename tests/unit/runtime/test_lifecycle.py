@@ -52,8 +52,9 @@ def test_our_own_mistakes_are_not_outlasted() -> None:
 def test_a_signal_that_interrupts_the_wait_itself_stops_the_process(number: signal.Signals) -> None:
     """It comes while the waiting thread holds the event's lock, which a handler can't wait for."""
     program = (
-        "import os\n"
+        "import os, signal\n"
         "from services.runtime.lifecycle import stop_event\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests themselves may be run under nohup
         "stop = stop_event()\n"
         f"with stop._cond:\n    os.kill(os.getpid(), {number:d})\n"
         "stop.wait()\n"
