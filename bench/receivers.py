@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ID = re.compile(rb'"id":"([^"]*)"')
@@ -58,11 +58,18 @@ class Connection(asyncio.Protocol):
             if len(rest) < length:
                 return
             body, self._buffer = rest[:length], rest[length:]
-            named = ID.search(body)
-            event_id = named[1] if named else headers.get(b"webhook-id", b"")
-            self._answer(lines[0].split(b" ")[1].decode(), event_id.decode())
+            # A batch is an array of events; the bare loop posts bytes under an id of its own.
+            first = ID.search(body)
+            named = (
+                ID.findall(body)
+                if body.startswith(b"[")
+                else [first[1]]
+                if first
+                else [headers.get(b"webhook-id", b"")]
+            )
+            self._answer(lines[0].split(b" ")[1].decode(), [one.decode() for one in named])
 
-    def _answer(self, path: str, event_id: str) -> None:
+    def _answer(self, path: str, event_ids: Sequence[str]) -> None:
         assert self._transport is not None
         state = self._state
         match path:
@@ -78,9 +85,11 @@ class Connection(asyncio.Protocol):
                 state.tried.clear()
                 self._send(b"{}")
             case _:
-                state.tried.add(path + event_id)
+                state.tried.update(path + event_id for event_id in event_ids)
                 if not self._hole or state.healed:
-                    state.arrivals[path].setdefault(event_id, time.time())
+                    at = time.time()
+                    for event_id in event_ids:
+                        state.arrivals[path].setdefault(event_id, at)
                     self._transport.write(OK)
 
     def _send(self, body: bytes) -> None:
