@@ -185,11 +185,11 @@ def publish(
 
 
 def deliver(kafka: FakeKafka, milliseconds: float, outcome: Outcome = "delivered", **more: Any) -> None:
-    """Write the receipt of a delivery that ended a minute ago."""
+    """Write the receipt of a delivery that ended a minute ago; each is of another event, unless ``cursor`` is given."""
     done = NOW - timedelta(minutes=1)
     receipt = Receipt(
         "market",
-        0,
+        sum(len(log) for partition, log in kafka.logs.items() if partition.topic == TOPICS.receipts),
         "e-1",
         "urn:test",
         ISSUED,

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import orjson
 
-from consumers.monitor.meter import LagMeter, known
+from consumers.monitor.meter import LagMeter, known, suspended
 from schemas.contracts import load_contracts
 from schemas.times import shown_time
 from schemas.topics import Topics
@@ -62,7 +62,7 @@ def measure_once(settings: Settings, why: str) -> Snapshot:
     meter = LagMeter(kafka, topics, load_contracts(), SystemClock(), settings.monitor.objective_s)
     try:
         follower.start(stop)
-        return untold(meter.measure(known(follower)), why)
+        return untold(meter.measure(known(follower), held=suspended(follower.view)), why)
     finally:
         stop.set()
         meter.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from consumers.monitor.spans import Spans
 from consumers.monitor.window import Window, percentile
 from schemas.contracts import Contracts
 from schemas.receipts import Receipt
@@ -68,6 +69,8 @@ class _Agency:
     taken_total: int = 0
     slow_total: int = 0
     taken_s: float | None = None
+    had: Spans = field(default_factory=Spans)
+    answered: Spans = field(default_factory=Spans)
 
     def channel(self, way: Way) -> _Channel:
         return self.channels.setdefault(way, _Channel())
@@ -106,9 +109,12 @@ class Deliveries:
         agency, way = self._agencies[receipt.agency], way_of(receipt)
         agency.taken_s = max(agency.taken_s or 0.0, done.timestamp())
         acknowledged = receipt.outcome != "delivered"
-        if acknowledged:
+        # What an agency says once more, or of what it was pushed before, is no new delivery, however late it says it.
+        if acknowledged and agency.answered.add(receipt.cursor):
             self._acknowledge(agency.channel(way), receipt, done)
         if published is None or (acknowledged and receipt.channel not in ACKNOWLEDGED_BY):
+            return
+        if not agency.had.add(receipt.cursor):
             return
         if receipt.reached_by not in AGAIN:
             took_ms = _ms(published, done)
@@ -146,6 +152,12 @@ class Deliveries:
                     del counts[hour]
         while self._skews and self._skews[0].done_s < now_s - WINDOW_S:
             self._skews.popleft()
+
+    def begin_anew(self, agency: str) -> None:
+        """Take it that an agency's feed was made anew: other events have the cursors of those that it had."""
+        found = self._agencies.get(agency)
+        if found is not None:
+            found.had, found.answered = Spans(), Spans()
 
     def keep(self, agencies: Mapping[str, object]) -> None:
         """Forget all other agencies."""

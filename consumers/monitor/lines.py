@@ -26,12 +26,16 @@ MOVING: frozenset[State] = frozenset({"ok", "catching-up", "unknown"})
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at a feed: where its cursor and its end are, how many wait parked, and the one parked last."""
+    """One look at a feed: where its cursor and its end are, how many wait parked, and the one parked last.
+
+    ``suspended`` says why nobody may take it, by decision.
+    """
 
     cursor: Committed
     end: int
     parked: int = 0
     newest: Waiting | None = None
+    suspended: str | None = None
 
 
 @dataclass(slots=True)
@@ -68,10 +72,18 @@ class Lines:
     ) -> AgencyLag:
         """Take a look in and return the agency's lag."""
         line, note = self.line(agency), _note(look.cursor.note)
+        before = line.track.newest
+        if before is not None and look.end < before.end:
+            self._deliveries.begin_anew(agency)
         waiting = line.tally.undelivered(now.timestamp())
         line.track.add(Sample(at_s, min(look.cursor.offset, look.end), look.end, waiting.count))
         refused = channel in SENT and self._refused(agency, look.newest)
         state = _state(state_of(line.track.samples, members), held=bool(note.get("held_since")), refused=refused)
+        if look.suspended is not None and channel != "webhook":
+            # The pusher notes it beside the cursors of its own; of the others nobody does.
+            state = "held"
+            since = self._since.of(("agency", agency), state, now)
+            note = {"held_since": since, "why": look.suspended, "decided": True}
         return self._agency(agency, channel, state, waiting, look, note, now)
 
     def _refused(self, agency: str, newest: Waiting | None) -> bool:

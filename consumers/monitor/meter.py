@@ -34,11 +34,18 @@ LINES = "feed.*"
 """What stands for all pushed feeds together among what groups follow."""
 
 Channels = Mapping[str, Channel]
+NOBODY: Mapping[str, str] = {}
 
 
 def measured(view: ControlView) -> dict[str, Channel]:
     """Return the agencies that are known, the system's own left out, with the channel that each takes its feed by."""
     return {agency: view.channel(agency) for agency in list(view.agencies) if agency != PROBE_AGENCY}
+
+
+def suspended(view: ControlView) -> dict[str, str]:
+    """Return the agencies that may take nothing, by decision, each with what is said of it."""
+    found = {agency: view.held(agency) for agency in list(view.agencies)}
+    return {agency: why for agency, why in found.items() if why is not None}
 
 
 def known(follower: ControlFollower, wait_s: float = KNOWN_S) -> dict[str, Channel]:
@@ -77,8 +84,8 @@ class LagMeter:
         receipts = [Partition(topics.receipts, n) for n in range(RECEIPT_PARTITIONS)]
         self._receipts.follow(receipts, int((clock.now().timestamp() - WINDOW_S) * 1000))
 
-    def measure(self, agencies: Channels, probe: ProbeLag | None = None) -> Snapshot:
-        """Return everyone's lag now; raises KafkaUnavailableError."""
+    def measure(self, agencies: Channels, probe: ProbeLag | None = None, held: Mapping[str, str] = NOBODY) -> Snapshot:
+        """Return everyone's lag now, ``held`` are those who may take nothing; raises KafkaUnavailableError."""
         began = self._clock.monotonic()
         probe = probe or ProbeLag("off", self._clock.now().isoformat())
         if probe.state != "off":
@@ -95,7 +102,7 @@ class LagMeter:
         existing = {a: c for a, c in agencies.items() if self._feed(a) in ends}
         self._count_undelivered(existing, cursors, starts, ends)
         self._read_parked({place: ends[place] for place in places if place in ends}, starts)
-        lines = self._look_at_lines(existing, cursors, starts, ends, members)
+        lines = self._look_at_lines(existing, cursors, starts, ends, members, held)
         self._lines.keep(existing)
         now = self._clock.now()
         groups.append(self._pusher(lines, probe, members, now))
@@ -229,6 +236,7 @@ class LagMeter:
         starts: Offsets,
         ends: Offsets,
         members: Callable[[str], Members],
+        held: Mapping[str, str],
     ) -> list[AgencyLag]:
         at_s, now = self._clock.monotonic(), self._clock.now()
         pusher, found = members(self._topics.group("pusher")), []
@@ -237,7 +245,7 @@ class LagMeter:
             takers = pusher if channel == "webhook" else _taker(channel, members(self._topics.agency_group(agency)))
             cursor = cursors[feed]
             begun = Committed(max(cursor.offset, starts[feed]), cursor.note)
-            look = Look(begun, ends[feed], *self._parkings.of(self._place(agency)))
+            look = Look(begun, ends[feed], *self._parkings.of(self._place(agency)), held.get(agency))
             found.append(self._lines.look(agency, channel, look, at_s, now, takers))
         return found
 

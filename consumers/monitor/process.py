@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from consumers.monitor.api import add_probe, add_snapshot
 from consumers.monitor.exposition import LagCollector
-from consumers.monitor.meter import LagMeter, known
+from consumers.monitor.meter import LagMeter, known, suspended
 from consumers.monitor.probe import Patience, Probe
 from consumers.monitor.probing import Prober, withdraw
 from consumers.monitor.watching import Watching
@@ -91,7 +91,9 @@ class _Monitor:
             self.watching.note_away(error)
             raise
         try:
-            self.watching.run(lambda probe: meter.measure(known(self._follower), probe), self.stop)
+            self.watching.run(
+                lambda probe: meter.measure(known(self._follower), probe, suspended(self._follower.view)), self.stop
+            )
         finally:
             meter.close()
 

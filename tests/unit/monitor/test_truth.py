@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from consumers.monitor.exposition import LagCollector
-from consumers.monitor.meter import measured
+from consumers.monitor.meter import measured, suspended
+from schemas.receipts import Channel
 from schemas.topics import PROBE_AGENCY
 from services.delivery.lag import GroupLag, Snapshot
 from services.runtime.kafka.port import Committed, Partition
@@ -83,6 +84,53 @@ def test_what_is_told_again_is_nobodys_delay(cluster: FakeKafka) -> None:
     publish(cluster, 1, 86_400, why=b"backfill")
     lag = market(meter_of(cluster))
     assert (lag.latencies.delivered, lag.latencies.p99_ms, lag.oldest_age_s) == (1, 10.0, 0.0)
+
+
+def test_what_an_agency_says_again_or_of_what_it_had_is_no_new_delivery(cluster: FakeKafka) -> None:
+    """Pushed in time and acknowledged late by another channel, or its word changed: it had the event all the same."""
+    deliver(cluster, 10, cursor=0)
+    deliver(cluster, 10, cursor=0)
+    for outcome in ("accepted", "rejected"):
+        deliver(cluster, 10 * 86_400_000, outcome, cursor=0, channel="pull", happened_at=NOW.isoformat())  # type: ignore[arg-type]
+    for milliseconds in (50, 86_400_000):
+        deliver(cluster, milliseconds, "accepted", cursor=1, channel="pull", happened_at=NOW.isoformat())
+    lag = market(meter_of(cluster))
+    assert (lag.latencies.delivered, lag.latencies.p99_ms, lag.latencies.acknowledged) == (2, 50, 2)
+    assert (lag.taken_total, lag.slow_total, lag.deadline.met, lag.deadline.total) == (2, 0, 2, 2)
+
+
+def test_events_of_a_feed_that_was_made_anew_are_other_ones(cluster: FakeKafka) -> None:
+    """Though they have the cursors of those that the agency had."""
+    meter = meter_of(cluster)
+    publish(cluster, 2, 30)
+    deliver(cluster, 10, cursor=0)
+    assert market(meter).latencies.delivered == 1
+    cluster.admin().delete_topics([TOPICS.feed("market")])
+    cluster.admin().ensure_topics(TOPICS.agency_specs("market"))
+    publish(cluster, 1, 30)
+    assert market(meter).latencies.delivered == 1
+    deliver(cluster, 10, cursor=0)
+    assert market(meter).latencies.delivered == 2
+
+
+@pytest.mark.parametrize("channel", ["pull", "kafka", "table"])
+def test_who_may_take_nothing_by_decision_is_held_and_does_not_stand(cluster: FakeKafka, channel: Channel) -> None:
+    """No pusher notes it beside a cursor that is the agency's own; nobody is to ask it to fetch again."""
+    clock = HandClock()
+    meter = meter_of(cluster, clock)
+    publish(cluster, 1, 30)
+    view = ControlView()
+    agency = {"id": "market", "name": "m", "division": "510000", "sink": "http://x", "state": "suspended"}
+    view.apply("agency/market", orjson.dumps(agency))
+    for _ in range(6):
+        clock.seconds += 1
+        (lag,) = meter.measure({"market": channel}, held=suspended(view)).agencies
+    assert (lag.state, lag.held_since, lag.held_decided) == ("held", lag.state_since, True)
+    assert "已暂停" in (lag.held_why or "")
+    view.apply("agency/market", orjson.dumps(agency | {"state": "active"}))
+    assert suspended(view) == {}
+    (lag,) = meter.measure({"market": channel}, held=suspended(view)).agencies
+    assert (lag.state, lag.held_since) == ("stopped" if channel != "kafka" else lag.state, None)
 
 
 def test_the_legal_limit_is_counted_in_working_days_from_publication(cluster: FakeKafka) -> None:
