@@ -233,6 +233,8 @@ def why(one: AgencyLag) -> str:
         said.append(f"自 {shown_time(one.held_since)} {one.held_why or ''}".rstrip())
     elif one.state in TROUBLED - {"parked"}:
         said.append(f"{STATES[one.state]}，自 {shown_time(one.state_since)}")
+        if one.channel in {"pull", "sse"}:
+            said[-1] += "：没有来取，或取了没有回执 (not fetched, or not acknowledged)"
     if one.parked and one.parked_at:
         newest = f"{shown_time(one.parked_at)} {one.parked_why or ''}".rstrip()
         said.append(f"停放未处理 {one.parked} 件，最近 {newest} (parked: hongyan parked list {one.agency})")

@@ -244,8 +244,10 @@ class Line:
         why, before = why[:WHY_CHARS], self._note
         same = before is not None and before.why == why
         rest = self.breaker.rest_until_wall
+        # A decision holds it since it was made, whatever the receiver did before.
+        failing_since = self.breaker.held_since if why == (self.breaker.why or "")[:WHY_CHARS] else None
         self._note = Note(
-            before.held_since if same and before is not None else self.breaker.held_since or self.clock.now(),
+            before.held_since if same and before is not None else failing_since or self.clock.now(),
             why,
             decided=self.receiver.held is not None,
             gone=self.was_gone,

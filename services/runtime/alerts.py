@@ -153,7 +153,8 @@ MEANINGS: Mapping[AlertKind, Meaning] = {
     ),
     AlertKind.AGENCY_BEHIND: Meaning(
         "接收单位有事件久未取走 (an agency has not taken an event for long)",
-        "查看 hongyan lag；推送的联系接收端，拉取的请其恢复取数 (see hongyan lag; have the receiver or puller mended)",
+        "查看 hongyan lag；推送的联系接收端，拉取的请其取数并回执"
+        " (see hongyan lag; have the receiver mended, or have who pulls fetch and acknowledge)",
         "warning",
         "afterwards",
         commands=(

@@ -188,7 +188,7 @@ def _line(part: Mapping[str, Any], agency: str, standing: Standing) -> Reason:
         steps = (Step(Text("试投递，联系接收单位"), here), Step(Text("看告警"), f"/alerts?{urlencode({'q': agency})}"))
         return Reason("line", "bad", said, words=lag.held_why or "", since=standing.held_since, steps=steps)
     if lag is not None and lag.channel not in {"webhook", "table"}:
-        said = Said(Text("单位有权收到；它自己来取件，还没有取到这一件。"))
+        said = Said(Text("单位有权收到；它自己来取件，这一件还没有回执：没有来取，或取了没有回执。"))
         return Reason("queue", standing.look, said, since=routed_at, steps=(open_page,))
     if lag is not None and lag.state == "stopped":
         said = Said(Text("单位有权收到；没有进程在为它投递。"))

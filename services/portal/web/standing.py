@@ -16,7 +16,7 @@ STATES: Mapping[str, tuple[Look, Text, Text]] = {
     "catching-up": ("warn", Text("追赶中"), Text("有积压，正在减少")),
     "slow": ("warn", Text("偏慢"), Text("在送，但来得更快，积压在涨")),
     "stalled": ("bad", Text("停滞"), Text("取件方在，但没有前进")),
-    "stopped": ("bad", Text("停止"), Text("没有进程或取件方在取")),
+    "stopped": ("bad", Text("停止"), Text("没有进程在推，或取件方没有来取、取了没有回执")),
     "rewound": ("warn", Text("回退"), Text("游标被拨回，正在重读")),
     "held": ("bad", Text("保持"), Text("接收端不应答，队列保持，事件不丢")),
     "parked": ("bad", Text("停放"), Text("最近送的没有收下，已停放，还没有人处理")),
@@ -37,7 +37,7 @@ TO_DO: Mapping[str, tuple[Text, Text]] = {
         Text("请检查取件程序：它在线，但没有前进。"),
     ),
     "stopped": (
-        Text("看推送进程是否在工作；自己取件的请单位恢复取数。"),
+        Text("看推送进程是否在工作；自己取件的请单位取数并回执。"),
         Text("自己取件的请恢复取件程序；推送的由系统管理员处理。"),
     ),
     "rewound": (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from consumers.monitor.showing import COLUMNS, print_snapshot, show
+from consumers.monitor.showing import COLUMNS, print_snapshot, show, why
 from services.delivery.lag import AgencyLag, Deadline, GroupLag, Latencies, ProbeLag, Snapshot
 
 AT = "2026-11-25T08:00:00+00:00"
@@ -93,3 +93,10 @@ def test_a_probe_that_is_off_or_unknown_says_why() -> None:
         (ProbeLag("unknown", AT, "away"), "未知 away"),
     ):
         assert said in printed(replace(snapshot(FINE), probe=probe), 80)
+
+
+def test_of_who_pulls_it_is_said_that_it_may_have_fetched_and_not_acknowledged() -> None:
+    """A cursor that stands tells no more than that; who is pushed to does not acknowledge at all."""
+    stopped = replace(FINE, channel="pull", state="stopped")
+    assert why(stopped) == "已停止，自 2026-11-25 16:00:00：没有来取，或取了没有回执 (not fetched, or not acknowledged)"
+    assert why(replace(stopped, channel="webhook")) == "已停止，自 2026-11-25 16:00:00"

@@ -89,7 +89,7 @@ def said(reason: Reason) -> str:
             "/agencies/market",
         ),
         ({}, {"state": "stopped"}, "没有进程在为它投递", "/"),
-        ({}, {"channel": "pull"}, "还没有取到这一件", "/agencies/market"),
+        ({}, {"channel": "pull"}, "没有来取，或取了没有回执", "/agencies/market"),
         ({}, {}, "队列现有 3 件", "/agencies/market"),
     ],
     ids=["paused", "unverified", "held", "stopped", "pulls", "queued"],

@@ -901,6 +901,23 @@ def test_a_held_line_stays_held_since_the_same_moment_over_a_restart() -> None:
     assert (office.line.note(), office.told) == ("", ["flows"])
 
 
+def test_a_decision_holds_a_line_since_it_was_made() -> None:
+    """Not since its receiver began to fail: these moments are evidence."""
+    office = office_with({0: b"a"}, {0: [Attempt(Later("HTTP 503", 503), 0.0)] * 9})
+
+    async def body() -> None:
+        office.line.take([record(0, b"a")])
+        await asyncio.sleep(100.0)
+        failing = orjson.loads(office.line.note())
+        office.line.set_receiver(replace(RECEIVER, held="suspended"))
+        decided = orjson.loads(office.line.note())
+        assert (failing["why"], decided["why"]) == ("HTTP 503", "suspended")
+        assert decided["held_since"] == office.clock.now().isoformat() > failing["held_since"]
+        office.line.close()
+
+    run(office.clock, body())
+
+
 def test_a_decision_taken_back_while_nobody_delivered_leaves_no_note() -> None:
     """An agency resumed while its pusher was down is not shown as suspended."""
     office = office_with({0: b"a"}, {})
