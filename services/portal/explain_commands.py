@@ -10,8 +10,17 @@ import typer
 
 from schemas.times import shown_time
 from services.portal.commands import AsJson, ask, show
+from services.portal.watching import NoSnapshotError, from_monitor
+from services.runtime.settings import settings_for_cli
+from services.runtime.terminal import plain
 
 PATIENT_S = 600.0
+OUTCOMES = {
+    "delivered": "送达 (delivered)",
+    "accepted": "接收 (accepted)",
+    "rejected": "拒收 (rejected)",
+    "parked": "停放 (parked)",
+}
 
 
 def explain(
@@ -44,7 +53,8 @@ def _tell_facts(found: dict[str, Any]) -> None:
     )
     typer.echo(f"台账 (ledger): {found['verdict']} {found['reason'] or ''}".rstrip())
     for got in found["got"]:
-        typer.echo(f"收到 (got): {got['how']} {_versions(got)} 字段策略 {got['policy'] or '全部 (whole)'}")
+        policy = got["policy"] or "全部 (whole)"
+        typer.echo(f"有权，已入队 (entitled, queued): {got['how']} {_versions(got)} 字段策略 {policy}")
         for path, outcome in (got["fields"] or {}).items():
             if outcome != "show":
                 typer.echo(f"  {path}: {outcome}")
@@ -59,8 +69,21 @@ def _tell_facts(found: dict[str, Any]) -> None:
     if not found["kept"]:
         typer.echo("事件本身已过保留期，以上只凭台账 (the event is no longer kept: the ledger alone answers)")
     for one in found["delivered"]:
-        when = shown_time(one["last_at"])
-        typer.echo(f"送达 (delivered): {one['outcome']} 游标 {one['cursor']} {when} {one['reason'] or ''}".rstrip())
+        when, outcome = shown_time(one["last_at"]), OUTCOMES.get(one["outcome"], one["outcome"])
+        typer.echo(plain(f"{outcome}: 游标 {one['cursor']} {when} {one['reason'] or ''}".rstrip()))
+    if found["got"] and not found["delivered"]:
+        typer.echo(plain(f"尚未送达 (not delivered yet): {_held(found['agency'])}"))
+
+
+def _held(agency: str) -> str:
+    """Return since when and why an agency's line is held, or where to look, also where the monitor can't tell."""
+    try:
+        lag = from_monitor(settings_for_cli().monitor.url)().agency(agency)
+    except NoSnapshotError:
+        lag = None
+    if lag is None or lag.held_since is None:
+        return "看 (see) hongyan lag"
+    return f"队列保持中 (the line is held)，自 (since) {shown_time(lag.held_since)} {lag.held_why or ''}".rstrip()
 
 
 def _filter(found: dict[str, Any], indent: str) -> None:

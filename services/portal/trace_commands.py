@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import typer
 from rich.console import Console
 
+from schemas.receipts import OWN_WORDS
 from schemas.times import shown_time
 from services.portal.commands import AsJson, ask
 from services.runtime.terminal import Table, plain
@@ -83,9 +84,23 @@ def print_event(one: Mapping[str, Any]) -> None:
     for column in ("单位", "依据", "状态", "送达时间", "次数", "渠道", "说明"):
         table.add_column(column, overflow="fold")
     for agency in one["agencies"]:
-        last = agency["receipts"][-1] if agency["receipts"] else {}
+        receipts = agency["receipts"]
+        standing: Mapping[str, Any] = next(
+            (each for each in reversed(receipts) if each["outcome"] == agency["state"]), {}
+        )
+        # Who was pushed an event may acknowledge it by pull: that brought nothing.
+        brought = next((each for each in receipts if each["outcome"] == "delivered"), standing)
         state = STATES.get(agency["state"], agency["state"])
         why = "跟随 follow-up" if agency["why"] == "follow-up" else ", ".join(map(str, agency["subscriptions"]))
         cells = (agency["agency"], why, state, shown_time(agency["delivered_at"] or ""), str(agency["attempts"]))
-        table.add_row(*cells, last.get("channel", ""), last.get("reason") or "")
+        table.add_row(*cells, brought.get("channel", ""), standing.get("reason") or "")
     Console().print(table)
+    for agency in one["agencies"]:
+        said = [each for each in agency["receipts"] if each["outcome"] in OWN_WORDS]
+        if len(said) > 1:
+            turns = "；".join(map(_word, said))
+            typer.echo(plain(f"  {agency['agency']} 先后回执 (its words in turn): {turns}"))
+
+
+def _word(receipt: Mapping[str, Any]) -> str:
+    return f"{shown_time(receipt['at'])} {STATES[receipt['outcome']]} {receipt['reason'] or ''}".rstrip()

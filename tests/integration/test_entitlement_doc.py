@@ -77,7 +77,8 @@ def test_the_page_as_written_takes_a_grant_from_draft_to_its_end(
     assert sorted(attribute(record, "ce_id") for record in got) == sorted({*backfilled, "r5"})
     assert {codec.decode(r.value).data["contact_name"] for r in got if attribute(r, "ce_id") != "r5"} == {"张**"}
     assert "✓ division" in said["explain"]
-    assert "backfilled" in said["explain"]
+    assert "有权，已入队 (entitled, queued): backfilled" in said["explain"]
+    assert "尚未送达 (not delivered yet)" in said["explain"]
     assert "contact_name: mask" in said["explain"]
     assert "terminated" in said["terminate"]
     events.publish(events.certificate("after", 99, **CITY), events.certificate("r6", 6, REVOKED))

@@ -50,6 +50,14 @@ def test_every_time_of_an_event_is_a_moment_in_order() -> None:
     assert (part["delivered_at"], part["acknowledged_at"]) == (minute(12), minute(20))
 
 
+def test_when_an_agency_answered_is_when_it_said_what_stands() -> None:
+    """It took its rejection back: the first time that it accepted is past."""
+    row = {"agency": "a", "why": "match", "subscriptions": ["s"], "routed_at": minute(7)}
+    said = [receipt(outcome, None, n) for outcome, n in (("accepted", 20), ("rejected", 21), ("accepted", 22))]
+    part = agency_part(row, [*said, receipt("delivered", 8, 30)])
+    assert (part["state"], part["acknowledged_at"]) == ("accepted", minute(22))
+
+
 def test_a_receivers_words_are_told_to_its_own_side_and_to_the_publishers() -> None:
     """Why we parked it is ours to tell anybody; what a receiver said of it, or rejected it for, may name somebody."""
     said = [

@@ -35,13 +35,13 @@ def top(said: str) -> None:
 
 
 def trace(said: str) -> None:
-    """Print an event that an agency refused with these words."""
-    receipt = {"channel": "webhook", "reason": said}
-    agency = {"agency": said, "why": "match", "subscriptions": [said], "state": "parked", "delivered_at": None}
+    """Print an event that an agency refused with these words, twice."""
+    receipt = {"channel": "webhook", "outcome": "rejected", "at": AT, "reason": said}
+    agency = {"agency": said, "why": "match", "subscriptions": [said], "state": "rejected", "delivered_at": AT}
     print_event(
         {"id": said, "type": said, "source": said, "subject": said, "published_at": AT, "verdict": "deadletter"}
         | {"reason": said, "completeness": {"delivered": 0, "entitled": 1, "accepted": 0}}
-        | {"agencies": [agency | {"attempts": 1, "receipts": [receipt]}]}
+        | {"agencies": [agency | {"attempts": 1, "receipts": [receipt, receipt]}]}
     )
 
 
