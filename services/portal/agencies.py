@@ -93,6 +93,12 @@ class AgencyDesk:
         self._networks = networks
         self._trial = Trial(networks, codec)
 
+    def one(self, agency: str) -> dict[str, Any]:
+        """Return an agency, and for a suspended one since when, by whom and why; raises NotFoundError."""
+        row = self.agencies.get(agency)
+        paused = self.agencies.paused(agency) if row["state"] == "suspended" else None
+        return self.shown(row) | {"suspended": plain(paused) if paused else None}
+
     def add(self, body: AgencyBody) -> dict[str, Any]:
         """Add an agency and return it with its signing key, which is shown this once (an ed25519 one never)."""
         if body.id == PROBE_AGENCY:
@@ -138,10 +144,12 @@ class AgencyDesk:
         return self.shown(self.agencies.change(agency, state, Change(state=state), Decision(by, reason)))
 
     def verify(self, agency: str, by: str = ADMINISTRATOR) -> dict[str, Any]:
-        """Send the signed challenge; the right answer opens the line. Raises InvalidError that says what was wrong."""
-        result = self._challenge(self.agencies.get(agency))
+        """Send the signed challenge: without the right answer nothing is pushed; InvalidError says what was wrong."""
+        row = self.agencies.get(agency)
+        result = self._challenge(row)
         decision = Decision(by, "接收端正确回应了签名质询 (answered the signed challenge)")
-        return self.shown(self.agencies.change(agency, "verify", Change(verified=True), decision)) | result.to_json()
+        changed = self.agencies.change(agency, "verify", Change(verified=True), decision)
+        return self.shown(changed) | {"channel": row["channel"]} | result.to_json()
 
     def test(self, agency: str) -> dict[str, Any]:
         """Deliver one test event as a real one would be, and return what came back."""
@@ -234,6 +242,10 @@ def agency_routes(router: APIRouter, desk: AgencyDesk) -> None:
     @router.get("/agencies")
     def all_of_them() -> list[dict[str, Any]]:
         return [desk.shown(row) for row in desk.agencies.list()]
+
+    @router.get("/agencies/{agency}")
+    def one(agency: str) -> dict[str, Any]:
+        return desk.one(agency)
 
     @router.patch("/agencies/{agency}")
     def change(agency: str, body: ChangeBody) -> dict[str, Any]:

@@ -40,7 +40,13 @@ Kind = Annotated[str, typer.Option(help="签名算法 hmac 或 ed25519 (how deli
 def agency_add(
     id: Annotated[str, typer.Argument(help="编号，小写字母、数字和短横 (id)")],  # noqa: A002
     name: Annotated[str, typer.Option(help="名称 (name)")],
-    webhook: Annotated[str, typer.Option(help="推送地址 (where events are posted)")],
+    webhook: Annotated[
+        str,
+        typer.Option(
+            help="推送地址，只拉取的也给一个自己的，改走 webhook 才用 (where events are posted; who only pulls gives "
+            "an address of its own too, used only once its channel is webhook)"
+        ),
+    ],
     division: Annotated[str, typer.Option(help="行政区划代码 (GB/T 2260)")] = "510000",
     signing: Kind = "hmac",
     delivery: Delivery = None,
@@ -59,26 +65,33 @@ def agency_list(as_json: AsJson = False) -> None:
     """列出接收单位 (list the agencies)."""
     rows = ask("GET", "/v1/agencies")
     if not as_json:
-        for row in rows:
-            row["state"] = row["state"] if row["verified_at"] else f"{row['state']}，待验证"
-    columns = {"id": "编号", "name": "名称", "division": "区划", "sink": "推送地址", "state": "状态"}
+        rows = [_listed(row) for row in rows]
+    columns = {
+        "id": "编号",
+        "name": "名称",
+        "division": "区划",
+        "channel": "渠道",
+        "sink": "推送地址",
+        "state": "状态",
+    }
     show(rows, columns, as_json)
 
 
 @agency.command("show")
 def agency_show(id: Agency) -> None:  # noqa: A002
-    """显示一个单位的密钥与投递设置 (show one agency with its keys and delivery settings)."""
-    found = [row for row in ask("GET", "/v1/agencies") if row["id"] == id]
-    if not found:
-        raise fail(CommandError(f"没有接收单位 {id} (no such agency)"))
-    typer.echo(json.dumps(found[0], ensure_ascii=False, indent=2))
+    """显示一个单位的渠道、密钥与投递设置，何时、由谁、为何暂停 (show one agency, and why it is suspended)."""
+    typer.echo(json.dumps(ask("GET", f"/v1/agencies/{quote(id)}"), ensure_ascii=False, indent=2))
 
 
 @agency.command("verify")
 def agency_verify(id: Agency) -> None:  # noqa: A002
-    """发送签名质询，答对后开始推送 (send the signed challenge; the right answer opens the line)."""
+    """发送签名质询，答对后才推送 (send the signed challenge; without the right answer nothing is pushed)."""
     done = ask("POST", f"/v1/agencies/{quote(id)}/verify", {}, TRIAL_PATIENCE_S)
     typer.echo(f"{id}: {done['detail']} ({done['milliseconds']} ms)")
+    if done["channel"] != "webhook":
+        typer.echo(f"渠道是 {done['channel']}，不推送 (its channel is another: nothing is pushed)")
+    elif done["state"] == "suspended":
+        typer.echo(f"仍为暂停，hongyan agency resume {id} --reason … 后才推送 (still suspended: resume it first)")
 
 
 @agency.command("test")
@@ -161,6 +174,15 @@ def agency_suspend(id: Agency, reason: Reason) -> None:  # noqa: A002
 def agency_resume(id: Agency, reason: Reason) -> None:  # noqa: A002
     """恢复推送 (take the line up again)."""
     typer.echo(f"{id}: {ask('POST', f'/v1/agencies/{quote(id)}/resume', {'reason': reason})['state']}")
+
+
+def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
+    pushed, marks = row["channel"] == "webhook", [row["state"]]
+    if row["state"] == "suspended":
+        marks.append("理由见 agency show")
+    if pushed and not row["verified_at"]:
+        marks.append("待验证")
+    return {**row, "state": "，".join(marks), "sink": row["sink"] if pushed else f"不用：{row['sink']}"}
 
 
 def _checked(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class AgencyRepository:
             return self._record(cursor, row, "add", decision)
 
     def list(self) -> Sequence[DictRow]:
-        """Return all agencies by id, with their live keys."""
+        """Return all agencies by id, with their channels and live keys."""
         with self._changing() as cursor:
             rows = cursor.execute(_read("agency_list")).fetchall()
             keys: dict[str, list[DictRow]] = {row["id"]: [] for row in rows}

@@ -280,13 +280,13 @@ def test_an_agency_sees_of_itself_what_the_operator_sees(work: Operations, brows
         work.site.person(person, name=f"{agency} 某", agency=agency)
     with browser.page(work.url) as page:
         sign_in(page, "mian")
-        expect(page.locator(".note").first).to_contain_text("原话")
+        expect(page.locator(".note").first).to_contain_text("原因")
         page.get_by_role("link", name="看本单位的延迟与投递").click()
         now = page.locator("[data-live]")
         held = work.site.signed_in("ops").get("/agencies/mianyang").text
         since = re.search(r"自 <time[^>]*>([^<]+)</time> 起，已", held)
         assert since is not None
-        for words in ("保持", "接收端不应答，队列保持，事件不丢", since[1], "原话", "最久未送达", "待送达事件"):
+        for words in ("保持", "接收端不应答，队列保持，事件不丢", since[1], "原因", "最久未送达", "待送达事件"):
             expect(now).to_contain_text(words)
         expect(now).to_contain_text("请恢复接收端")
         expect(page.get_by_role("button", name="试投递")).to_be_visible()

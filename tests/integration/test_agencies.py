@@ -8,7 +8,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import psycopg
 import pytest
@@ -250,11 +251,17 @@ def test_every_give_up_is_an_alert_that_people_can_list_and_that_closes_by_itsel
         receiver.close()
 
 
-def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation: Settings) -> None:
-    """From adding to going live, all by command; what fails says what to do."""
-    receiver, url = kit
+class Command(Protocol):
+    """Runs ``hongyan`` against the portal and returns what it prints."""
 
-    def command(*arguments: str, fails: bool = False) -> str:
+    def __call__(self, *arguments: str, fails: bool = False) -> str: ...
+
+
+@pytest.fixture
+def command(call: Call, installation: Settings) -> Command:
+    """The command line, as an operator has it."""
+
+    def run(*arguments: str, fails: bool = False) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "hongyan", *arguments],
             capture_output=True,
@@ -266,6 +273,12 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
 
+    return run
+
+
+def test_commands_speak_to_people(command: Command, kit: tuple[Kit, str]) -> None:
+    """From adding to going live, all by command; what fails says what to do."""
+    receiver, url = kit
     added = command(
         "agency", "add", "city", "--name", "成都市市场监管局", "--webhook", url, "--delivery", '{"batch": 5}'
     )
@@ -276,7 +289,8 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
     assert "待验证" in command("agency", "list")
     secret = next(word for word in added.split() if word.startswith("whsec_"))
     receiver.keys.append(secret)
-    assert "verified" in command("agency", "verify", "city")
+    done = command("agency", "verify", "city")
+    assert ("verified" in done, "仍为暂停" in done, "渠道" in done) == (True, False, False)
     assert "HTTP 204" in command("agency", "test", "city")
     checked = command("receiver", "check", url, "--secret", secret, "--agency", "city")
     assert ("全部通过" in checked, "hongyan agency evidence city" in checked, "注意" in checked) == (True, True, False)
@@ -297,8 +311,32 @@ def test_commands_speak_to_people(call: Call, kit: tuple[Kit, str], installation
     assert "JSON" in command("agency", "set-delivery", "city", "{", "--reason", "x", fails=True)
     keys = json.loads(command("agency", "show", "city"))["keys"]
     assert keys[0]["id"] not in command("agency", "revoke-key", "city", keys[0]["id"], "--reason", "泄露")
+    assert "没有接收单位 nobody" in command("agency", "show", "nobody", fails=True)
     assert "没有告警" in command("alerts")
     # The servers here have no authoriser: whoever asks is told what is missing, and not of an error of ours.
     refused = command("agency", "kafka-user", "city", "--reason", "直连", fails=True)
     assert "须先启用授权与 SASL 监听，没有发放" in refused
     assert "内部错误" not in refused
+
+
+def test_commands_say_why_nothing_is_pushed(command: Command, kit: tuple[Kit, str]) -> None:
+    """Who suspended it, when and why, and by which channel it takes its feed; a right answer promises no more."""
+    receiver, url = kit
+    added = command("agency", "add", "city", "--name", "成都市市场监管局", "--webhook", url)
+    receiver.keys.append(next(word for word in added.split() if word.startswith("whsec_")))
+    shown = json.loads(command("agency", "show", "city"))
+    assert (shown["channel"], shown["suspended"]) == ("webhook", None)
+    command("agency", "suspend", "city", "--reason", "对方机房搬迁")
+    paused = json.loads(command("agency", "show", "city"))["suspended"]
+    assert (paused["decided_by"], paused["reason"]) == ("administrator", "对方机房搬迁")
+    assert datetime.fromisoformat(paused["decided_at"]) > datetime.now(UTC) - timedelta(minutes=5)
+    listed = command("agency", "list")
+    assert [word for word in ("webhook", "suspended，理由见 agency show，待验证") if word not in listed] == []
+    assert "仍为暂停，hongyan agency resume city" in command("agency", "verify", "city")
+    command("agency", "resume", "city", "--reason", "已就绪")
+    command("agency", "channel", "city", "pull", "--reason", "改为自行拉取")
+    assert json.loads(command("agency", "show", "city"))["suspended"] is None
+    assert f"不用：{url}" in command("agency", "list")
+    assert json.loads(command("agency", "list", "--json"))[0]["channel"] == "pull"
+    assert "渠道是 pull，不推送" in command("agency", "verify", "city")
+    assert "只拉取的也给一个自己的" in command("agency", "add", "--help")

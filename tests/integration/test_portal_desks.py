@@ -5,6 +5,7 @@ One installation for all: an agency whose receiver refuses one event, a departme
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +15,22 @@ from datetime import date
 import pytest
 from playwright.sync_api import Page, expect
 
+from consumers.receiver.kit import Receiver, WsgiApp
 from producers.publishing import Prepared
 from schemas.codec import Codec
 from schemas.contracts import load_contracts
 from schemas.registry_client import RegistryClient
 from schemas.topics import Topics
+from services.identity.people import Role
 from services.runtime.kafka.port import Kafka
 from tests.conditions import eventually
+from tests.configuration import SECRET
 from tests.events import ISSUED, REVOKED, TestEvents, document, read_all
 from tests.portal import LAW
 from tests.portal_site import PortalSite, Tabs, Visitor, assert_accessible, assert_fits, looks, shoot, sign_in
 from tests.processes import Processes
 from tests.scripted_receiver import Answer, Request, ScriptedReceiver
+from tests.webservers import serving_wsgi
 
 pytestmark = pytest.mark.servers
 REFUSED, LETTER, LATER = "c-refused", "c-letter", "c-later"
@@ -324,3 +329,26 @@ def test_every_page_can_be_read_by_everybody(
                 page,
                 f"{path.strip('/').format(grant='one').replace('/', '-').replace('?', '-')}-{language}-{theme}-{size}",
             )
+
+
+def test_a_right_answer_to_the_challenge_promises_no_delivery_to_who_is_paused_or_pulls(portal: PortalSite) -> None:
+    """It says that delivery begins only where it does."""
+    portal.person("ops", Role.SYSTEM)
+    ops, keys, begins = portal.signed_in("ops"), [SECRET], "接收端答对了签名质询，开始推送。"
+
+    def verified() -> str:
+        ops.get("/agencies/paused")
+        assert ops.post("/agencies/paused/verify").status == 303
+        return ops.get("/agencies/paused").text
+
+    with serving_wsgi(WsgiApp(Receiver(keys, lambda _: None))) as url:
+        body = {"id": "paused", "name": "某市监局", "division": "510000", "sink": url}
+        keys.append(json.loads(portal.api("POST", "/v1/agencies", body).text)["secret"])
+        assert begins in verified()
+        assert ops.post("/agencies/paused/pause", {"reason": "机房搬迁"}).status == 303
+        shown = verified()
+        assert ("接收端答对了签名质询。" in shown, begins in shown) == (True, False)
+        assert ops.post("/agencies/paused/resume", {"reason": "已就绪"}).status == 303
+        access = {"channel": "pull", "reason": "改为自行拉取"}
+        assert portal.api("POST", "/v1/agencies/paused/access/channel", access).status == 200
+        assert begins not in verified()

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from services.portal.client import call
 from services.runtime.settings import Settings, as_environment, with_environment
 from tests.conditions import eventually
 from tests.configuration import Configuration
 from tests.conftest import OwnTopics
 from tests.events import ISSUED, TestEvents
+from tests.pages import named
 from tests.processes import Processes
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +38,12 @@ def test_the_page_as_written_takes_an_agency_from_the_webhook_to_its_first_recei
     tmp_path: Path,
 ) -> None:
     """Channel and key, a long poll, receipts, the digest, and the story of the event in the end."""
+    # As installed: the address may be on the agency's own network, and is never verified.
+    installation.delivery.allowed_networks.append("10.0.0.0/8")
+    installation.delivery.require_verification = True
     installation.portal.url = processes.start("portal", installation).url
-    body = {"id": "market-sc", "name": "省市监局", "division": "510000", "sink": "http://127.0.0.1:9/"}
-    call(installation, "POST", "/v1/agencies", body)
+    added = Shell(installation, tmp_path).run(named("pull.md", "sh", "add"))
+    assert "hongyan agency verify market-sc" in added
     configuration.subscription("s", "market-sc", [ISSUED])
     for name in ("router", "ledger"):
         processes.start(name, installation)

@@ -48,9 +48,11 @@ def routes(pages: Pages, audit: Audit, parties: Parties, desk: AgencyDesk, repla
     def verify(viewer: Viewing, agency: str, form: Posted) -> Response:
         allow(viewer, Role.SYSTEM)
         with audit.doing(viewer, "agency.verify", f"agency/{agency}"):
-            desk.verify(agency, viewer.person.id)
+            done = desk.verify(agency, viewer.person.id)
         parties.changed()
-        return pages.to(f"/agencies/{agency}", Text("接收端答对了签名质询，开始推送。"))
+        pushed = done["channel"] == "webhook" and done["state"] != "suspended"
+        note = Text("接收端答对了签名质询，开始推送。") if pushed else Text("接收端答对了签名质询。")
+        return pages.to(f"/agencies/{agency}", note)
 
     @router.post("/agencies/{agency}/test")
     def test(viewer: Viewing, agency: str, form: Posted) -> Response:

@@ -21,7 +21,7 @@ STATES: Mapping[str, tuple[Look, Text, Text]] = {
     "held": ("bad", Text("保持"), Text("接收端不应答，队列保持，事件不丢")),
     "parked": ("bad", Text("停放"), Text("最近送的没有收下，已停放，还没有人处理")),
     "unknown": ("off", Text("观察中"), Text("刚开始观察，尚不能判断")),
-    "suspended": ("off", Text("已暂停"), Text("有人决定暂停，事件留在队列")),
+    "suspended": ("off", Text("已暂停"), Text("由人决定或因接收端答 410 而暂停，事件留在队列")),
     "unverified": ("bad", Text("待验证"), Text("接收端还没有答对签名质询，不推送")),
     "unseen": ("off", Text("无数据"), Text("监视进程还没有它的数据")),
 }
@@ -54,7 +54,7 @@ TO_DO: Mapping[str, tuple[Text, Text]] = {
     ),
     "suspended": (
         Text("看暂停的理由，解决后在下面恢复推送。"),
-        Text("由系统管理员决定暂停；请联系他们，解决后恢复，事件不丢。"),
+        Text("请联系系统管理员，解决后由他们恢复，事件不丢。"),
     ),
     "unverified": (
         Text("请单位按质询作答，再点“发送签名质询”。"),

@@ -23,7 +23,7 @@ from services.portal.web.overview import NOT_READ
 from services.portal.web.plain_words import in_language
 from services.portal.web.reasons import why
 from services.portal.web.rendering import FOLDER, Statics, _environment, instant
-from services.portal.web.standing import ranked, standing, totals
+from services.portal.web.standing import Standing, ranked, standing, totals
 from services.runtime.alerts import SEVERITY_NAMES
 from services.runtime.errors import NotFoundError
 from tests.unit.portal.test_reasons import AT, FINE, LAG, ROW, part, story
@@ -131,6 +131,28 @@ def test_each_step_of_an_event_says_how_long_it_took() -> None:
     assert "08:00:00.007" in instant(at["b"]).replace("16:00", "08:00")
 
 
+def live_part(shown: Standing) -> str:
+    """Return the live part of an agency's page."""
+    values: dict[str, object] = {
+        "seen": Seen(),
+        "stale": False,
+        "chart_held": None,
+        "uncounted": NOT_READ,
+        "said": in_language,
+    }
+    values |= {"viewer": Viewing(None), "now": AT, "slot_s": 60, "standing": shown}
+    return ENVIRONMENT.get_template("agencies/_live.html").render(language="zh", **values)
+
+
+def test_a_hold_is_told_in_nobodys_words_but_whose_they_are() -> None:
+    """A suspension may be anybody's or follow a 410; what the pusher says of a line is no receiver's wording."""
+    lag = replace(LAG, state="held", held_since=AT.isoformat(), held_why="接收单位已暂停 (the agency is suspended)")
+    paused = live_part(standing({**ROW, "state": "suspended"}, replace(lag, held_decided=True)))
+    assert ("410" in paused, "接收单位已暂停" in paused) == (True, False)
+    away = live_part(standing(ROW, replace(lag, held_why="Cannot connect to host")))
+    assert ("原因：<q>Cannot connect to host" in away, "原话" in paused + away) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("deadline", "shown"),
     [
@@ -142,20 +164,7 @@ def test_each_step_of_an_event_says_how_long_it_took() -> None:
 )
 def test_the_share_within_the_legal_limit_says_of_what_time_and_of_how_many(deadline: Deadline, shown: str) -> None:
     """A share of none is not shown."""
-    values: dict[str, object] = {
-        "seen": Seen(),
-        "stale": False,
-        "chart_held": None,
-        "uncounted": NOT_READ,
-        "said": in_language,
-    }
-    values |= {
-        "viewer": Viewing(None),
-        "now": AT,
-        "slot_s": 60,
-        "standing": standing(ROW, replace(LAG, deadline=deadline)),
-    }
-    text = ENVIRONMENT.get_template("agencies/_live.html").render(language="zh", **values)
+    text = live_part(standing(ROW, replace(LAG, deadline=deadline)))
     card = re.search(r"法定时限内送达</dt><dd>(.*?)</dd>", text, re.DOTALL)
     assert " ".join(re.sub(r"<[^>]+>", " ", card[1]).split() if card else ()) == shown
 
