@@ -74,7 +74,8 @@ class Outbox:
 
     def __len__(self) -> int:
         waiting = sum(len(queue.items) for queue in list(self._queues.values()))
-        return waiting + sum(len(lane) - 1 for lane in list(self._lanes.values()))
+        with self._lanes_lock:
+            return waiting + sum(len(lane) - 1 for lane in self._lanes.values())
 
     def due(self) -> bool:
         """Tell whether something waits that may be written now."""

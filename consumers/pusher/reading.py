@@ -232,13 +232,14 @@ class Reading:
         while (under_way := self._under_way) is not None and (wait or under_way.answer.done()):
             self._under_way, kept = None, under_way.kept
             try:
-                under_way.answer.result()
-            except UnknownTopicError as error:
-                self._ask_for(kept)
-                if self._there(kept).keys() == kept.keys():
-                    self._refused(error)  # the broker has not heard of it yet
-                else:
+                try:
+                    under_way.answer.result()
+                except UnknownTopicError:
+                    self._ask_for(kept)
+                    if self._there(kept).keys() == kept.keys():
+                        raise  # the broker has not heard of it yet
                     self.begin_commit(under_way.cursors)
+                    continue
             except UnavailableError as error:
                 self._refused(error)
             else:

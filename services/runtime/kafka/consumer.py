@@ -194,9 +194,9 @@ class KafkaPythonConsumer:
         coordinator, manager, timer = self.client._coordinator, self.client._manager, Timer(CALL_TIMEOUT_MS)
         begun = coordinator._generation
         while True:
+            await coordinator.ensure_coordinator_ready_async(timeout_ms=timer.timeout_ms)
             if coordinator._generation != begun:
                 raise CommitFailedError("the partitions were dealt anew meanwhile")
-            await coordinator.ensure_coordinator_ready_async(timeout_ms=timer.timeout_ms)
             answer = manager.call_soon(coordinator._send_offset_commit_request, wanted)
             try:
                 await manager.wait_for(answer, timer.timeout_ms)

@@ -8,7 +8,7 @@ import pytest
 
 from consumers.pusher.reading import COMMIT_PATIENCE_S, MISSING_S, Looked, Reading
 from schemas.topics import LEFT, Topics
-from services.runtime.errors import UnavailableError
+from services.runtime.errors import KafkaUnavailableError, UnavailableError
 from services.runtime.kafka.port import Committed, Partition
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.kafka import FakeAdmin, FakeKafka
@@ -153,3 +153,18 @@ def test_a_refusal_of_long_ago_does_not_count_against_shares_that_came_since(
     with pytest.raises(UnavailableError):
         commit(reading, CURSORS)
     kafka.away = False
+
+
+def test_where_it_can_not_be_asked_which_feed_there_is_not_the_commit_is_refused_and_no_session_ends(
+    kafka: Asked, clock: HandClock, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One feed's deletion and a moment without an answer must not have everybody's window sent again."""
+
+    def away(_: FakeAdmin) -> set[str]:
+        raise KafkaUnavailableError("no answer")
+
+    kafka.admin().delete_topics([GONE.topic])
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeAdmin, "list_topics", away)
+        assert commit(reading, CURSORS) == {}
+    assert commit(reading, CURSORS) == {KEPT: Committed(3)}

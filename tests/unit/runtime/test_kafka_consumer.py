@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from kafka import TopicPartition
@@ -19,21 +19,26 @@ WANTED = {TopicPartition("feed.a", 0): OffsetAndMetadata(5, "", -1)}
 
 
 class Coordinator:
-    """A member whose commits a broker answers by a script; shares may be dealt anew before each further try."""
+    """A member whose commits a broker answers by a script.
 
-    def __init__(self, answers: list[Exception | None], *, dealt_anew: bool) -> None:
+    Shares may be dealt anew with an answer, or while the coordinator is looked for.
+    """
+
+    def __init__(self, answers: list[Exception | None], *, dealt_anew: Literal["with it", "before", ""]) -> None:
         self._generation = Generation(1, "member", "range")
         self._answers, self._dealt_anew = answers, dealt_anew
         self.tries = 0
 
     async def ensure_coordinator_ready_async(self, timeout_ms: float) -> None:
         """Be ready."""
+        if self._dealt_anew == "before":
+            self._generation = Generation(2, "member", "range")
 
     async def _send_offset_commit_request(self, wanted: object) -> None:
         self.tries += 1
         answer = self._answers.pop(0)
         if answer is not None:
-            if self._dealt_anew:
+            if self._dealt_anew == "with it":
                 self._generation = Generation(2, "member", "range")
             raise answer
 
@@ -54,14 +59,15 @@ async def commit(coordinator: Coordinator) -> None:
 
 def test_a_commit_is_tried_again_while_the_membership_is_the_same() -> None:
     """A coordinator that has moved costs a moment."""
-    coordinator = Coordinator([NotCoordinatorError(), None], dealt_anew=False)
+    coordinator = Coordinator([NotCoordinatorError(), None], dealt_anew="")
     asyncio.run(commit(coordinator))
     assert coordinator.tries == 2
 
 
-def test_a_commit_is_not_tried_again_after_shares_were_dealt_anew() -> None:
+@pytest.mark.parametrize(("dealt_anew", "tries"), [("with it", 1), ("before", 0)])
+def test_a_commit_is_not_made_once_shares_were_dealt_anew(dealt_anew: Literal["with it", "before"], tries: int) -> None:
     """Another may have had the feed meanwhile, and have gone on from there."""
-    coordinator = Coordinator([NotCoordinatorError(), None], dealt_anew=True)
+    coordinator = Coordinator([NotCoordinatorError(), None], dealt_anew=dealt_anew)
     with pytest.raises(CommitFailedError):
         asyncio.run(commit(coordinator))
-    assert coordinator.tries == 1
+    assert coordinator.tries == tries
